@@ -1,0 +1,89 @@
+"""Prompt templates are files: what is sent, and how the reply is read.
+
+A template is a YAML file with `messages` (role and Jinja text) and, where the reply has a form, `markers`: the labels that open its
+sections, and `end`, the word that closes it. Persona and question enter only as Jinja values; Jinja does not render what a value
+contains, so a persona that holds `{{ ... }}` or a marker is just text.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from builder.errors import InputError
+from builder.llm.messages import Message
+
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    name: str
+    version: str  # the first 12 hex digits of the file's SHA-256
+    messages: tuple[Message, ...]
+    markers: tuple[str, ...] = ()
+    end: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def render(self, **values: Any) -> tuple[Message, ...]:
+        """The messages with `values` filled in. A value that the template names and `values` lacks is an error."""
+        return tuple(
+            {"role": m["role"], "content": _ENVIRONMENT.from_string(m["content"]).render(values).strip()} for m in self.messages
+        )
+
+    def read(self, reply: str) -> dict[str, str] | None:
+        """The sections of a reply by marker, or None if one is absent or empty. Without markers: {"text": whole reply}.
+
+        A section opens at the last place where its marker begins a line, so that a text which quotes the marker earlier (a persona
+        or question that contains it, or reasoning about it) is not taken for the section.
+        """
+        if not self.markers:
+            text = reply.strip()
+            return {"text": text} if text else None
+        starts = {}
+        for marker in self.markers:
+            found = list(re.finditer(rf"^[ \t*#]*{re.escape(marker)}", reply, re.MULTILINE))
+            if not found:
+                return None
+            starts[marker] = found[-1]
+        order = sorted(self.markers, key=lambda marker: starts[marker].start())
+        if order != list(self.markers):
+            return None
+        sections = {}
+        for marker, following in zip(order, [*order[1:], None], strict=True):
+            stop = starts[following].start() if following else len(reply)
+            section = reply[starts[marker].end() : stop]
+            if following is None and self.end:
+                section = re.split(rf"^[ \t*#]*{re.escape(self.end)}[ \t*.]*$", section, maxsplit=1, flags=re.MULTILINE)[0]
+            section = section.strip().strip("*").strip()
+            if not section:
+                return None
+            sections[marker.rstrip(":").lower().replace(" ", "_")] = section
+        return sections
+
+
+@lru_cache(maxsize=64)
+def load_template(name: str) -> PromptTemplate:
+    """A packaged template by name, or a template file by path."""
+    path = Path(name) if name.endswith(".yaml") else TEMPLATE_FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in TEMPLATE_FOLDER.glob("*.yaml")))
+        raise InputError(f"Prompt template {name} does not exist. Give a YAML file, or one of the packaged templates: {names}.")
+    content = path.read_bytes()
+    raw = yaml.safe_load(content)
+    return PromptTemplate(
+        name=path.stem,
+        version=hashlib.sha256(content).hexdigest()[:12],
+        messages=tuple({"role": m["role"], "content": m["content"]} for m in raw["messages"]),
+        markers=tuple(raw.get("markers", ())),
+        end=raw.get("end"),
+    )

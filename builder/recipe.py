@@ -1,0 +1,376 @@
+"""BuildRecipe: every knob of a build, read strictly from YAML.
+
+An unknown key, a wrong type, a literal key or a password in an address is an error before anything is spent. `fingerprint` identifies
+what a build will contain: it leaves out what cannot change the result (where an endpoint stands, how many calls run at once).
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from builder.errors import InputError
+from builder.schema import ATTRIBUTES
+
+ROLES = ("enricher", "classifier", "generator", "critic", "reviser", "judge")
+PROVIDERS = ("transformers", "openai", "scripted", "none")
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class CensusRecipe:
+    source: str = "packaged"  # `packaged` (synthetic records) or a PUMS person file: .parquet, .csv, .csv.gz
+    household_source: str | None = None  # the matching household file, where the person file does not carry the household columns
+    survey_year: int | None = None  # read from the file where it says so
+    adults_only: bool = True
+
+
+@dataclass(frozen=True)
+class PersonasRecipe:
+    count: int = 1586
+    seen: int = 1000  # the rest is `unseen`: never trained on
+    enrichment: str = "lm"  # `lm`: the enricher writes the open-ended fields; `none`: they are sampled from the packaged lists
+    profile_attributes: tuple[str, ...] = ATTRIBUTES  # in the order of the profile; the first are kept when room is short
+    profile_max_tokens: int = 700
+    round_income: bool = True  # to two significant digits
+
+
+@dataclass(frozen=True)
+class PromptsRecipe:
+    source: str = "packaged"  # `packaged` or a JSONL file: PRISM's `conversations.jsonl` layout or {"question": ...} a line
+    count: int = 3868
+    heldout: int = 868
+    min_words: int = 5
+    require_question_mark: bool = True
+    controversy_threshold: float = 0.5  # mean of the classifier's votes
+    controversy_votes: int = 3
+    near_duplicate_similarity: float = 0.7  # Jaccard similarity of word shingles from which two prompts count as one
+    topics: int = 20  # number of topic clusters where the source names no topics
+
+
+@dataclass(frozen=True)
+class SamplingRecipe:
+    max_tokens: int = 400
+    temperature: float = 0.8
+    top_p: float = 0.95
+    # End the answer at the first end of a sentence after this many tokens (in-process models only): a small model seldom ends by
+    # itself, and an answer cut at max_tokens counts as truncated. null: let the model end.
+    end_sentence_after: int | None = None
+
+
+@dataclass(frozen=True)
+class PairsRecipe:
+    train: int = 100
+    seen_test: int = 50
+    heldout_test: int = 50
+    candidates: int = 1  # revisions drawn per pair; the judge keeps the one it likes best for this persona
+    base_answer: str = "shared"  # one base answer per prompt
+    answer_template: str = "answer"
+    critique_template: str = "critique_paper"
+    revision_template: str = "revision_paper"
+    answer: SamplingRecipe = field(default_factory=SamplingRecipe)
+    critique: SamplingRecipe = field(default_factory=SamplingRecipe)
+    revision: SamplingRecipe = field(default_factory=SamplingRecipe)
+    max_retries: int = 3  # of a critique or revision that cannot be read, was cut or refused
+
+
+@dataclass(frozen=True)
+class ContrastRecipe:
+    partners: int = 1  # partners drawn per row; both mirrors are always built
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    provider: str = "transformers"
+    model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the declared id: it names the model in records and in the data card
+    revision: str | None = None
+    path: str | None = None  # a local model folder or GGUF file (transformers only)
+    base_url: str | None = None  # an OpenAI-compatible endpoint (openai only)
+    api_key_env: str | None = None  # the NAME of the environment variable that holds the key
+    max_concurrency: int = 16
+    batch_size: int = 16  # in-process batches (transformers only)
+    timeout_seconds: float = 120.0
+    cost_per_million_prompt_tokens: float = 0.0  # USD
+    cost_per_million_completion_tokens: float = 0.0  # USD
+
+
+@dataclass(frozen=True)
+class ModelsRecipe:
+    enricher: ModelRecipe = field(default_factory=ModelRecipe)
+    classifier: ModelRecipe = field(default_factory=lambda: ModelRecipe(provider="none"))
+    generator: ModelRecipe = field(default_factory=ModelRecipe)
+    critic: ModelRecipe = field(default_factory=ModelRecipe)
+    reviser: ModelRecipe = field(default_factory=ModelRecipe)
+    judge: ModelRecipe = field(default_factory=ModelRecipe)
+
+
+@dataclass(frozen=True)
+class BuildRecipe:
+    name: str
+    seed: int
+    census: CensusRecipe = field(default_factory=CensusRecipe)
+    personas: PersonasRecipe = field(default_factory=PersonasRecipe)
+    prompts: PromptsRecipe = field(default_factory=PromptsRecipe)
+    pairs: PairsRecipe = field(default_factory=PairsRecipe)
+    contrast: ContrastRecipe = field(default_factory=ContrastRecipe)
+    models: ModelsRecipe = field(default_factory=ModelsRecipe)
+    # A name from builder/judge/judges or a file. `auto`: by likelihood where the judge model runs in-process, else role-play.
+    judge: str = "auto"
+    configs: tuple[str, ...] = ("dpf", "contrast")  # the pair configs to build
+
+
+# Keys that say where or how fast something runs. They cannot change the content of a build, so they stay out of the fingerprint.
+# Input files are identified by their content hash (build.json) instead of their path.
+PROVENANCE_KEYS = {
+    "census.source",
+    "census.household_source",
+    "prompts.source",
+    *(f"models.{role}.{key}" for role in ROLES for key in ("path", "base_url", "api_key_env", "max_concurrency", "timeout_seconds")),
+    *(f"models.{role}.cost_per_million_{side}_tokens" for role in ROLES for side in ("prompt", "completion")),
+}
+SECRET_PATTERN = re.compile(r"^(sk-|hf_|key-|Bearer\s|ghp_|xai-|gsk_|AIza)\S{8,}|^[A-Za-z0-9+/_\-]{40,}={0,2}$")
+VARIABLE_NAME = re.compile(r"^[A-Z_][A-Z0-9_]*$")
+
+
+def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> BuildRecipe:
+    """Read a recipe file (a path, or the name of a packaged recipe) and apply `dotted.key=value` overrides.
+
+    Raises InputError for an unreadable file, an unknown key (naming the closest valid one), a value of the wrong type, a literal
+    key or a password.
+    """
+    path = find_recipe(source)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {error}. Mend the file.") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} holds {type(raw).__name__} instead of recipe keys. Start from one in {RECIPE_FOLDER.name}/.")
+    # Through JSON: YAML anchors make several roles share one object, and an override of one must not reach the others.
+    raw = json.loads(json.dumps(raw))
+    for override in overrides:
+        _apply_override(raw, override)
+    _refuse_secrets(raw, "")
+    recipe = _build(BuildRecipe, raw, "")
+    _validate(recipe)
+    return recipe
+
+
+def find_recipe(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    packaged = RECIPE_FOLDER / f"{path.stem}.yaml"
+    if path.suffix in ("", ".yaml") and len(path.parts) == 1 and packaged.is_file():
+        return packaged
+    names = ", ".join(sorted(p.stem for p in RECIPE_FOLDER.glob("*.yaml")))
+    raise InputError(f"Recipe {source} does not exist. Give the path of a YAML file, or one of the packaged recipes: {names}.")
+
+
+def as_dict(recipe: BuildRecipe) -> dict[str, Any]:
+    """Plain nested dicts and lists, every default filled in."""
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def deciding_keys(recipe: BuildRecipe) -> dict[str, Any]:
+    """The flat keys that decide what a build contains."""
+    return {key: value for key, value in flatten(as_dict(recipe)).items() if key not in PROVENANCE_KEYS}
+
+
+def fingerprint(recipe: BuildRecipe) -> str:
+    """SHA-256 over the canonical JSON of `deciding_keys`."""
+    text = json.dumps(deciding_keys(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {override!r} is not of the form dotted.key=value, for example --set personas.count=20.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {key}: {text!r} is not a YAML value: {error}") from None
+    *parents, last = key.strip().split(".")
+    target = raw
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise InputError(f"--set {key}: {parent} is a value, not a section. Compare with `persona check RECIPE`.")
+    target[last] = value
+
+
+def _refuse_secrets(value: Any, where: str) -> None:
+    """Never repeats the offending value: an error text ends up in logs."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            path = f"{where}.{key}" if where else str(key)
+            if str(key) in ("api_key", "key", "token", "password", "secret"):
+                raise InputError(
+                    f"{path} holds a literal secret. Recipes are published with the data, so they never carry one. "
+                    "Put it in an environment variable and give the variable's name as api_key_env."
+                )
+            _refuse_secrets(inner, path)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_secrets(inner, f"{where}[{index}]")
+    elif isinstance(value, str):
+        if where.endswith("api_key_env"):
+            if not VARIABLE_NAME.match(value):
+                raise InputError(
+                    f"{where} must be the NAME of an environment variable (capital letters, digits, _), and what it holds is "
+                    "not one. If it is the key itself, revoke it if the file was shared, put it in a variable and name that."
+                )
+            return
+        if "://" in value:
+            address = urlsplit(value)
+            if "@" in address.netloc or re.search(r"(key|token|secret|password|sig)=", address.query, re.IGNORECASE):
+                raise InputError(
+                    f"{where} is an address that carries credentials. Remove them from the address; a key is read from the "
+                    "environment variable named by api_key_env."
+                )
+        elif SECRET_PATTERN.match(value) and "/" not in value:
+            raise InputError(
+                f"{where} holds something that looks like a literal API key. Put it in an environment variable and give the "
+                "variable's name as api_key_env."
+            )
+
+
+def _build(kind: Any, raw: Any, where: str) -> Any:
+    """A dataclass from nested dicts, refusing what does not fit."""
+    if not isinstance(raw, dict):
+        raise InputError(f"{where or 'the recipe'} is {raw!r}, but it is a section with keys {_names(kind)}.")
+    hints = typing.get_type_hints(kind)
+    for key in raw:
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
+            raise InputError(
+                f"Unknown key {_join(where, key)}. The closest valid key is {_join(where, close)}; "
+                f"valid here: {_names(kind)}."
+            )
+    values = {}
+    for name, hint in hints.items():
+        if name in raw:
+            path = _join(where, name)
+            values[name] = _build(hint, raw[name], path) if dataclasses.is_dataclass(hint) else _typed(hint, raw[name], path)
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"The recipe lacks {', '.join(_join(where, m) for m in missing)}. Add it.")
+    return kind(**values)
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if typing.get_origin(option) is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        if option in (str, int, bool) and type(value) is option:
+            return value
+    wanted = " or ".join("a list of strings" if typing.get_origin(o) is tuple else _plain_type(o) for o in options)
+    raise InputError(f"{where} is {value!r} ({type(value).__name__}); it takes {wanted}.")
+
+
+def _plain_type(option: Any) -> str:
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}[option]
+
+
+def _validate(recipe: BuildRecipe) -> None:
+    def require(holds: bool, message: str) -> None:
+        if not holds:
+            raise InputError(message)
+
+    personas, prompts, pairs = recipe.personas, recipe.prompts, recipe.pairs
+    require(personas.count >= 1, f"personas.count is {personas.count}; at least 1 is needed.")
+    require(
+        0 <= personas.seen <= personas.count,
+        f"personas.seen is {personas.seen}, of personas.count {personas.count}. Choose 0 <= seen <= count.",
+    )
+    require(
+        personas.enrichment in ("lm", "none"),
+        f"personas.enrichment is {personas.enrichment!r}; it takes `lm` (the enricher writes) or `none` (sampled from lists).",
+    )
+    unknown = [a for a in personas.profile_attributes if a not in ATTRIBUTES]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], ATTRIBUTES, n=1, cutoff=0.0)[0]
+        raise InputError(f"personas.profile_attributes names {unknown[0]!r}, which is no attribute. Did you mean {close}?")
+    require(
+        0 <= prompts.heldout <= prompts.count and prompts.count >= 1,
+        f"prompts.heldout is {prompts.heldout} of prompts.count {prompts.count}. Choose 0 <= heldout <= count, count >= 1.",
+    )
+    require(
+        pairs.train + pairs.seen_test <= prompts.count - prompts.heldout,
+        f"A persona would need pairs.train + pairs.seen_test = {pairs.train + pairs.seen_test} train-pool prompts, but only "
+        f"prompts.count - prompts.heldout = {prompts.count - prompts.heldout} are there. Lower one or raise the other.",
+    )
+    require(
+        pairs.heldout_test <= prompts.heldout,
+        f"pairs.heldout_test is {pairs.heldout_test}, but prompts.heldout is {prompts.heldout}. Lower one or raise the other.",
+    )
+    require(pairs.candidates >= 1, f"pairs.candidates is {pairs.candidates}; at least 1 revision must be drawn.")
+    require(
+        pairs.base_answer == "shared",
+        f"pairs.base_answer is {pairs.base_answer!r}; this version builds `shared` (one base answer per prompt).",
+    )
+    buildable = ("dpf", "contrast")
+    for config in recipe.configs:
+        require(config in buildable, f"configs names {config!r}; this version builds {', '.join(buildable)}.")
+    require("dpf" in recipe.configs, "configs must name dpf: contrast pairs are made of its revisions.")
+    for role in ROLES:
+        model: ModelRecipe = getattr(recipe.models, role)
+        require(
+            model.provider in PROVIDERS,
+            f"models.{role}.provider is {model.provider!r}; choose one of {', '.join(PROVIDERS)}.",
+        )
+        require(
+            model.provider != "none" or role in ("classifier", "enricher"),
+            f"models.{role}.provider is none, but the build cannot do without a {role}. Only the classifier and the enricher can be none.",
+        )
+        require(
+            model.provider != "openai" or model.base_url is not None,
+            f"models.{role}.provider is openai without models.{role}.base_url. Give the endpoint's address, e.g. http://127.0.0.1:8000/v1.",
+        )
+        require(
+            model.max_concurrency >= 1 and model.batch_size >= 1,
+            f"models.{role}.max_concurrency and batch_size must be at least 1.",
+        )
+    require(
+        personas.enrichment == "none" or recipe.models.enricher.provider != "none",
+        "personas.enrichment is lm, but models.enricher.provider is none. Set personas.enrichment=none or name an enricher.",
+    )
+
+
+def _join(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _names(kind: Any) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(kind))
