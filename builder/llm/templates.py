@@ -1,13 +1,13 @@
 """Prompt templates are files: what is sent, and how the reply is read.
 
 A template is a YAML file with `messages` (role and Jinja text) and, where the reply has a form, `markers`: the labels that open its
-sections, and `end`, the word that closes it. Persona and question enter only as Jinja values; Jinja does not render what a value
+sections, `end`, the word that closes it, and `choices`, the words that a section must begin with. Persona and question enter only as Jinja values; Jinja does not render what a value
 contains, so a persona that holds `{{ ... }}` or a marker is just text.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class PromptTemplate:
     messages: tuple[Message, ...]
     markers: tuple[str, ...] = ()
     end: str | None = None
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -41,7 +42,7 @@ class PromptTemplate:
         )
 
     def read(self, reply: str) -> dict[str, str] | None:
-        """The sections of a reply by marker, or None if one is absent or empty. Without markers: {"text": whole reply}.
+        """The sections of a reply by marker, or None if one is absent, empty or off the menu. Without markers: {"text": reply}.
 
         A section opens at the last place where its marker begins a line, so that a text which quotes the marker earlier (a persona
         or question that contains it, or reasoning about it) is not taken for the section.
@@ -65,10 +66,18 @@ class PromptTemplate:
             if following is None and self.end:
                 section = re.split(rf"^[ \t*#]*{re.escape(self.end)}[ \t*.]*$", section, maxsplit=1, flags=re.MULTILINE)[0]
             section = section.strip().strip("*").strip()
+            if marker in self.choices:
+                section = _chosen(section, self.choices[marker])
             if not section:
                 return None
             sections[marker.rstrip(":").lower().replace(" ", "_")] = section
         return sections
+
+
+def _chosen(section: str, choices: tuple[str, ...]) -> str:
+    """The choice that is the section's first word, or "" if it is none of them."""
+    first = re.match(r"\W*(\w+)", section)
+    return next((c for c in choices if first and c.lower() == first.group(1).lower()), "")
 
 
 @lru_cache(maxsize=64)
@@ -86,4 +95,5 @@ def load_template(name: str) -> PromptTemplate:
         messages=tuple({"role": m["role"], "content": m["content"]} for m in raw["messages"]),
         markers=tuple(raw.get("markers", ())),
         end=raw.get("end"),
+        choices={marker: tuple(words) for marker, words in raw.get("choices", {}).items()},
     )

@@ -1,0 +1,169 @@
+"""Which pairs are evaluated: the two test splits of a published dataset, as one list of rows, and the profiles that go with them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.randomness import seed_for
+
+EVALUATED_CONFIGS = ("dpf", "contrast")
+EVALUATED_SPLITS = ("seen_test", "heldout_test")
+
+
+@dataclass(frozen=True)
+class EvaluatedRow:
+    """One preference pair with what the metrics group it by."""
+
+    config: str
+    split: str
+    persona_group: str
+    pair_id: str
+    persona_id: str
+    cluster: str  # what is resampled as a whole: the persona; on `contrast` the unordered pair of personas
+    mirror_pair_id: str | None  # `contrast` only
+    flip: bool | None  # `contrast` only: did the selector judge's preference turn round between the two personas?
+    judge_score: float | None
+    published: dict[str, Any]  # the row as published
+
+    @property
+    def cell(self) -> str:
+        """One of the four generalisation cells, for example `unseen/heldout_test`."""
+        return f"{self.persona_group}/{self.split}"
+
+    @property
+    def chosen(self) -> str | None:
+        return _text(self.published.get("chosen"))
+
+    @property
+    def rejected(self) -> str | None:
+        return _text(self.published.get("rejected"))
+
+    @property
+    def question(self) -> str:
+        return self.published["prompt"][-1]["content"]
+
+
+def load_rows(folder: Path, limit: int | None = None) -> list[EvaluatedRow]:
+    """The rows of `seen_test` and `heldout_test`, of every evaluated config that the folder has.
+
+    With a `limit`, at most that many rows of each (config, split) are taken, drawn by a hash of the pair so that the same rows come
+    back every time; a contrast pair and its mirror are taken or left together.
+
+    Raises InputError where the folder is no published dataset or holds no row to evaluate.
+    """
+    from datasets import get_dataset_config_names, load_dataset
+
+    if limit is not None and limit < 2:
+        raise InputError(f"The row limit is {limit}; a contrast pair and its mirror need at least 2. Raise or omit it.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder. Give the folder of a published dataset (it holds dpf/, personas/ and so on).")
+    try:
+        present = get_dataset_config_names(str(folder))
+    except Exception as error:
+        raise InputError(f"{folder} cannot be read as a dataset: {error}. Give a folder that `persona publish` wrote.") from None
+    rows: list[EvaluatedRow] = []
+    for config in EVALUATED_CONFIGS:
+        if config not in present:
+            continue
+        splits = load_dataset(str(folder), config)
+        for split in EVALUATED_SPLITS:
+            if split in splits:
+                rows += _limited([evaluated_row(config, split, row) for row in splits[split]], limit)
+    if not rows:
+        raise InputError(
+            f"{folder} holds no row in {' or '.join(EVALUATED_SPLITS)} of {' or '.join(EVALUATED_CONFIGS)} (configs found: "
+            f"{', '.join(present) or 'none'}). Build with pairs.seen_test or pairs.heldout_test above 0."
+        )
+    identifiers = {row.pair_id for row in rows}
+    if len(identifiers) != len(rows):
+        raise InputError(f"{folder}: {len(rows) - len(identifiers)} pair ids occur twice in the test splits. Build it again.")
+    return rows
+
+
+def load_profiles(folder: Path) -> dict[str, str]:
+    """Persona id -> profile, of the `personas` config (all its splits)."""
+    from datasets import load_dataset
+
+    try:
+        splits = load_dataset(str(folder), "personas")
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(f"{folder} has no readable `personas` config ({error}), so no profile can be shown to a model.") from None
+    profiles: dict[str, str] = {}
+    for table in splits.values():
+        profiles |= dict(zip(table["persona_id"], table["profile"], strict=True))
+    return profiles
+
+
+def evaluated_row(config: str, split: str, published: dict[str, Any]) -> EvaluatedRow:
+    persona, partner = published["persona_id"], published.get("partner_persona_id")
+    return EvaluatedRow(
+        config=config,
+        split=split,
+        persona_group=published["persona_group"],
+        pair_id=published["pair_id"],
+        persona_id=persona,
+        cluster=persona if partner is None else "-".join(sorted((persona, partner))),
+        mirror_pair_id=published.get("mirror_pair_id"),
+        flip=_selector_flip(published),
+        judge_score=published.get("judge_score"),
+        published=published,
+    )
+
+
+def read_build(*folders: Path) -> dict[str, Any] | None:
+    """The first build.json found in `folders`, or None."""
+    for folder in folders:
+        path = folder / "build.json"
+        if path.is_file():
+            return read_json(path)
+    return None
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}). Write it again with the command that made it.") from None
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 that identifies the published tables: `content_sha256` of build.json, else over all Parquet files, by relative path."""
+    declared = (read_build(folder) or {}).get("content_sha256")
+    if declared:
+        return str(declared)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.parquet")):
+        digest.update(path.relative_to(folder).as_posix().encode("utf-8") + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _limited(rows: Sequence[EvaluatedRow], limit: int | None) -> list[EvaluatedRow]:
+    if limit is None or len(rows) <= limit:
+        return list(rows)
+    units: dict[str, list[EvaluatedRow]] = {}
+    for row in rows:
+        units.setdefault(min(row.pair_id, row.mirror_pair_id or row.pair_id), []).append(row)
+    kept: list[EvaluatedRow] = []
+    for name in sorted(units, key=lambda name: seed_for(0, "eval/limit", name)):
+        if len(kept) + len(units[name]) <= limit:
+            kept += units[name]
+    return sorted(kept, key=lambda row: row.pair_id)
+
+
+def _selector_flip(published: dict[str, Any]) -> bool | None:
+    for entry in published.get("flips") or ():
+        if entry["is_selector"]:
+            return entry["flip"]
+    return None
+
+
+def _text(messages: Sequence[dict[str, str]] | None) -> str | None:
+    """The answer in a one-message list; None where there is none or it is blank."""
+    text = messages[-1]["content"] if messages else None
+    return text if text and text.strip() else None
