@@ -37,7 +37,7 @@ class CensusRecipe:
 @dataclass(frozen=True)
 class PersonasRecipe:
     count: int = 1586
-    seen: int = 1000  # the rest is `unseen`: never trained on
+    seen: int | None = None  # the rest is `unseen`: never trained on. null: the paper's share, 1,000 of 1,586
     enrichment: str = "lm"  # `lm`: the enricher writes the open-ended fields; `none`: they are sampled from the packaged lists
     profile_attributes: tuple[str, ...] = ATTRIBUTES  # in the order of the profile; the first are kept when room is short
     profile_max_tokens: int = 700
@@ -126,6 +126,11 @@ class BuildRecipe:
     # A name from builder/judge/judges or a file. `auto`: by likelihood where the judge model runs in-process, else role-play.
     judge: str = "auto"
     configs: tuple[str, ...] = ("dpf", "contrast")  # the pair configs to build
+
+
+def seen_count(personas: PersonasRecipe) -> int:
+    """How many personas are `seen`: as the recipe says, else the paper's share (decision Q1: 1,000 + 586)."""
+    return round(personas.count * 1000 / 1586) if personas.seen is None else personas.seen
 
 
 # Keys that say where or how fast something runs. They cannot change the content of a build, so they stay out of the fingerprint.
@@ -311,8 +316,8 @@ def _validate(recipe: BuildRecipe) -> None:
     personas, prompts, pairs = recipe.personas, recipe.prompts, recipe.pairs
     require(personas.count >= 1, f"personas.count is {personas.count}; at least 1 is needed.")
     require(
-        0 <= personas.seen <= personas.count,
-        f"personas.seen is {personas.seen}, of personas.count {personas.count}. Choose 0 <= seen <= count.",
+        personas.seen is None or 0 <= personas.seen <= personas.count,
+        f"personas.seen is {personas.seen}, of personas.count {personas.count}. Choose 0 <= seen <= count, or leave it out.",
     )
     require(
         personas.enrichment in ("lm", "none"),

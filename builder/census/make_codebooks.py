@@ -186,6 +186,9 @@ def make_codebook(year: int, dictionary: dict[str, Any]) -> dict[str, Any]:
         if code not in ANCESTRY_MISSING
     }
     columns["POBP"] = {code: place_label(label) for code, label in plain_labels(dictionary["POBP"]["values"]).items()}
+    for code, label in columns["POBP"].items():
+        if label == "Georgia" and code >= 100:  # below 100 are the states
+            columns["POBP"][code] = "Georgia (country)"
     state_column = "STATE" if "STATE" in dictionary else "ST"
     columns["STATE"] = {code: place_label(label) for code, label in plain_labels(dictionary[state_column]["values"]).items()}
     return {

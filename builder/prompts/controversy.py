@@ -1,7 +1,7 @@
 """Which prompts leave room for a persona: a language model votes on each, and the score is the share of yes.
 
-The paper asks once, with a prompt it does not print. Several votes give a graded score, so that the highest can be chosen and a reader can
-move the threshold. A vote that failed or cannot be read is no vote: it is never counted as no.
+The paper asks once, with a prompt it does not print. Several votes give a graded score, so that the highest can be
+chosen and a reader can move the threshold. A vote that failed or cannot be read is no vote: it is never counted as no.
 """
 
 import re
@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from builder.errors import InputError
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling
 from builder.llm.templates import load_template
 from builder.prompts.sources import SourcePrompt
 from builder.recipe import BuildRecipe
+from builder.schema import prompt_id
 
 TEMPLATE = "classify_controversy"
-# Room for the reasons that go before the verdict. Votes must be able to differ, so they are drawn; a single vote is the likeliest reply.
+# Room for the reasons that go before the verdict. Votes must be able to differ, so they are drawn; a single vote is the
+# likeliest reply.
 MAX_TOKENS = 300
 TEMPERATURE = 0.7
 
@@ -34,10 +37,62 @@ class Controversy:
         return sum(self.votes) / len(self.votes) if self.votes else None
 
 
+@dataclass(frozen=True)
+class ControversyFilter:
+    kept: list[SourcePrompt]
+    votes: dict[int, Controversy]  # by SourcePrompt.line; empty without a classifier
+    dropped: dict[str, int]  # {"not_controversial": n, "unscored": n}; empty without a classifier
+    ledger: list[dict[str, str]]  # one entry per unscored prompt
+    details: dict[str, Any] | None  # pass rate and failed votes; None without a classifier
+
+
+def keep_controversial(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, calls: Any) -> ControversyFilter:
+    """Keep prompts with a score at or above the recipe's threshold. Without a classifier keep all and score none.
+
+    A prompt without a readable vote is dropped as `unscored`, with an entry in the ledger.
+    """
+    if recipe.models.classifier.provider == "none":
+        return ControversyFilter(kept=list(prompts), votes={}, dropped={}, ledger=[], details=None)
+    votes = {prompt.line: result for prompt, result in zip(prompts, classify(prompts, recipe, calls), strict=True)}
+    kept, ledger = [], []
+    dropped = {"not_controversial": 0, "unscored": 0}
+    for prompt in prompts:
+        score = votes[prompt.line].score
+        if score is None:
+            dropped["unscored"] += 1
+            item, detail = prompt_id(prompt.line), _explained(votes[prompt.line])
+            ledger.append({"stage": "prompts", "item": item, "reason": "unscored", "detail": detail})
+        elif score < recipe.prompts.controversy_threshold:
+            dropped["not_controversial"] += 1
+        else:
+            kept.append(prompt)
+    scored = len(prompts) - dropped["unscored"]
+    details = {
+        "template": load_template(TEMPLATE).label,
+        "threshold": recipe.prompts.controversy_threshold,
+        "scored": scored,
+        "passed": len(kept),
+        "pass_rate": len(kept) / scored if scored else None,
+        "votes_asked": recipe.prompts.controversy_votes * len(prompts),
+        "votes_failed": dict(
+            sorted(Counter(reason for result in votes.values() for reason in result.failures).items())
+        ),
+    }
+    return ControversyFilter(kept=kept, votes=votes, dropped=dropped, ledger=ledger, details=details)
+
+
 def classify(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, calls: Any) -> list[Controversy]:
-    """The votes on each prompt, in order: `controversy_votes` independent replies per prompt, all asked for in one batch."""
+    """The votes on each prompt, in order: `controversy_votes` independent replies per prompt, all asked for in one
+    batch.
+    """
     template = load_template(TEMPLATE)
     number = recipe.prompts.controversy_votes
+    if number < 1:
+        raise InputError(
+            f"prompts.controversy_votes is {number}, but models.classifier.provider is "
+            f"{recipe.models.classifier.provider}. Ask for at least 1 vote, or set models.classifier.provider=none to "
+            "switch the filter off."
+        )
     sampling = Sampling(max_tokens=MAX_TOKENS, temperature=TEMPERATURE if number > 1 else 0.0)
     requests = [
         ChatRequest(
@@ -73,8 +128,8 @@ def _counted(replies: Sequence[Answer | Failure]) -> Controversy:
     )
 
 
-def explained(controversy: Controversy) -> str:
-    """`3 of 3 votes failed: unreadable 2, truncated 1`, for the ledger."""
+def _explained(controversy: Controversy) -> str:
+    """`3 of 3 votes failed: truncated 1, unreadable 2`."""
     asked = len(controversy.votes) + len(controversy.failures)
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(Counter(controversy.failures).items()))
     return f"{len(controversy.failures)} of {asked} votes failed: {reasons}"

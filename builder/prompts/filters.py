@@ -1,9 +1,11 @@
 """The text filters, in the paper's order, and the removal of repeated prompts.
 
-Every prompt that goes is counted under the first reason that applies. Two prompts at or above the recipe's similarity never both stay,
-so the two sides of the train / held-out split cannot share one. Paraphrases in other words are not found by this and may straddle it.
+Every prompt that goes is counted under the first reason that applies. Two prompts at or above the recipe's similarity
+never both stay, so the two sides of the train / held-out split cannot share one. Paraphrases in other words are not
+found by this and may straddle it.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -18,9 +20,11 @@ RECALL = 0.999  # least probability with which the index offers a prompt exactly
 def text_filters(
     prompts: Sequence[SourcePrompt], min_words: int, require_question_mark: bool
 ) -> tuple[list[SourcePrompt], dict[str, int]]:
-    """Keep prompts that contain `?` (if required) and have at least `min_words` words between white space; count the others.
+    """Keep prompts that contain `?` (if required) and have at least `min_words` words between white space; count the
+    others.
 
-    "Contains" and not "ends with", and words as white space separates them: on PRISM this reading gives counts near the paper's.
+    "Contains" and not "ends with", and words as white space separates them: on PRISM this reading gives counts near the
+    paper's.
     """
     kept = []
     dropped = {"no_question_mark": 0, "too_few_words": 0}
@@ -34,19 +38,17 @@ def text_filters(
     return kept, dropped
 
 
-def remove_duplicates(
-    prompts: Sequence[SourcePrompt], similarity: float
-) -> tuple[list[SourcePrompt], dict[str, int]]:
-    """Keep the first of prompts that are equal but for case, spacing and punctuation, or whose word-pair shingles have a Jaccard
-    similarity of at least `similarity` (0 < similarity <= 1) to one already kept.
+def remove_duplicates(prompts: Sequence[SourcePrompt], similarity: float) -> tuple[list[SourcePrompt], dict[str, int]]:
+    """Keep the first of prompts that are equal but for case, spacing and punctuation, or whose word-pair shingles have
+    a Jaccard similarity of at least `similarity` (0 < similarity <= 1) to one already kept.
 
-    Word pairs rather than words: with single words "is abortion wrong in your view" and "is euthanasia wrong in your view" would
-    count as one.
+    Word pairs rather than words: with single words "is abortion wrong in your view" and "is euthanasia wrong in your
+    view" would count as one.
     """
     if not 0 < similarity <= 1:
         raise InputError(
-            f"prompts.near_duplicate_similarity is {similarity:g}; it takes a number above 0 and at most 1 (1: only prompts with "
-            "exactly the same word pairs count as one)."
+            f"prompts.near_duplicate_similarity is {similarity:g}; it takes a number above 0 and at most 1 (1: only "
+            "prompts with exactly the same word pairs count as one)."
         )
     unlike, exact = _without_exact(prompts)
     kept = _without_near(unlike, similarity)
@@ -64,25 +66,27 @@ def normalised(question: str) -> str:
 def shingles(question: str) -> frozenset[str]:
     """The pairs of neighbouring words; the word itself where there is only one."""
     words = normalised(question).split(" ")
-    return frozenset(" ".join(pair) for pair in zip(words, words[1:], strict=False)) or frozenset(words)
+    return frozenset(" ".join(pair) for pair in itertools.pairwise(words)) or frozenset(words)
 
 
 def _without_exact(prompts: Sequence[SourcePrompt]) -> tuple[list[SourcePrompt], int]:
-    first_of = {}
+    first_of: dict[str, SourcePrompt] = {}
     for prompt in prompts:
         first_of.setdefault(normalised(prompt.question), prompt)
     return list(first_of.values()), len(prompts) - len(first_of)
 
 
 def _without_near(prompts: Sequence[SourcePrompt], similarity: float) -> list[SourcePrompt]:
-    # datasketch is small, needs only numpy and scipy, and its hash tables are fixed by an integer, so that the result is the same in
-    # every process. It only proposes; the Jaccard similarity of a proposed pair is computed exactly, so nothing below the threshold
-    # is ever dropped. text-dedup wraps the same algorithm in a command line with Spark; comparing all pairs is quadratic.
+    # datasketch is small, needs only numpy and scipy, and its hash tables are fixed by an integer, so that the result
+    # is the same in every process. It only proposes; the Jaccard similarity of a proposed pair is computed exactly, so
+    # nothing below the threshold is ever dropped. text-dedup wraps the same algorithm in a command line with Spark;
+    # comparing all pairs is quadratic.
     from datasketch import MinHash, MinHashLSH
 
     sets = [shingles(prompt.question) for prompt in prompts]
     encoded = [[shingle.encode("utf-8") for shingle in sorted(members)] for members in sets]
-    # The seed fixes which hash functions are used. It is part of the method, not a draw, so it does not follow the recipe's seed.
+    # The seed fixes which hash functions are used. It is part of the method, not a draw, so it does not follow the
+    # recipe's seed.
     signatures = MinHash.bulk(encoded, num_perm=PERMUTATIONS, seed=1)
     index = MinHashLSH(num_perm=PERMUTATIONS, params=_bands(similarity))
     kept = []

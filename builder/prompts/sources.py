@@ -38,14 +38,16 @@ class PromptSource:
 def read_prompts(source: str) -> PromptSource:
     """Read `packaged` or a JSONL file in one of the two layouts (which may be mixed).
 
-    Raises InputError for a missing file, a folder, text that is not UTF-8, a line that is not JSON (naming it) and a file without any
-    question. A line that is JSON but holds no question is noted in `unusable` and does not stop the reading.
+    Raises InputError for a missing file, a folder, text that is not UTF-8, a line that is not JSON (naming it) and a
+    file without any question. A line that is JSON but holds no question is noted in `unusable` and does not stop the
+    reading.
     """
     path = PACKAGED if source == "packaged" else Path(source)
     content = _read_bytes(path)
     prompts: list[SourcePrompt] = []
     unusable: list[int] = []
-    # Split at line feeds only: str.splitlines would also split at separators such as U+2028, which JSON text may contain as they are.
+    # Split at line feeds only: str.splitlines would also split at separators such as U+2028, which JSON text may
+    # contain as they are.
     for number, line in enumerate(_decode(content, path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -63,11 +65,13 @@ def read_prompts(source: str) -> PromptSource:
 
 def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
-        raise InputError(f"{path} is a folder, but prompts are read from one file. Name the JSONL file in it. {LAYOUTS}")
+        raise InputError(
+            f"{path} is a folder, but prompts are read from one file. Name the JSONL file in it. {LAYOUTS}"
+        )
     if not path.exists():
         raise InputError(
-            f"Prompt file {path} does not exist. Give the path of a JSONL file, or `packaged` for this project's own questions. "
-            f"{LAYOUTS}"
+            f"Prompt file {path} does not exist. Give the path of a JSONL file, or `packaged` for this project's own "
+            f"questions. {LAYOUTS}"
         )
     try:
         return path.read_bytes()
@@ -115,7 +119,9 @@ def _prompt(row: Any, number: int, path: Path) -> SourcePrompt | None:
 
 
 def _text(value: Any) -> str | None:
-    """The value stripped, or None if it is not text, is blank, or cannot be written as UTF-8 (half of a surrogate pair)."""
+    """The value stripped, or None if it is not text, is blank, or cannot be written as UTF-8 (half of a surrogate
+    pair).
+    """
     if not isinstance(value, str) or not value.strip():
         return None
     try:

@@ -1,7 +1,8 @@
 """Which prompts are used, and which of them are held out.
 
-Both draws are stratified by topic in proportion (largest remainder), so that train and held-out prompts have the same mix of topics.
-Within a topic the order is a seeded shuffle that depends on the question alone: adding, removing or moving other prompts does not turn it.
+Both draws are stratified by topic in proportion (largest remainder), so that train and held-out prompts have the same
+mix of topics. Within a topic the order is a seeded shuffle that depends on the question alone: adding, removing or
+moving other prompts does not turn it.
 """
 
 from collections import defaultdict
@@ -22,21 +23,24 @@ class Sizes:
     scaled_down: bool
 
 
-def sizes(available: int, recipe: BuildRecipe) -> Sizes:
-    """The recipe's sizes, or, where fewer prompts are available, all of them with the held-out part scaled down in proportion.
+def sizes(available: int, recipe: BuildRecipe, history: str) -> Sizes:
+    """The recipe's sizes, or, where fewer prompts are available, all of them with the held-out part scaled down in
+    proportion.
 
-    Scaling never goes below what a persona's pairs need on either side. Raises InputError where both sides cannot be met.
+    Scaling never goes below what a persona's pairs need on either side. Raises InputError where both sides cannot be
+    met; `history` says in it where the other prompts went.
     """
     asked, pairs = recipe.prompts, recipe.pairs
     if available >= asked.count:
         return Sizes(asked.count, asked.heldout, scaled_down=False)
     for_training = pairs.train + pairs.seen_test
-    if available < for_training + pairs.heldout_test or available == 0:
+    needed = max(1, for_training + pairs.heldout_test)
+    if available < needed:
         raise InputError(
-            f"{available} prompts pass the filters, but a persona's pairs need {max(1, for_training + pairs.heldout_test)}: "
+            f"{history}, and {available} prompts are left, but a persona's pairs need {needed}: "
             f"pairs.train {pairs.train} + pairs.seen_test {pairs.seen_test} in the train pool and pairs.heldout_test "
-            f"{pairs.heldout_test} held out. Give a larger prompts.source, loosen the filters under prompts, or lower the numbers "
-            "under pairs."
+            f"{pairs.heldout_test} held out. Give a larger prompts.source, loosen the filters under prompts, or lower "
+            "the numbers under pairs."
         )
     # Rounded half up in whole numbers, then moved no further than the pairs need.
     proportional = (2 * asked.heldout * available + asked.count) // (2 * asked.count)
@@ -44,11 +48,9 @@ def sizes(available: int, recipe: BuildRecipe) -> Sizes:
     return Sizes(available, heldout, scaled_down=True)
 
 
-def choose(
-    scores: Mapping[str, float | None], topics: Mapping[str, str], count: int, seed: int
-) -> set[str]:
-    """`count` of the questions: the highest scores first. Where a score is shared by more than are still wanted (without a
-    classifier: always, as every score is null), those are drawn stratified by topic.
+def choose(scores: Mapping[str, float | None], topics: Mapping[str, str], count: int, seed: int) -> set[str]:
+    """`count` of the questions: the highest scores first. Where a score is shared by more than are still wanted
+    (without a classifier: always, as every score is null), those are drawn stratified by topic.
 
     `scores` and `topics` are keyed by question; count <= len(scores).
     """
@@ -67,10 +69,10 @@ def hold_out(chosen: Sequence[str], topics: Mapping[str, str], heldout: int, see
     return stratified(chosen, topics, heldout, seed, "prompts.heldout")
 
 
-def stratified(
-    questions: Sequence[str], topics: Mapping[str, str], wanted: int, seed: int, purpose: str
-) -> set[str]:
-    """`wanted` of the (distinct) questions, from each topic its share by largest remainder, so within one of the exact share."""
+def stratified(questions: Sequence[str], topics: Mapping[str, str], wanted: int, seed: int, purpose: str) -> set[str]:
+    """`wanted` of the (distinct) questions, from each topic its share by largest remainder, so within one of the exact
+    share.
+    """
     strata: dict[str, list[str]] = defaultdict(list)
     for question in questions:
         strata[topics[question]].append(question)

@@ -8,14 +8,16 @@ from builder.prompts.sources import SourcePrompt
 from builder.randomness import seed_for
 
 TERMS_IN_A_NAME = 3
-DIMENSIONS = 30  # of the space in which the clusters are sought: on PRISM the most even sizes of 30, 50, 100, 200 and none
+DIMENSIONS = (
+    30  # of the space in which the clusters are sought: on PRISM the most even sizes of 30, 50, 100, 200 and none
+)
 RESTARTS = 10
 # Words that open or fill a question and say nothing about its subject, on top of scikit-learn's English stop words.
-QUESTION_WORDS = (
-    "actually best better did do does doing don feel feels get getting going good got gotten help just know let like ll lot make "
-    "making mean need opinion people person really right say should tell thing things think thought thoughts time used ve want way "
-    "ways would wrong explain give write hi hello hey does isn doesn didn won ok okay much many able"
-).split()
+QUESTION_WORDS = """
+able actually best better did didn do does doesn doing don explain feel feels get getting give going good got gotten
+hello help hey hi isn just know let like ll lot make making many mean much need ok okay opinion people person really
+right say should tell thing things think thought thoughts time used ve want way ways won would write wrong
+"""
 
 
 def assign_topics(prompts: Sequence[SourcePrompt], clusters: int, seed: int) -> tuple[list[str], str]:
@@ -28,7 +30,9 @@ def assign_topics(prompts: Sequence[SourcePrompt], clusters: int, seed: int) -> 
 
 
 def _cluster(questions: list[str], clusters: int, seed: int) -> list[str]:
-    """TF-IDF of words, reduced by SVD (without it one cluster takes most prompts: short questions share few words), then k-means."""
+    """TF-IDF of words, reduced by SVD (without it one cluster takes most prompts: short questions share few words),
+    then k-means.
+    """
     import numpy as np
     from sklearn.cluster import KMeans
     from sklearn.decomposition import TruncatedSVD
@@ -40,7 +44,7 @@ def _cluster(questions: list[str], clusters: int, seed: int) -> list[str]:
     # Sorted, so that the result does not depend on the order of the file.
     ordered = sorted(range(len(questions)), key=lambda position: questions[position])
     vectorizer = TfidfVectorizer(
-        stop_words=sorted(ENGLISH_STOP_WORDS | set(QUESTION_WORDS)),
+        stop_words=sorted(ENGLISH_STOP_WORDS | set(QUESTION_WORDS.split())),
         sublinear_tf=True,
         min_df=2 if len(questions) > 200 else 1,
         token_pattern=r"(?u)\b[^\W\d_][^\W_]+\b",
@@ -51,7 +55,8 @@ def _cluster(questions: list[str], clusters: int, seed: int) -> list[str]:
         return ["general"] * len(questions)
     random_state = seed_for(seed, "prompts.topics", "clusters") % 2**32  # scikit-learn takes 32 bits
     vectors = weights.toarray() if weights.shape[1] <= DIMENSIONS else None
-    # One thread: with several, sums are added up in a changing order, and a prompt between two clusters could go either way.
+    # One thread: with several, sums are added up in a changing order, and a prompt between two clusters could go either
+    # way.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: some stay empty
         if vectors is None:
@@ -64,7 +69,8 @@ def _cluster(questions: list[str], clusters: int, seed: int) -> list[str]:
     names: dict[int, str] = {}
     for label in sorted(set(labels.tolist())):
         mean = np.asarray(weights[labels == label].mean(axis=0)).ravel()
-        # Terms that the cluster uses more than the rest do; with one cluster there is no rest. Ties by term, the same everywhere.
+        # Terms that the cluster uses more than the rest do; with one cluster there is no rest. Ties by term, the same
+        # everywhere.
         excess = mean - overall if len(set(labels.tolist())) > 1 else mean
         order = sorted(np.flatnonzero(mean), key=lambda term: (-round(float(excess[term]), 9), terms[term]))
         names[label] = " / ".join(terms[term] for term in order[:TERMS_IN_A_NAME]) or "general"
