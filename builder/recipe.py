@@ -29,7 +29,9 @@ RECIPE_FOLDER = Path(__file__).parent / "recipes"
 @dataclass(frozen=True)
 class CensusRecipe:
     source: str = "packaged"  # `packaged` (synthetic records) or a PUMS person file: .parquet, .csv, .csv.gz
-    household_source: str | None = None  # the matching household file, where the person file does not carry the household columns
+    household_source: str | None = (
+        None  # the matching household file, where the person file does not carry the household columns
+    )
     survey_year: int | None = None  # read from the file where it says so
     adults_only: bool = True
 
@@ -38,15 +40,21 @@ class CensusRecipe:
 class PersonasRecipe:
     count: int = 1586
     seen: int | None = None  # the rest is `unseen`: never trained on. null: the paper's share, 1,000 of 1,586
-    enrichment: str = "lm"  # `lm`: the enricher writes the open-ended fields; `none`: they are sampled from the packaged lists
-    profile_attributes: tuple[str, ...] = ATTRIBUTES  # in the order of the profile; the first are kept when room is short
+    enrichment: str = (
+        "lm"  # `lm`: the enricher writes the open-ended fields; `none`: they are sampled from the packaged lists
+    )
+    profile_attributes: tuple[str, ...] = (
+        ATTRIBUTES  # in the order of the profile; the first are kept when room is short
+    )
     profile_max_tokens: int = 700
     round_income: bool = True  # to two significant digits
 
 
 @dataclass(frozen=True)
 class PromptsRecipe:
-    source: str = "packaged"  # `packaged` or a JSONL file: PRISM's `conversations.jsonl` layout or {"question": ...} a line
+    source: str = (
+        "packaged"  # `packaged` or a JSONL file: PRISM's `conversations.jsonl` layout or {"question": ...} a line
+    )
     count: int = 3868
     heldout: int = 868
     min_words: int = 5
@@ -91,7 +99,9 @@ class ContrastRecipe:
 @dataclass(frozen=True)
 class ModelRecipe:
     provider: str = "transformers"
-    model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the declared id: it names the model in records and in the data card
+    model: str = (
+        "HuggingFaceTB/SmolLM2-135M-Instruct"  # the declared id: it names the model in records and in the data card
+    )
     revision: str | None = None
     path: str | None = None  # a local model folder or GGUF file (transformers only)
     base_url: str | None = None  # an OpenAI-compatible endpoint (openai only)
@@ -139,7 +149,11 @@ PROVENANCE_KEYS = {
     "census.source",
     "census.household_source",
     "prompts.source",
-    *(f"models.{role}.{key}" for role in ROLES for key in ("path", "base_url", "api_key_env", "max_concurrency", "timeout_seconds")),
+    *(
+        f"models.{role}.{key}"
+        for role in ROLES
+        for key in ("path", "base_url", "api_key_env", "max_concurrency", "timeout_seconds")
+    ),
     *(f"models.{role}.cost_per_million_{side}_tokens" for role in ROLES for side in ("prompt", "completion")),
 }
 SECRET_PATTERN = re.compile(r"^(sk-|hf_|key-|Bearer\s|ghp_|xai-|gsk_|AIza)\S{8,}|^[A-Za-z0-9+/_\-]{40,}={0,2}$")
@@ -156,11 +170,15 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Bui
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+        raise InputError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from None
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}. Mend the file.") from None
     if not isinstance(raw, dict):
-        raise InputError(f"{path} holds {type(raw).__name__} instead of recipe keys. Start from one in {RECIPE_FOLDER.name}/.")
+        raise InputError(
+            f"{path} holds {type(raw).__name__} instead of recipe keys. Start from one in {RECIPE_FOLDER.name}/."
+        )
     # Through JSON: YAML anchors make several roles share one object, and an override of one must not reach the others.
     raw = json.loads(json.dumps(raw))
     for override in overrides:
@@ -179,7 +197,9 @@ def find_recipe(source: str | Path) -> Path:
     if path.suffix in ("", ".yaml") and len(path.parts) == 1 and packaged.is_file():
         return packaged
     names = ", ".join(sorted(p.stem for p in RECIPE_FOLDER.glob("*.yaml")))
-    raise InputError(f"Recipe {source} does not exist. Give the path of a YAML file, or one of the packaged recipes: {names}.")
+    raise InputError(
+        f"Recipe {source} does not exist. Give the path of a YAML file, or one of the packaged recipes: {names}."
+    )
 
 
 def as_dict(recipe: BuildRecipe) -> dict[str, Any]:
@@ -198,21 +218,23 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def deciding_keys(recipe: BuildRecipe) -> dict[str, Any]:
-    """The flat keys that decide what a build contains."""
-    return {key: value for key, value in flatten(as_dict(recipe)).items() if key not in PROVENANCE_KEYS}
+def deciding_keys(nested: dict[str, Any]) -> dict[str, Any]:
+    """The flat keys of `as_dict(recipe)` that decide what a build contains."""
+    return {key: value for key, value in flatten(nested).items() if key not in PROVENANCE_KEYS}
 
 
 def fingerprint(recipe: BuildRecipe) -> str:
     """SHA-256 over the canonical JSON of `deciding_keys`."""
-    text = json.dumps(deciding_keys(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(deciding_keys(as_dict(recipe)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set {override!r} is not of the form dotted.key=value, for example --set personas.count=20.")
+        raise InputError(
+            f"--set {override!r} is not of the form dotted.key=value, for example --set personas.count=20."
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -278,7 +300,9 @@ def _build(kind: Any, raw: Any, where: str) -> Any:
     for name, hint in hints.items():
         if name in raw:
             path = _join(where, name)
-            values[name] = _build(hint, raw[name], path) if dataclasses.is_dataclass(hint) else _typed(hint, raw[name], path)
+            values[name] = (
+                _build(hint, raw[name], path) if dataclasses.is_dataclass(hint) else _typed(hint, raw[name], path)
+            )
     missing = [
         f.name
         for f in dataclasses.fields(kind)
@@ -326,7 +350,9 @@ def _validate(recipe: BuildRecipe) -> None:
     unknown = [a for a in personas.profile_attributes if a not in ATTRIBUTES]
     if unknown:
         close = difflib.get_close_matches(unknown[0], ATTRIBUTES, n=1, cutoff=0.0)[0]
-        raise InputError(f"personas.profile_attributes names {unknown[0]!r}, which is no attribute. Did you mean {close}?")
+        raise InputError(
+            f"personas.profile_attributes names {unknown[0]!r}, which is no attribute. Did you mean {close}?"
+        )
     require(
         0 <= prompts.heldout <= prompts.count and prompts.count >= 1,
         f"prompts.heldout is {prompts.heldout} of prompts.count {prompts.count}. Choose 0 <= heldout <= count, count >= 1.",

@@ -50,6 +50,9 @@ NULL_REASONS = ("missing", "not_applicable", "none")
 # Where a value came from.
 PROVENANCE = ("census", "imputed", "sampled", "lm", "repaired")
 
+# What the judge prefers, beside `judge_score`, whose scale depends on the kind of judge.
+JUDGE_VERDICTS = ("chosen", "rejected", "tie", "unscored")
+
 CONFIGS = ("dpf", "dpf_matched", "contrast", "personas", "prompts", "judgements")
 PAIR_CONFIGS = ("dpf", "dpf_matched", "contrast")
 # `support`: the unseen personas' pairs on train-pool prompts, for few-shot use. The paper's own train view is train+support.
@@ -116,6 +119,7 @@ def features(config: str) -> Any:
         "is_adult": boolean,
         "wrong_persona_id": string,
         "judge": string,
+        "judge_verdict": string,
         "judge_score": real,
         "prompt_tokens": integer,
         "chosen_tokens": integer,

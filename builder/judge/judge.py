@@ -56,6 +56,18 @@ class Verdict:
     reason: str = ""
 
 
+def published_verdict(verdict: Verdict) -> str:
+    """The verdict on (chosen, rejected) as the tables say it."""
+    return {"A": "chosen", "B": "rejected"}.get(verdict.verdict, verdict.verdict)
+
+
+def margin(judge: Judge, verdict: Verdict) -> float | None:
+    """Positive where the judge prefers the first answer: nats per token, or P(A) - 0.5."""
+    if verdict.score is None:
+        return None
+    return verdict.score if judge.kind == "likelihood" else verdict.score - 0.5
+
+
 def load_judge(name: str, provider: str, model: str, seed: int) -> Judge:
     """Read a judge file. `auto` chooses by likelihood for a model in this process (or scripted), by role-play for an endpoint."""
     if name == "auto":
@@ -69,7 +81,9 @@ def load_judge(name: str, provider: str, model: str, seed: int) -> Judge:
     known = {"kind", "temperature", "template", "sampling", "max_retries"}
     unknown = set(raw) - known
     if unknown:
-        raise InputError(f"{path.name} has the unknown key {sorted(unknown)[0]}. A judge file takes {', '.join(sorted(known))}.")
+        raise InputError(
+            f"{path.name} has the unknown key {sorted(unknown)[0]}. A judge file takes {', '.join(sorted(known))}."
+        )
     if raw.get("kind") not in ("likelihood", "pairwise"):
         raise InputError(f"{path.name}: kind is {raw.get('kind')!r}; it takes likelihood or pairwise.")
     if raw["kind"] == "likelihood" and provider == "openai":
@@ -78,7 +92,14 @@ def load_judge(name: str, provider: str, model: str, seed: int) -> Judge:
             "or use a judge model in this process (models.judge.provider=transformers)."
         )
     sampling = Sampling(**raw.pop("sampling")) if "sampling" in raw else Sampling(max_tokens=300)
-    return Judge(name=path.stem, version=hashlib.sha256(content).hexdigest()[:12], model=model, seed=seed, sampling=sampling, **raw)
+    return Judge(
+        name=path.stem,
+        version=hashlib.sha256(content).hexdigest()[:12],
+        model=model,
+        seed=seed,
+        sampling=sampling,
+        **raw,
+    )
 
 
 def compare(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str = "judging") -> list[Verdict]:

@@ -28,7 +28,9 @@ def compare_by_likelihood(judge: Judge, calls: Any, comparisons: Sequence[Compar
     return verdicts
 
 
-def rank_by_likelihood(judge: Judge, calls: Any, items: Sequence[tuple[str, str, Sequence[str]]], label: str) -> list[int]:
+def rank_by_likelihood(
+    judge: Judge, calls: Any, items: Sequence[tuple[str, str, Sequence[str]]], label: str
+) -> list[int]:
     gains = _gains(calls, [(profile, question, text) for profile, question, texts in items for text in texts], label)
     best, start = [], 0
     for _, _, texts in items:

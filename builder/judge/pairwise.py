@@ -32,7 +32,10 @@ def _ask(
         requests = [
             ChatRequest(
                 messages=template.render(
-                    profile=comparisons[i].profile, question=comparisons[i].question, answer_a=orders[i][0], answer_b=orders[i][1]
+                    profile=comparisons[i].profile,
+                    question=comparisons[i].question,
+                    answer_a=orders[i][0],
+                    answer_b=orders[i][1],
                 ),
                 sampling=judge.sampling,
                 template=template.label,
@@ -47,7 +50,9 @@ def _ask(
                 said[i] = (None, reply.reason)
             else:
                 sections = template.read(reply.text)
-                said[i] = (FIRST_PLACE[sections["verdict"]], sections.get("reason", "")) if sections else (None, "unreadable")
+                said[i] = (
+                    (FIRST_PLACE[sections["verdict"]], sections.get("reason", "")) if sections else (None, "unreadable")
+                )
             if said[i][0] is None:
                 unread.append(i)
         open_questions = unread

@@ -50,5 +50,6 @@ class Budget:
 
 def cost_usd(usage: Usage, model: ModelRecipe) -> float:
     return (
-        usage.prompt_tokens * model.cost_per_million_prompt_tokens + usage.completion_tokens * model.cost_per_million_completion_tokens
+        usage.prompt_tokens * model.cost_per_million_prompt_tokens
+        + usage.completion_tokens * model.cost_per_million_completion_tokens
     ) / 1e6

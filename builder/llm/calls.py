@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from builder.errors import InputError
 from builder.llm.budget import Budget, Spending, cost_usd
-from builder.llm.messages import ChatRequest, Failure, Reply, ScoreRequest, Usage
+from builder.llm.messages import ChatRequest, Reply, ScoreRequest, Usage
 from builder.llm.record import Record, record_key
 from builder.llm.scripted import ScriptedClient
 from builder.recipe import ModelRecipe, ModelsRecipe
@@ -56,12 +56,20 @@ class ModelCalls:
         """The client of a role. Roles with the same model share one, so its weights are loaded once."""
         if role in self._given_clients:
             return self._given_clients[role]
-        recipe = self.recipe(role)
-        # An endpoint's client names its role in errors, so it is not shared.
-        key = (role if recipe.provider == "openai" else None, recipe)
+        key = self._client_key(role)
         if key not in self._clients:
-            self._clients[key] = make_client(role, recipe)
+            self._clients[key] = make_client(role, self.recipe(role))
         return self._clients[key]
+
+    def _client_key(self, role: str) -> Any:
+        # An endpoint's client names its role in errors, so it is not shared.
+        recipe = self.recipe(role)
+        return (role if recipe.provider == "openai" else None, recipe)
+
+    def known_identity(self, role: str) -> dict[str, Any] | None:
+        """Model id and revision, if the role was used in this run."""
+        client = self._given_clients.get(role) or self._clients.get(self._client_key(role))
+        return client.identity if client else None
 
     def recipe(self, role: str) -> ModelRecipe:
         return getattr(self.models, role)
@@ -83,7 +91,9 @@ class ModelCalls:
     def _run(self, role: str, requests: Sequence[Request], label: str) -> list[Any]:
         client = self.client(role)
         replies: list[Reply] = []
-        with tqdm(total=len(requests), desc=label, unit="answer", leave=False, mininterval=1.0, dynamic_ncols=True) as progress:
+        with tqdm(
+            total=len(requests), desc=label, unit="answer", leave=False, mininterval=1.0, dynamic_ncols=True
+        ) as progress:
             for start in range(0, len(requests), CHUNK):
                 replies += self._run_chunk(role, client, requests[start : start + CHUNK], progress)
         return replies
@@ -99,7 +109,7 @@ class ModelCalls:
         wanted = [position for position, i in enumerate(unique) if keys[i] not in found]
         self._count_hits(role, keys, found)
         progress.update(sum(key in found for key in keys))
-        copies = {key: 0 for key in first_of}
+        copies = dict.fromkeys(first_of, 0)
         for key in keys:
             copies[key] += 1
 
@@ -125,7 +135,9 @@ class ModelCalls:
             self._call(client, unique_requests, unique_keys, wanted, on_reply)
         return [found[key] for key in keys]
 
-    def _call(self, client: Any, requests: Sequence[Any], keys: Sequence[str], wanted: list[int], on_reply: Any) -> None:
+    def _call(
+        self, client: Any, requests: Sequence[Any], keys: Sequence[str], wanted: list[int], on_reply: Any
+    ) -> None:
         """Without a cost cap all at once; with one in portions, so that the cap is looked at in between."""
         portion = len(wanted) if self.budget.max_cost_usd is None else max(64, len(wanted) // 50)
         for start in range(0, len(wanted), portion):
@@ -180,8 +192,9 @@ def make_client(role: str, recipe: ModelRecipe) -> Any:
         return OpenAIClient(role, recipe)
     if recipe.provider == "scripted":
         return ScriptedClient(recipe.model)
-    raise InputError(f"models.{role}.provider is {recipe.provider!r}: there is no model to ask. Set it to transformers, openai or scripted.")
-
+    raise InputError(
+        f"models.{role}.provider is {recipe.provider!r}: there is no model to ask. Set it to transformers, openai or scripted."
+    )
 
 
 def _with_most_tokens(reply: Reply, request: ChatRequest | ScoreRequest) -> Reply:

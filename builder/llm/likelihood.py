@@ -13,7 +13,11 @@ PrefixGroup = tuple[list[int], list[list[int]]]  # the prefix's token ids, and t
 
 @torch.inference_mode()
 def continuation_log_probabilities(
-    model: Any, pad_token_id: int, groups: Sequence[PrefixGroup], on_batch_done: Callable[[], None] | None = None, batch_size: int = 16
+    model: Any,
+    pad_token_id: int,
+    groups: Sequence[PrefixGroup],
+    on_batch_done: Callable[[], None] | None = None,
+    batch_size: int = 16,
 ) -> list[list[list[float]]]:
     """log p(token | prefix, tokens before) for each token of each continuation.
 
@@ -79,7 +83,9 @@ def _run_continuations(
         cache = _rows_of_cache(prefix_cache, positions)
         mask = torch.cat([prefix_mask[positions], torch.ones_like(ids[:, :-1])], dim=1)
         position_ids = prefix_mask.sum(-1)[positions].unsqueeze(1) + torch.arange(width - 1, device=model.device)
-        output = model(input_ids=ids[:, :-1], attention_mask=mask, position_ids=position_ids, past_key_values=cache, use_cache=True)
+        output = model(
+            input_ids=ids[:, :-1], attention_mask=mask, position_ids=position_ids, past_key_values=cache, use_cache=True
+        )
         following = torch.log_softmax(output.logits.float(), dim=-1)
         picked = following.gather(2, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
         first = log_probabilities[0].gather(1, ids[:, :1])

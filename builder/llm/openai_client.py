@@ -21,7 +21,10 @@ OnReply = Callable[[list[tuple[int, Reply]]], None]
 
 RETRIES = 6  # with the package's backoff (0.5 s doubling to 8 s) about half a minute; Retry-After can make it longer
 FAILURES_IN_A_ROW = 25  # after so many items without an answer the endpoint is taken to be down
-REFUSAL = re.compile(r"^\W*(i'?m|i am) (very )?sorry,? (but )?i (can'?t|cannot|am not able|'m unable)|^\W*i (can'?t|cannot) (assist|help) with", re.I)
+REFUSAL = re.compile(
+    r"^\W*(i'?m|i am) (very )?sorry,? (but )?i (can'?t|cannot|am not able|'m unable)|^\W*i (can'?t|cannot) (assist|help) with",
+    re.I,
+)
 
 
 class OpenAIClient:
@@ -37,7 +40,9 @@ class OpenAIClient:
         """Ask the endpoint for its models: it answers, takes the key and knows the model. Raises InputError otherwise."""
         asyncio.run(self._check())
 
-    def generate(self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: set[int], on_reply: OnReply) -> None:
+    def generate(
+        self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: set[int], on_reply: OnReply
+    ) -> None:
         asyncio.run(self._generate(requests, keys, sorted(wanted), on_reply))
 
     def score(self, requests: Sequence[ScoreRequest], wanted: set[int], on_reply: OnReply) -> None:
@@ -87,7 +92,9 @@ class OpenAIClient:
                 f"being {', '.join(close)}. Set models.{self.role}.model."
             )
 
-    async def _generate(self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: list[int], on_reply: OnReply) -> None:
+    async def _generate(
+        self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: list[int], on_reply: OnReply
+    ) -> None:
         queue = iter(wanted)
         failures_in_a_row = 0
 
@@ -105,7 +112,9 @@ class OpenAIClient:
                     )
 
         async with self._connect(RETRIES) as connection:
-            workers = [asyncio.create_task(work(connection)) for _ in range(min(self.recipe.max_concurrency, len(wanted)))]
+            workers = [
+                asyncio.create_task(work(connection)) for _ in range(min(self.recipe.max_concurrency, len(wanted)))
+            ]
             try:
                 await asyncio.gather(*workers)
             finally:
@@ -140,7 +149,11 @@ class OpenAIClient:
             name = self.recipe.api_key_env
             return InputError(
                 f"{where} refused the key (401). "
-                + (f"Check the value of the environment variable {name}." if name else f"Set models.{self.role}.api_key_env.")
+                + (
+                    f"Check the value of the environment variable {name}."
+                    if name
+                    else f"Set models.{self.role}.api_key_env."
+                )
             )
         if isinstance(error, openai.PermissionDeniedError):
             return InputError(f"{where} denies access (403). Check that the key may use {self.recipe.model!r}.")

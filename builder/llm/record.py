@@ -71,7 +71,9 @@ class Record:
             for start in range(0, len(keys), _LOOKUP_CHUNK):
                 chunk = keys[start : start + _LOOKUP_CHUNK]
                 marks = ",".join("?" * len(chunk))
-                for key, response in self._connection.execute(f"SELECT key, response FROM {table} WHERE key IN ({marks})", chunk):
+                for key, response in self._connection.execute(
+                    f"SELECT key, response FROM {table} WHERE key IN ({marks})", chunk
+                ):
                     found.setdefault(key, _decode(response))
         return found
 

@@ -50,9 +50,11 @@ def sentence_tables(tokenizer: Any, vocabulary_size: int) -> tuple[torch.Tensor,
     """For each token id: does its text close a sentence; does it end in a digit. Both bool, shape (vocabulary_size,)."""
     closes = torch.zeros(vocabulary_size, dtype=torch.bool)
     digit = torch.zeros(vocabulary_size, dtype=torch.bool)
-    texts = tokenizer.batch_decode([[i] for i in range(min(len(tokenizer), vocabulary_size))])
-    for index, text in enumerate(texts):
-        bare = text.strip().rstrip("\"')”’")
+    # The raw tokens, not their decoded text: punctuation and digits stand for themselves in byte-level and SentencePiece vocabularies
+    # alike, and decoding a whole vocabulary takes seconds. Ġ and Ċ are the byte-level signs for space and line break, ▁ is SentencePiece's.
+    tokens = tokenizer.convert_ids_to_tokens(list(range(min(len(tokenizer), vocabulary_size))))
+    for index, token in enumerate(tokens):
+        bare = (token or "").strip("ĠĊ▁ \n").rstrip("\"')")
         closes[index] = bare.endswith((".", "!", "?")) and not bare.endswith("..")
         digit[index] = bare[-1:].isdigit()
     return closes, digit

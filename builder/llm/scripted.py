@@ -13,9 +13,35 @@ from builder.llm.templates import TEMPLATE_FOLDER, load_template
 from builder.llm.tokens import approximate_tokens, words
 
 FILLER = (
-    "fairness freedom family faith work health money time trust safety community choice duty care honesty tradition change balance "
-    "respect patience learning nature children neighbours privacy courage kindness evidence experience rules"
-).split()
+    *(
+        "fairness",
+        "freedom",
+        "family",
+        "faith",
+        "work",
+        "health",
+        "money",
+        "time",
+        "trust",
+        "safety",
+        "community",
+        "choice",
+    ),
+    *(
+        "duty",
+        "care",
+        "honesty",
+        "tradition",
+        "change",
+        "balance",
+        "respect",
+        "patience",
+        "learning",
+        "nature",
+        "children",
+    ),
+    *("neighbours", "privacy", "courage", "kindness", "evidence", "experience", "rules"),
+)
 
 OnReply = Callable[[list[tuple[int, Reply]]], None]
 
@@ -31,7 +57,9 @@ class ScriptedClient:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [approximate_tokens(text) for text in texts]
 
-    def generate(self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: set[int], on_reply: OnReply) -> None:
+    def generate(
+        self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: set[int], on_reply: OnReply
+    ) -> None:
         for index in sorted(wanted):
             text = self._reply(requests[index])
             prompt_tokens = sum(approximate_tokens(m["content"]) for m in requests[index].messages)
@@ -63,5 +91,3 @@ def scripted_reply(request: ChatRequest) -> str:
         choices = template.choices.get(marker)
         sections.append(f"{marker} {choices[digest[9] % len(choices)] if choices else sentence}")
     return "\n".join([*sections, *([template.end] if template.end else [])])
-
-

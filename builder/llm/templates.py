@@ -1,8 +1,8 @@
 """Prompt templates are files: what is sent, and how the reply is read.
 
 A template is a YAML file with `messages` (role and Jinja text) and, where the reply has a form, `markers`: the labels that open its
-sections, `end`, the word that closes it, and `choices`, the words that a section must begin with. Persona and question enter only as Jinja values; Jinja does not render what a value
-contains, so a persona that holds `{{ ... }}` or a marker is just text.
+sections, `end`, the word that closes it, and `choices`, the words that a section must begin with. Persona and question enter only as
+Jinja values; Jinja does not render what a value contains, so a persona that holds `{{ ... }}` or a marker is just text.
 """
 
 import hashlib
@@ -19,7 +19,9 @@ from builder.errors import InputError
 from builder.llm.messages import Message
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
-_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+_ENVIRONMENT = jinja2.Environment(
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class PromptTemplate:
     def render(self, **values: Any) -> tuple[Message, ...]:
         """The messages with `values` filled in. A value that the template names and `values` lacks is an error."""
         return tuple(
-            {"role": m["role"], "content": _ENVIRONMENT.from_string(m["content"]).render(values).strip()} for m in self.messages
+            {"role": m["role"], "content": _ENVIRONMENT.from_string(m["content"]).render(values).strip()}
+            for m in self.messages
         )
 
     def read(self, reply: str) -> dict[str, str] | None:
@@ -64,7 +67,9 @@ class PromptTemplate:
             stop = starts[following].start() if following else len(reply)
             section = reply[starts[marker].end() : stop]
             if following is None and self.end:
-                section = re.split(rf"^[ \t*#]*{re.escape(self.end)}[ \t*.]*$", section, maxsplit=1, flags=re.MULTILINE)[0]
+                section = re.split(
+                    rf"^[ \t*#]*{re.escape(self.end)}[ \t*.]*$", section, maxsplit=1, flags=re.MULTILINE
+                )[0]
             section = section.strip().strip("*").strip()
             if marker in self.choices:
                 section = _chosen(section, self.choices[marker])
@@ -86,7 +91,9 @@ def load_template(name: str) -> PromptTemplate:
     path = Path(name) if name.endswith(".yaml") else TEMPLATE_FOLDER / f"{name}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in TEMPLATE_FOLDER.glob("*.yaml")))
-        raise InputError(f"Prompt template {name} does not exist. Give a YAML file, or one of the packaged templates: {names}.")
+        raise InputError(
+            f"Prompt template {name} does not exist. Give a YAML file, or one of the packaged templates: {names}."
+        )
     content = path.read_bytes()
     raw = yaml.safe_load(content)
     return PromptTemplate(

@@ -5,7 +5,17 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.llm.embedded import LocalModel, find_model
-from builder.llm.messages import Answer, ChatRequest, Failure, Message, Reply, ScoreRequest, TokenScores, Usage, as_plain
+from builder.llm.messages import (
+    Answer,
+    ChatRequest,
+    Failure,
+    Message,
+    Reply,
+    ScoreRequest,
+    TokenScores,
+    Usage,
+    as_plain,
+)
 from builder.randomness import rng_for
 from builder.recipe import ModelRecipe
 
@@ -72,7 +82,9 @@ class TransformersClient:
             return []
         return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
-    def generate(self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: set[int], on_reply: OnReply) -> None:
+    def generate(
+        self, requests: Sequence[ChatRequest], keys: Sequence[str], wanted: set[int], on_reply: OnReply
+    ) -> None:
         """Answer the requests in `wanted`.
 
         Batches are formed over all requests, wanted or not, and a batch is run whole if any of its rows is wanted: the last bits of
@@ -88,7 +100,9 @@ class TransformersClient:
                 batch = indices[start : start + self.batch_size]
                 if wanted.isdisjoint(batch):
                     continue
-                replies = self._generate_batch([requests[i] for i in batch], [keys[i] for i in batch], [ids[i] for i in batch])
+                replies = self._generate_batch(
+                    [requests[i] for i in batch], [keys[i] for i in batch], [ids[i] for i in batch]
+                )
                 on_reply([(i, reply) for i, reply in zip(batch, replies, strict=True) if i in wanted])
 
     def score(self, requests: Sequence[ScoreRequest], wanted: set[int], on_reply: OnReply) -> None:
@@ -108,7 +122,9 @@ class TransformersClient:
             if all(wanted.isdisjoint(groups[g]) for g in batch):
                 continue
             inputs = [(prefix_ids[g], [continuation_ids[i] for i in groups[g]]) for g in batch]
-            scores = continuation_log_probabilities(self.model, self.tokenizer.pad_token_id, inputs, batch_size=self.batch_size)
+            scores = continuation_log_probabilities(
+                self.model, self.tokenizer.pad_token_id, inputs, batch_size=self.batch_size
+            )
             replies: list[tuple[int, Reply]] = []
             for group, group_scores in zip(batch, scores, strict=True):
                 # The prefix is counted once, with the first of its continuations.
@@ -139,9 +155,12 @@ class TransformersClient:
             processors.append(GumbelNoise(noise))
         stops = StoppingCriteriaList()
         if self._sentence_tables is None:
-            self._sentence_tables = tuple(t.to(model.device) for t in sentence_tables(tokenizer, model.config.vocab_size))
+            self._sentence_tables = tuple(
+                t.to(model.device) for t in sentence_tables(tokenizer, model.config.vocab_size)
+            )
+        closes, digit = self._sentence_tables
         if sampling.end_sentence_after is not None:
-            stops.append(EndOfSentence(*self._sentence_tables, prompt_width=width, minimum=sampling.end_sentence_after))
+            stops.append(EndOfSentence(closes, digit, width, sampling.end_sentence_after))
         with torch.inference_mode():
             output = model.generate(
                 **padded,

@@ -23,7 +23,9 @@ class Assigned:
     part: str
 
 
-def assign_prompts(seed: int, pairs: PairsRecipe, persona_ids: Sequence[str], prompts: Sequence[dict[str, Any]]) -> list[Assigned]:
+def assign_prompts(
+    seed: int, pairs: PairsRecipe, persona_ids: Sequence[str], prompts: Sequence[dict[str, Any]]
+) -> list[Assigned]:
     """For each persona `train` + `seen_test` prompts of the train pool and `heldout_test` of the held-out pool, without overlap.
 
     A persona's prompts depend on the seed, its id and the pools only, so other personas can come and go.

@@ -8,7 +8,7 @@ are kept; `flips` says for each judge whether its preference turns round between
 from collections.abc import Sequence
 from typing import Any
 
-from builder.judge.judge import Comparison, Judge, Verdict, compare
+from builder.judge.judge import Comparison, Judge, Verdict, compare, margin, published_verdict
 from builder.pairs.assignment import members_by_group, wrong_persona
 from builder.pairs.feedback import PairTable
 from builder.pairs.flags import leaks_attribute
@@ -19,7 +19,9 @@ from builder.schema import contrast_pair_id
 Row = dict[str, Any]
 
 
-def build_contrast(recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[Row], dpf_rows: list[Row]) -> PairTable:
+def build_contrast(
+    recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[Row], dpf_rows: list[Row]
+) -> PairTable:
     """Mirrored pairs from the rows of `dpf`; only rows of the same prompt, split and persona group are set against each other."""
     candidates = choose_partners(recipe.seed, recipe.contrast.partners, dpf_rows)
     different = [(a, b) for a, b in candidates if a["chosen"] != b["chosen"]]
@@ -46,9 +48,18 @@ def build_contrast(recipe: BuildRecipe, calls: Any, judge: Judge, personas: list
     identical = len(candidates) - len(different)
     return PairTable(
         rows=rows,
-        counts={"in": 2 * len(candidates), "out": len(rows), "dropped": {"identical_texts": 2 * identical} if identical else {}},
+        counts={
+            "in": 2 * len(candidates),
+            "out": len(rows),
+            "dropped": {"identical_texts": 2 * identical} if identical else {},
+        },
         ledger=[
-            {"stage": "contrast", "item": contrast_pair_id(a["persona_id"], b["persona_id"], a["prompt_id"]), "reason": r, "detail": ""}
+            {
+                "stage": "contrast",
+                "item": contrast_pair_id(a["persona_id"], b["persona_id"], a["prompt_id"]),
+                "reason": r,
+                "detail": "",
+            }
             for a, b in candidates
             if a["chosen"] == b["chosen"]
             for r in ("identical_texts",)
@@ -103,7 +114,18 @@ def _row(
 ) -> Row:
     pair_id = contrast_pair_id(own["persona_id"], partner["persona_id"], own["prompt_id"])
     involved = {own["persona_id"], partner["persona_id"]}
-    shared = ("split", "persona_id", "prompt_id", "prompt", "chosen", "topic", "persona_group", "is_adult", "prompt_tokens", "chosen_tokens")
+    shared = (
+        "split",
+        "persona_id",
+        "prompt_id",
+        "prompt",
+        "chosen",
+        "topic",
+        "persona_group",
+        "is_adult",
+        "prompt_tokens",
+        "chosen_tokens",
+    )
     return {
         **{key: own[key] for key in shared},
         "pair_id": pair_id,
@@ -113,11 +135,19 @@ def _row(
         "rejected_tokens": partner["chosen_tokens"],
         "wrong_persona_id": wrong_persona(recipe.seed, pair_id, involved, group_members),
         "judge": judge.label,
+        "judge_verdict": published_verdict(verdict),
         "judge_score": verdict.score,
         "length_violation": own["chosen_tokens"] >= partner["chosen_tokens"],
-        "attribute_leak": leaks_attribute(persona_of[own["persona_id"]], _text(own), [own["prompt"][-1]["content"], _text(partner)]),
+        "attribute_leak": leaks_attribute(
+            persona_of[own["persona_id"]], _text(own), [own["prompt"][-1]["content"], _text(partner)]
+        ),
         "flips": [
-            {"judge": judge.label, "flip": flip, "margin": verdict.score, "is_selector": recipe.pairs.candidates > 1},
+            {
+                "judge": judge.label,
+                "flip": flip,
+                "margin": margin(judge, verdict),
+                "is_selector": recipe.pairs.candidates > 1,
+            },
         ],
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from builder.judge.judge import Comparison, Judge, choose_best, compare
+from builder.judge.judge import Comparison, Judge, choose_best, compare, published_verdict
 from builder.llm.messages import ChatRequest, Failure, Message, Sampling
 from builder.llm.templates import PromptTemplate, load_template
 from builder.pairs.assignment import Assigned, assign_prompts, members_by_group, wrong_persona
@@ -38,7 +38,9 @@ class Written:
     detail: str = ""
 
 
-def build_pairs(recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[dict[str, Any]], prompts: list[dict[str, Any]]) -> PairTable:
+def build_pairs(
+    recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[dict[str, Any]], prompts: list[dict[str, Any]]
+) -> PairTable:
     """One pair per assigned (persona, prompt); a pair whose texts cannot be had goes to the ledger with its reason."""
     persona_of = {p["persona_id"]: p for p in personas}
     question_of = {p["prompt_id"]: p["question"] for p in prompts}
@@ -48,7 +50,9 @@ def build_pairs(recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[di
     critiques = write_critiques(recipe, calls, assigned, persona_of, question_of, base)
     candidates = write_revisions(recipe, calls, assigned, question_of, base, critiques)
 
-    complete, ledger, dropped = [], [], {}
+    complete: list[Assigned] = []
+    ledger: list[dict[str, Any]] = []
+    dropped: dict[str, int] = {}
     for a in assigned:
         problem = _problem(base[a.prompt_id], critiques[a], candidates[a])
         if problem is None:
@@ -64,7 +68,9 @@ def build_pairs(recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[di
     chosen_index = dict(zip(complete, _choose(calls, judge, complete, texts, persona_of, question_of), strict=True))
     revisions = {a: texts[a][chosen_index[a]] for a in complete}
     comparisons = [
-        Comparison(persona_of[a.persona_id]["profile"], question_of[a.prompt_id], (revisions[a], base[a.prompt_id].text or ""))
+        Comparison(
+            persona_of[a.persona_id]["profile"], question_of[a.prompt_id], (revisions[a], base[a.prompt_id].text or "")
+        )
         for a in complete
     ]
     verdicts = compare(judge, calls, comparisons, "judging revisions against base answers")
@@ -73,7 +79,9 @@ def build_pairs(recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[di
     identical = [r for r in rows if r["chosen"] == r["rejected"]]
     if identical:
         dropped["identical_texts"] = len(identical)
-        ledger += [{"stage": "pairs", "item": r["pair_id"], "reason": "identical_texts", "detail": ""} for r in identical]
+        ledger += [
+            {"stage": "pairs", "item": r["pair_id"], "reason": "identical_texts", "detail": ""} for r in identical
+        ]
         rows = [r for r in rows if r["chosen"] != r["rejected"]]
     scored = [v for v in verdicts if v.verdict != "unscored"]
     preferred = sum(v.verdict == "A" for v in scored)
@@ -101,7 +109,13 @@ def write_base_answers(recipe: BuildRecipe, calls: Any, questions: dict[str, str
     neutral = preference_messages(None, "")[0]["content"]
     ids = sorted(questions)
     messages = [template.render(question=questions[q], neutral_system_text=neutral) for q in ids]
-    return dict(zip(ids, write_texts(recipe, calls, "generator", template, messages, recipe.pairs.answer, "base answers"), strict=True))
+    return dict(
+        zip(
+            ids,
+            write_texts(recipe, calls, "generator", template, messages, recipe.pairs.answer, "base answers"),
+            strict=True,
+        )
+    )
 
 
 def write_critiques(
@@ -116,7 +130,9 @@ def write_critiques(
     answered = [a for a in assigned if base[a.prompt_id].text is not None]
     messages = [
         template.render(
-            profile=persona_of[a.persona_id]["profile"], question=question_of[a.prompt_id], answer=base[a.prompt_id].text
+            profile=persona_of[a.persona_id]["profile"],
+            question=question_of[a.prompt_id],
+            answer=base[a.prompt_id].text,
         )
         for a in answered
     ]
@@ -178,7 +194,9 @@ def write_texts(
             for i in waiting
         ]
         again = []
-        for i, reply in zip(waiting, calls.generate(role, requests, label if attempt == 0 else f"{label}, retry {attempt}"), strict=True):
+        for i, reply in zip(
+            waiting, calls.generate(role, requests, label if attempt == 0 else f"{label}, retry {attempt}"), strict=True
+        ):
             if isinstance(reply, Failure):
                 results[i] = Written(None, reply.reason, reply.detail)
             else:
@@ -213,7 +231,11 @@ def _choose(
     """The judge is asked only where there is a choice."""
     open_choices = [a for a in complete if len(set(texts[a])) > 1]
     items = [(persona_of[a.persona_id]["profile"], question_of[a.prompt_id], texts[a]) for a in open_choices]
-    best = dict(zip(open_choices, choose_best(judge, calls, items, "choosing among revisions"), strict=True)) if items else {}
+    best = (
+        dict(zip(open_choices, choose_best(judge, calls, items, "choosing among revisions"), strict=True))
+        if items
+        else {}
+    )
     return [best.get(a, 0) for a in complete]
 
 
@@ -251,6 +273,7 @@ def _rows(
                 "is_adult": persona["is_adult"],
                 "wrong_persona_id": wrong_persona(recipe.seed, pair_id, {a.persona_id}, members[persona["group"]]),
                 "judge": judge.label,
+                "judge_verdict": published_verdict(verdict),
                 "judge_score": verdict.score,
                 "prompt_tokens": count[persona["profile"]] + count[prompt["question"]],
                 "chosen_tokens": count[chosen],
@@ -273,7 +296,11 @@ def _token_counter(
     revisions: dict[Assigned, str],
 ) -> dict[str, int]:
     """Tokens of every text of the table, each counted once, by the generator's tokenizer (approximately for an endpoint)."""
-    texts = {p["profile"] for p in persona_of.values()} | {p["question"] for p in prompt_of.values()} | set(revisions.values())
+    texts = (
+        {p["profile"] for p in persona_of.values()}
+        | {p["question"] for p in prompt_of.values()}
+        | set(revisions.values())
+    )
     texts |= {w.text for w in base.values() if w.text is not None}
     ordered = sorted(texts)
     return dict(zip(ordered, calls.count_tokens("generator", ordered), strict=True))

@@ -7,7 +7,19 @@ from typing import Any
 from builder.schema import ATTRIBUTES
 
 # Values so common in any answer that finding one says nothing.
-TOO_COMMON = {"male", "female", "married", "employed", "with a disability", "average", "high", "low", "none", "student", "other"}
+TOO_COMMON = {
+    "male",
+    "female",
+    "married",
+    "employed",
+    "with a disability",
+    "average",
+    "high",
+    "low",
+    "none",
+    "student",
+    "other",
+}
 
 
 def leaks_attribute(persona: dict[str, Any], answer: str, known_texts: Sequence[str]) -> bool:

@@ -82,9 +82,7 @@ def keep_controversial(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, cal
 
 
 def classify(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, calls: Any) -> list[Controversy]:
-    """The votes on each prompt, in order: `controversy_votes` independent replies per prompt, all asked for in one
-    batch.
-    """
+    """The votes on each prompt, in order: `controversy_votes` replies per prompt, all asked for in one batch."""
     template = load_template(TEMPLATE)
     number = recipe.prompts.controversy_votes
     if number < 1:

@@ -20,8 +20,7 @@ RECALL = 0.999  # least probability with which the index offers a prompt exactly
 def text_filters(
     prompts: Sequence[SourcePrompt], min_words: int, require_question_mark: bool
 ) -> tuple[list[SourcePrompt], dict[str, int]]:
-    """Keep prompts that contain `?` (if required) and have at least `min_words` words between white space; count the
-    others.
+    """Keep prompts with a `?` (if required) and at least `min_words` words between white space; count the others.
 
     "Contains" and not "ends with", and words as white space separates them: on PRISM this reading gives counts near the
     paper's.
@@ -104,7 +103,7 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 
 def _bands(similarity: float) -> tuple[int, int]:
-    """(bands, rows a band): the longest rows, so the fewest false proposals, that still find a pair at the threshold."""
+    """(bands, rows a band): the longest rows (fewest false proposals) that still find a pair at the threshold."""
     for rows in range(PERMUTATIONS // 2, 1, -1):
         bands = PERMUTATIONS // rows
         if 1 - (1 - similarity**rows) ** bands >= RECALL:

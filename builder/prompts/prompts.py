@@ -1,4 +1,4 @@
-"""The prompts stage: a source of questions -> the `prompts` table, every question that goes counted under its reason."""
+"""The prompts stage: a source of questions -> the `prompts` table, whatever goes counted under its reason."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -93,8 +93,8 @@ def _decode(content: bytes, path: Path) -> str:
 def _parse(line: str, number: int, path: Path) -> Any:
     try:
         return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long or nesting too deep"
         start = line.strip()[:40]
         raise InputError(f"{path}, line {number} is not JSON ({reason}): it starts with {start!r}. {LAYOUTS}") from None
 
@@ -108,20 +108,19 @@ def _prompt(row: Any, number: int, path: Path) -> SourcePrompt | None:
     if question is None:
         return None
     own_id = row.get("conversation_id" if is_prism else "id")
+    own_id = str(own_id) if isinstance(own_id, int) else _text(own_id)
     return SourcePrompt(
         line=number,
         question=question,
         topic=_text(row.get("topic")),
         source="PRISM" if is_prism else _text(row.get("source")) or path.name,
-        source_id=str(number) if own_id is None else str(own_id),
+        source_id=own_id or str(number),
         licence="CC-BY-4.0" if is_prism else _text(row.get("licence")) or "unknown",
     )
 
 
 def _text(value: Any) -> str | None:
-    """The value stripped, or None if it is not text, is blank, or cannot be written as UTF-8 (half of a surrogate
-    pair).
-    """
+    """The value stripped; None if it is no text, blank, or cannot be written as UTF-8 (half a surrogate pair)."""
     if not isinstance(value, str) or not value.strip():
         return None
     try:

@@ -24,8 +24,7 @@ class Sizes:
 
 
 def sizes(available: int, recipe: BuildRecipe, history: str) -> Sizes:
-    """The recipe's sizes, or, where fewer prompts are available, all of them with the held-out part scaled down in
-    proportion.
+    """The recipe's sizes, or, where fewer prompts are available, all of them and proportionally fewer held out.
 
     Scaling never goes below what a persona's pairs need on either side. Raises InputError where both sides cannot be
     met; `history` says in it where the other prompts went.
@@ -70,9 +69,7 @@ def hold_out(chosen: Sequence[str], topics: Mapping[str, str], heldout: int, see
 
 
 def stratified(questions: Sequence[str], topics: Mapping[str, str], wanted: int, seed: int, purpose: str) -> set[str]:
-    """`wanted` of the (distinct) questions, from each topic its share by largest remainder, so within one of the exact
-    share.
-    """
+    """`wanted` of the (distinct) questions, from each topic its share by largest remainder."""
     strata: dict[str, list[str]] = defaultdict(list)
     for question in questions:
         strata[topics[question]].append(question)

@@ -1,4 +1,4 @@
-"""A topic for every kept prompt: the source's own where it names one for all of them, else clusters of similar wording."""
+"""A topic for every kept prompt: the source's own where it names one for all, else clusters of similar wording."""
 
 import warnings
 from collections import Counter
@@ -8,9 +8,8 @@ from builder.prompts.sources import SourcePrompt
 from builder.randomness import seed_for
 
 TERMS_IN_A_NAME = 3
-DIMENSIONS = (
-    30  # of the space in which the clusters are sought: on PRISM the most even sizes of 30, 50, 100, 200 and none
-)
+# Of the space in which clusters are sought. On PRISM 30 gave the most even sizes of 30, 50, 100, 200 and no reduction.
+DIMENSIONS = 30
 RESTARTS = 10
 # Words that open or fill a question and say nothing about its subject, on top of scikit-learn's English stop words.
 QUESTION_WORDS = """
@@ -21,7 +20,7 @@ right say should tell thing things think thought thoughts time used ve want way 
 
 
 def assign_topics(prompts: Sequence[SourcePrompt], clusters: int, seed: int) -> tuple[list[str], str]:
-    """One topic per prompt, in order, and the method: `source` or `clusters`. Independent of the order of the prompts."""
+    """One topic per prompt and the method, `source` or `clusters`. The order of the prompts does not matter."""
     named = [prompt.topic for prompt in prompts]
     topics = [topic for topic in named if topic is not None]
     if len(topics) == len(prompts):
@@ -30,9 +29,7 @@ def assign_topics(prompts: Sequence[SourcePrompt], clusters: int, seed: int) -> 
 
 
 def _cluster(questions: list[str], clusters: int, seed: int) -> list[str]:
-    """TF-IDF of words, reduced by SVD (without it one cluster takes most prompts: short questions share few words),
-    then k-means.
-    """
+    """TF-IDF of words, SVD (without it one cluster takes most: short questions share few words), then k-means."""
     import numpy as np
     from sklearn.cluster import KMeans
     from sklearn.decomposition import TruncatedSVD
@@ -55,8 +52,7 @@ def _cluster(questions: list[str], clusters: int, seed: int) -> list[str]:
         return ["general"] * len(questions)
     random_state = seed_for(seed, "prompts.topics", "clusters") % 2**32  # scikit-learn takes 32 bits
     vectors = weights.toarray() if weights.shape[1] <= DIMENSIONS else None
-    # One thread: with several, sums are added up in a changing order, and a prompt between two clusters could go either
-    # way.
+    # One thread: with several, sums are added up in changing order, and a prompt between clusters could go either way.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: some stay empty
         if vectors is None:

@@ -1,0 +1,256 @@
+"""The stages of a build, in order: personas -> prompts -> pairs -> contrast.
+
+A stage is a function of the recipe, the tables before it and the recorded responses; it writes one Parquet table and its entry in
+`build.json`. To resume is to run again: recorded responses are replayed, missing ones are asked for, and the tables come out the same.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.files import read_json, sha256_file, write_atomically, write_json
+from builder.judge.judge import load_judge
+from builder.llm.budget import Budget
+from builder.llm.calls import ModelCalls
+from builder.llm.record import Record
+from builder.llm.templates import load_template
+from builder.recipe import ROLES, BuildRecipe, as_dict, deciding_keys, fingerprint
+from builder.schema import features
+
+STAGES = ("personas", "prompts", "pairs", "contrast")
+# The table that a stage writes.
+TABLES = {"personas": "personas", "prompts": "prompts", "pairs": "dpf", "contrast": "contrast"}
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildResult:
+    """`build`: the content of build.json. `tables`: rows by config."""
+
+    folder: Path
+    build: dict[str, Any]
+    tables: dict[str, list[Row]]
+
+
+def run_build(
+    recipe: BuildRecipe,
+    folder: Path,
+    until: str = "contrast",
+    budget: Budget | None = None,
+    dry_run: bool = False,
+    retry_failed: bool = False,
+    clients: dict[str, Any] | None = None,
+) -> BuildResult:
+    """Run the stages up to `until` into `folder`.
+
+    A folder that holds a build of another recipe or of other input files is refused, naming what differs. `clients` replaces the
+    models of roles (tests). With `dry_run` nothing is called and nothing is written.
+
+    Raises InputError, and BudgetStop when a cap of `budget` is reached.
+    """
+    if until not in STAGES:
+        raise InputError(f"--until is {until!r}; the stages are {', '.join(STAGES)}.")
+    inputs = hash_inputs(recipe)
+    build = _new_build(recipe, inputs)
+    if dry_run:
+        record = Record(folder / "responses.sqlite", read_only=True)
+        calls = ModelCalls(recipe.models, record, budget, dry_run=True, retry_failed=retry_failed, clients=clients)
+        tables = _run_stages(recipe, calls, build, until, lambda stage, table: None)
+        return BuildResult(folder, build | {"usage": dataclasses.asdict(calls.spending)}, tables)
+    with _claimed(folder, build):
+        # From here on the folder belongs to this recipe, also if nothing else gets written.
+        write_json(folder / "build.json", build)
+        record = Record(folder / "responses.sqlite")
+        calls = ModelCalls(recipe.models, record, budget, retry_failed=retry_failed, clients=clients)
+
+        def finish_stage(stage: str, table: Any) -> None:
+            write_table(folder / "tables" / f"{TABLES[stage]}.parquet", TABLES[stage], table.rows)
+            write_json(folder / "ledger" / f"{stage}.json", table.ledger)
+            write_json(folder / "build.json", _with_usage(build, calls))
+
+        try:
+            tables = _run_stages(recipe, calls, build, until, finish_stage)
+        finally:
+            # Also after a stop by budget or a lost endpoint: what was spent is on file.
+            write_json(folder / "build.json", _with_usage(build, calls))
+            record.close()
+        build = _with_usage(build, calls)
+    return BuildResult(folder, build, tables)
+
+
+def _run_stages(
+    recipe: BuildRecipe, calls: ModelCalls, build: dict[str, Any], until: str, finish: Any
+) -> dict[str, list[Row]]:
+    from builder.pairs.contrast import build_contrast
+    from builder.pairs.feedback import build_pairs
+    from builder.personas.personas import build_personas
+    from builder.prompts.prompts import build_prompts
+
+    def count_tokens(texts: list[str]) -> list[int]:
+        return calls.count_tokens("generator", texts)
+
+    judge = load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)
+    work = {
+        "personas": lambda: build_personas(recipe, calls, count_tokens),
+        "prompts": lambda: build_prompts(recipe, calls),
+        "pairs": lambda: build_pairs(recipe, calls, judge, tables["personas"], tables["prompts"]),
+        "contrast": lambda: build_contrast(recipe, calls, judge, tables["personas"], tables["dpf"]),
+    }
+    tables: dict[str, list[Row]] = {}
+    wanted = STAGES[: STAGES.index(until) + 1]
+    for stage in wanted:
+        if stage == "contrast" and "contrast" not in recipe.configs:
+            continue
+        started = time.monotonic()
+        table = work[stage]()
+        tables[TABLES[stage]] = table.rows
+        build["stages"][stage] = {**table.counts, "seconds": round(time.monotonic() - started, 2), **table.details}
+        finish(stage, table)
+    return tables
+
+
+def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:
+    """SHA-256 of every input file that the recipe names; None for packaged inputs. Raises InputError for a file that is not there."""
+    named = {
+        "census.source": recipe.census.source,
+        "census.household_source": recipe.census.household_source,
+        "prompts.source": recipe.prompts.source,
+    }
+    hashes: dict[str, str | None] = {}
+    for key, source in named.items():
+        if source in (None, "packaged"):
+            hashes[key] = None
+            continue
+        path = Path(source)
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "does not exist"
+            raise InputError(f"{key} is {source}, which {kind}. Give the path of a file, or `packaged`.")
+        try:
+            hashes[key] = sha256_file(path)
+        except OSError as error:
+            raise InputError(
+                f"{key} is {source}, which cannot be read ({error.strerror}). Check its permissions."
+            ) from None
+    return hashes
+
+
+def write_table(path: Path, config: str, rows: list[Row]) -> None:
+    """One Parquet file with the config's columns; pair tables carry `split` in front."""
+    import pyarrow.parquet as parquet
+
+    table = arrow_table(config, rows)
+    if "split" in (rows[0] if rows else {}):
+        import pyarrow as arrow
+
+        table = table.add_column(0, "split", arrow.array([row["split"] for row in rows], arrow.string()))
+    write_atomically(path, lambda temporary: parquet.write_table(table, temporary, compression="zstd"))
+
+
+def arrow_table(config: str, rows: list[Row]) -> Any:
+    """The rows as an Arrow table with exactly the columns and types of the config."""
+    import pyarrow as arrow
+
+    schema = features(config).arrow_schema
+    return arrow.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
+
+
+def read_table(folder: Path, config: str) -> list[Row]:
+    import pyarrow.parquet as parquet
+
+    path = folder / "tables" / f"{config}.parquet"
+    if not path.is_file():
+        raise InputError(f"{folder} has no table {config}. Build it first: persona build RECIPE --out {folder}.")
+    return parquet.read_table(path).to_pylist()
+
+
+def _new_build(recipe: BuildRecipe, inputs: dict[str, str | None]) -> dict[str, Any]:
+    return {
+        "recipe": as_dict(recipe),
+        "fingerprint": fingerprint(recipe),
+        "inputs": inputs,
+        "code_version": code_version(),
+        "templates": {
+            name: load_template(name).version
+            for name in (recipe.pairs.answer_template, recipe.pairs.critique_template, recipe.pairs.revision_template)
+        },
+        "stages": {},
+        "usage": {},
+    }
+
+
+def _with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
+    """usage: this run's calls, and under `recorded` the replies that the build consists of, whenever they were made."""
+    models = {}
+    for role in ROLES:
+        recipe = calls.recipe(role)
+        known = calls.known_identity(role)
+        models[role] = {"provider": recipe.provider, **(known or {"model": recipe.model, "revision": recipe.revision})}
+    recorded = dataclasses.asdict(calls.used)
+    recorded["responses"] = recorded.pop("calls")
+    recorded.pop("hits")
+    judge = load_judge(
+        build["recipe"]["judge"], calls.recipe("judge").provider, calls.recipe("judge").model, build["recipe"]["seed"]
+    )
+    return {
+        **build,
+        "models": models,
+        "judge": {"label": judge.label, "kind": judge.kind, "temperature": judge.temperature},
+        "usage": {**dataclasses.asdict(calls.spending), "recorded": recorded},
+    }
+
+
+def code_version() -> str:
+    try:
+        return version("persona-testbed")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, build: dict[str, Any]) -> Iterator[None]:
+    """Hold the folder for this process, after checking that it is new or belongs to the same recipe and inputs."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file. Give another --out folder.")
+    if folder.is_dir():
+        _refuse_other_build(folder, build)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}). Give another --out folder.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"Another build is running in {folder}. Wait for it, or give another --out folder."
+            ) from None
+        yield
+
+
+def _refuse_other_build(folder: Path, build: dict[str, Any]) -> None:
+    existing = folder / "build.json"
+    if not existing.is_file():
+        others = sorted(p.name for p in folder.iterdir() if p.name != ".lock" and not p.name.startswith(".build.json."))
+        if others:
+            raise InputError(
+                f"{folder} holds {others[0]} but no build.json, so it is not a build's folder. Nothing was changed; give an empty or "
+                "new --out folder."
+            )
+        return
+    old = read_json(existing)
+    old_keys = deciding_keys(old.get("recipe", {})) | {f"content of {k}": v for k, v in old.get("inputs", {}).items()}
+    new_keys = deciding_keys(build["recipe"]) | {f"content of {k}": v for k, v in build["inputs"].items()}
+    differing = sorted(k for k in old_keys.keys() | new_keys.keys() if old_keys.get(k) != new_keys.get(k))
+    if differing:
+        shown = "; ".join(f"{k}: {old_keys.get(k)!r} there, {new_keys.get(k)!r} now" for k in differing[:8])
+        raise InputError(
+            f"{folder} belongs to another build. Differing: {shown}{' ...' if len(differing) > 8 else ''}. Nothing was changed; give "
+            "another --out folder, or use the recipe that made this one."
+        )
