@@ -80,9 +80,13 @@ class PromptTemplate:
 
 
 def _chosen(section: str, choices: tuple[str, ...]) -> str:
-    """The choice that is the section's first word, or "" if it is none of them."""
-    first = re.match(r"\W*(\w+)", section)
-    return next((c for c in choices if first and c.lower() == first.group(1).lower()), "")
+    """The choice with which the section begins, or "" if there is none or another choice stands in the same line.
+
+    A reply that repeats the menu ("A, B or tie") has chosen nothing.
+    """
+    said = [word.lower() for word in re.findall(r"\w+", section.split("\n")[0])]
+    named = {choice for choice in choices if choice.lower() in said}
+    return next((choice for choice in named if len(named) == 1 and said[0] == choice.lower()), "")
 
 
 @lru_cache(maxsize=64)

@@ -112,10 +112,12 @@ def read_vote(reply: Answer | Failure) -> bool | str:
     if isinstance(reply, Failure):
         return reply.reason
     sections = load_template(TEMPLATE).read(reply.text)
-    first_line = sections["verdict"].splitlines()[0] if sections else ""
-    # The word alone: `yes|no`, `yes and no` or `yes, unless` leave it open.
-    match = re.fullmatch(r"\W*(yes|no)[\s.!*`\"']*", first_line, re.IGNORECASE)
-    return match[1].lower() == "yes" if match else "unreadable"
+    if sections is None:
+        return "unreadable"
+    # The word must stand alone: a repeated form (`yes|no`), `yes and no` or `yes, unless` leave it open.
+    verdict_line = reply.text.rpartition("VERDICT:")[2].strip(" \t\r\n*").splitlines()[0]
+    alone = re.fullmatch(r"\W*(yes|no)[\s.!*`\"']*", verdict_line, re.IGNORECASE)
+    return alone[1].lower() == "yes" if alone else "unreadable"
 
 
 def _counted(replies: Sequence[Answer | Failure]) -> Controversy:

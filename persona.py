@@ -1,0 +1,248 @@
+"""The command line `persona`: one verb per stage, no logic. Heavy imports stand inside the verbs, so that --help answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Census personas -> preference pairs -> Hub splits -> persona-conditioned models, scored beside their controls.",
+    epilog="Start with `persona demo`. Exit codes: 0 done, 2 bad input, 3 stopped by a budget, 1 anything else.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
+app.add_typer(train_app, name="train")
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key: personas.count=20.")
+]
+Census = Annotated[str | None, typer.Option(help="PUMS person file (.parquet, .csv, .csv.gz) instead of the recipe's.")]
+Household = Annotated[str | None, typer.Option(help="The matching PUMS household file.")]
+Prompts = Annotated[str | None, typer.Option(help="JSONL file of questions instead of the recipe's.")]
+Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, small, paper.")]
+
+
+def recipe_from(
+    source: str, census: str | None, household: str | None, prompts: str | None, settings: list[str] | None
+):
+    import json
+
+    from builder.recipe import load_recipe
+
+    named = {"census.source": census, "census.household_source": household, "prompts.source": prompts}
+    return load_recipe(
+        source, [*(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None), *(settings or [])]
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
+) -> None:
+    """The whole road on the embedded model: build, audit, publish, train, evaluate, report. Run again to replay."""
+    published, models = out / "published", [out / "models" / "dpo", out / "models" / "reward"]
+    build("demo", out=out / "build")
+    publish(out / "build", to=published)
+    train_dpo(published, out=models[0])
+    train_reward(published, out=models[1])
+    evaluate(published, model=models, out=out / "results")
+    report(out / "build", published=published, results=out / "results", output=out / "report.html")
+
+
+@app.command()
+def build(
+    recipe: Recipe,
+    census: Census = None,
+    household: Household = None,
+    prompts: Prompts = None,
+    out: Annotated[Path | None, typer.Option(help="The build's folder (default runs/<recipe name>).")] = None,
+    until: Annotated[str, typer.Option(help="Stop after a stage: personas, prompts, pairs or contrast.")] = "contrast",
+    settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count calls, tokens and cost; call and write nothing.")
+    ] = False,
+    max_calls: Annotated[int | None, typer.Option(help="Stop (exit code 3) after so many model calls.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Stop (exit code 3) at so many USD.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again where a recorded attempt failed.")
+    ] = False,
+) -> None:
+    """Personas, prompts, pairs and contrast pairs from a recipe. Running again goes on from what is recorded."""
+    from builder.llm.budget import Budget
+    from builder.pipeline import run_build
+    from builder.summary import build_summary
+
+    parsed = recipe_from(recipe, census, household, prompts, settings)
+    folder = out or Path("runs") / parsed.name
+    result = run_build(parsed, folder, until, Budget(max_calls, max_cost), dry_run, retry_failed)
+    typer.echo(build_summary(result.build))
+    if dry_run:
+        typer.echo("Nothing was called or written. Calls that are not recorded are counted with their longest answer.")
+    else:
+        typer.echo(f"Build in {folder}. Next: persona publish {folder} --to {folder}-published")
+
+
+@app.command()
+def audit(run: Annotated[Path, typer.Argument(help="A build's folder.")]) -> None:
+    """Can the pairs be won without the persona, and do the splits hold? Writes RUN/audit.json; exit code 1 if a proof fails."""
+    from builder.pairs.audit import audit_table, failures
+    from builder.publish import audit_build
+
+    checks = audit_build(run)
+    typer.echo(audit_table(checks))
+    if failures(checks):
+        raise typer.Exit(1)
+    typer.echo(f"Audit in {run / 'audit.json'}. Next: persona publish {run} --to {run}-published")
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A build's folder.")],
+    to: Annotated[Path, typer.Option(help="The folder to write, which load_dataset then reads.")],
+    version: Annotated[str, typer.Option(help="Version of the dataset.")] = "0.1.0",
+) -> None:
+    """Audit a build and write it as a dataset folder with its card, whole or not at all."""
+    from builder.publish import publish as publish_build
+
+    published = publish_build(run, to, version)
+    rows = {c: sum(s["rows"] for s in splits.values()) for c, splits in published["configs"].items()}
+    typer.echo(
+        f"Published {', '.join(f'{c} {n:,}' for c, n in rows.items())} rows, content {published['content_sha256'][:12]}."
+    )
+    typer.echo(f'Dataset in {to}: load_dataset("{to}", "dpf"). Next: persona train dpo {to} --out MODEL_FOLDER')
+
+
+Dataset = Annotated[Path, typer.Argument(help="A published folder.")]
+ModelFolder = Annotated[Path, typer.Option(help="The folder for the trained model.")]
+TrainingRecipe = Annotated[str | None, typer.Option("--recipe", help="A training recipe: a file or a packaged name.")]
+Accelerate = Annotated[
+    str, typer.Option("--accelerate", help="An accelerate configuration: a file or a packaged name.")
+]
+# What follows the options goes to the training script as it is.
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@train_app.command("dpo", context_settings=PASSED_ON)
+def train_dpo(
+    dataset: Dataset,
+    out: ModelFolder,
+    recipe: TrainingRecipe = None,
+    accelerate: Accelerate = "cpu",
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """A persona-conditioned DPO model. Further --key value arguments override the recipe's keys."""
+    train("dpo", dataset, out, recipe, accelerate, context)
+
+
+@train_app.command("reward", context_settings=PASSED_ON)
+def train_reward(
+    dataset: Dataset,
+    out: ModelFolder,
+    recipe: TrainingRecipe = None,
+    accelerate: Accelerate = "cpu",
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """A persona-conditioned reward model. Further --key value arguments override the recipe's keys."""
+    train("reward", dataset, out, recipe, accelerate, context)
+
+
+def train(
+    method: str, dataset: Path, out: Path, recipe: str | None, accelerate: str, context: typer.Context | None
+) -> None:
+    from training.launch import train as launch
+
+    trained = launch(method, str(dataset), out, recipe, accelerate, context.args if context else ())
+    typer.echo(
+        f"{'Trained' if trained else 'Already trained'}: {out}. Next: persona eval {dataset} --model {out} --out RESULTS_FOLDER"
+    )
+
+
+@app.command("eval")
+def evaluate(
+    dataset: Dataset,
+    model: Annotated[list[Path] | None, typer.Option(help="A trained model's folder; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("results"),
+    limit: Annotated[int | None, typer.Option(help="At most so many rows of each config and split.")] = None,
+) -> None:
+    """Score models and baselines under the true, no and a wrong persona; print the table."""
+    from eval.models import evaluate_models
+    from eval.report import result_table
+
+    evaluate_models(dataset, model or [], out, limit, command="persona eval")
+    typer.echo(result_table(out))
+    typer.echo(f"Results in {out}. Next: persona report RUN --published {dataset} --results {out}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The build's folder.")],
+    published: Annotated[Path, typer.Option(help="The published folder.")],
+    results: Annotated[Path, typer.Option(help="The folder with the results.")],
+    output: Annotated[Path | None, typer.Option(help="The page to write (default RUN/report.html).")] = None,
+) -> None:
+    """One self-contained HTML page: what was built, the result table with its controls, the audit, examples."""
+    from eval.report import write_report
+
+    page = write_report(run, published, results, output or run / "report.html")
+    typer.echo(f"Report in {page}. Open it in a browser.")
+
+
+@app.command()
+def check(
+    recipe: Recipe,
+    census: Census = None,
+    household: Household = None,
+    prompts: Prompts = None,
+    out: Annotated[Path | None, typer.Option(help="The build's folder (default runs/<recipe name>).")] = None,
+    settings: Settings = None,
+) -> None:
+    """Find what would fail before anything is spent: files, endpoint, key, model, template, lengths, disk."""
+    from builder.check import check_recipe
+
+    parsed = recipe_from(recipe, census, household, prompts, settings)
+    problems = 0
+    for name, problem in check_recipe(parsed, out or Path("runs") / parsed.name):
+        typer.echo(f"{'ok     ' if problem is None else 'PROBLEM'}  {name}{'' if problem is None else f': {problem}'}")
+        problems += problem is not None
+    if problems:
+        typer.echo(f"{problems} problem{'s' if problems > 1 else ''} to mend before building.")
+        raise typer.Exit(2)
+    typer.echo(f"Nothing stands in the way. Next: persona preview {recipe}")
+
+
+@app.command()
+def preview(
+    recipe: Recipe,
+    census: Census = None,
+    household: Household = None,
+    prompts: Prompts = None,
+    settings: Settings = None,
+) -> None:
+    """One finished persona and pair."""
+    from builder.preview import preview as preview_recipe
+    from builder.summary import pair_text
+
+    persona, pair = preview_recipe(recipe_from(recipe, census, household, prompts, settings))
+    typer.echo(pair_text(persona, pair))
+    typer.echo(f"Next: persona build {recipe}")
+
+
+def main() -> None:
+    """Turns the two deliberate stops into their exit codes; anything else keeps its traceback and exit code 1."""
+    import logging
+
+    from builder.errors import BudgetStop, InputError
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except (InputError, BudgetStop) as stop:
+        print(f"{'Error' if isinstance(stop, InputError) else 'Stopped'}: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
+
+
+if __name__ == "__main__":
+    main()
