@@ -1,5 +1,6 @@
 """What would fail later, found before anything is spent."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +38,8 @@ def check_recipe(recipe: BuildRecipe, folder: Path) -> list[tuple[str, str | Non
         if model in checked:
             continue
         checked[model] = role
-        checks.append(
-            (
-                f"model of the {role} ({model.provider}: {model.model})",
-                lambda r=role, m=model: _check_model(recipe, r, m),
-            )
-        )
+        name = f"model of the {role} ({model.provider}: {model.model})"
+        checks.append((name, functools.partial(_check_model, recipe, role, model)))
     return [(name, _problem(check)) for name, check in checks]
 
 
@@ -55,9 +52,11 @@ def _problem(check: Callable[[], Any]) -> str | None:
 
 
 def _check_census(recipe: BuildRecipe) -> None:
-    from builder.personas.personas import read_census
+    from builder.census.codebook import null_unknown_codes
+    from builder.personas.personas import read_records
 
-    read_census(recipe)
+    records = read_records(recipe.census)
+    null_unknown_codes(records.table, records.survey_year)
 
 
 def _check_prompts(recipe: BuildRecipe) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def _run_stages(
         return calls.count_tokens("generator", texts)
 
     judge = load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)
-    work = {
+    work: dict[str, Callable[[], Any]] = {
         "personas": lambda: build_personas(recipe, calls, count_tokens),
         "prompts": lambda: build_prompts(recipe, calls),
         "pairs": lambda: build_pairs(recipe, calls, judge, tables["personas"], tables["prompts"]),

@@ -168,7 +168,7 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Bui
     """
     path = find_recipe(source)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
@@ -187,6 +187,17 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Bui
     recipe = _build(BuildRecipe, raw, "")
     _validate(recipe)
     return recipe
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"The recipe gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them.")
+        return super().construct_mapping(node, deep)
 
 
 def find_recipe(source: str | Path) -> Path:

@@ -62,7 +62,9 @@ def null_unknown_codes(table: pa.Table, survey_year: int) -> tuple[pa.Table, dic
         known = pc.is_in(values, value_set=pa.array(list(labels[column]), pa.int32()))
         silent = pc.is_in(values, value_set=pa.array(means_missing.get(column, []), pa.int32()))
         strange = pc.and_(pc.is_valid(values), pc.invert(pc.or_(known, silent)))
-        counts = {int(entry["values"]): int(entry["counts"]) for entry in values.filter(strange).value_counts().to_pylist()}
+        counts = {
+            int(entry["values"]): int(entry["counts"]) for entry in values.filter(strange).value_counts().to_pylist()
+        }
         if counts:
             unknown[column] = dict(sorted(counts.items()))
             refuse_if_many(column, unknown[column], table.num_rows, survey_year)

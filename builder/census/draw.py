@@ -21,7 +21,9 @@ def draw_records(records: CensusRecords, count: int, seed: int, adults_only: boo
     Raises InputError where fewer than `count` rows are eligible.
     """
     table = records.table
-    uniforms = 1.0 - rng_for(seed, "census_draw", "rows").random(table.num_rows)  # in (0, 1], so that the logarithm is finite
+    uniforms = 1.0 - rng_for(seed, "census_draw", "rows").random(
+        table.num_rows
+    )  # in (0, 1], so that the logarithm is finite
     keys = np.log(uniforms) / table["PWGTP"].to_numpy()
     eligible = np.ones(table.num_rows, dtype=bool)
     if adults_only:

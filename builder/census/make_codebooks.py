@@ -138,6 +138,7 @@ PROPER_NOUNS = {
     "coast guard": "Coast Guard",
     "national guard": "National Guard",
 }
+MISPRINTS = {"survice": "service", "medial ": "medical ", "activates": "activities"}
 NOT_A_MANUFACTURE = re.compile(
     r"manufactur|mills|milling|foundries|refineries|bakeries|building|shops|industries|processing|production|stamping|activities"
     r"|sawmills|preservation|finishing"
@@ -147,7 +148,9 @@ NOT_A_MANUFACTURE = re.compile(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dictionary", type=Path, required=True, help="JSON code tables of 2024")
-    parser.add_argument("--other-years", type=Path, required=True, help="JSON code tables of 2018, 2016 and 2011, keyed by year")
+    parser.add_argument(
+        "--other-years", type=Path, required=True, help="JSON code tables of 2018, 2016 and 2011, keyed by year"
+    )
     arguments = parser.parse_args()
     newest = json.loads(arguments.dictionary.read_text(encoding="utf-8"))
     dictionaries = {2024: newest}
@@ -161,7 +164,7 @@ def main() -> None:
 
 
 def make_codebook(year: int, dictionary: dict[str, Any]) -> dict[str, Any]:
-    columns = {
+    columns: dict[str, dict[int, str]] = {
         column: plain_labels(dictionary[column]["values"])
         for column in ("SEX", "SCHL", "ESR", "COW", "MAR", "HICOV", "HHL", "HUPAC", "ENG", "HHT2", "HISP", "DIS")
         if column in dictionary
@@ -190,7 +193,9 @@ def make_codebook(year: int, dictionary: dict[str, Any]) -> dict[str, Any]:
         if label == "Georgia" and code >= 100:  # below 100 are the states
             columns["POBP"][code] = "Georgia (country)"
     state_column = "STATE" if "STATE" in dictionary else "ST"
-    columns["STATE"] = {code: place_label(label) for code, label in plain_labels(dictionary[state_column]["values"]).items()}
+    columns["STATE"] = {
+        code: place_label(label) for code, label in plain_labels(dictionary[state_column]["values"]).items()
+    }
     return {
         "survey_year": year,
         "source": f"U.S. Census Bureau, ACS PUMS data dictionary {year} (public domain), labels shortened",
@@ -213,10 +218,13 @@ def work_label(label: str, column: str) -> str:
     match = re.match(r"([A-Z]{3})-(.*)", label)
     group, text = match.groups() if match else ("", label)
     text = text.replace("*", "").lower().strip().rstrip(".")
-    text = re.sub(r" ?\(the cleaning of.*", "", text)
+    text = re.sub(r" ?\(the cleaning of.*|, incl cleaning.*|, ex constr cln|, including .*", "", text)
     text = re.sub(r",? n\.e\.c\.?", "", text)
     text = re.sub(r"- ", "-", text)
+    text = re.sub(r"(?<!u)\.(?=[a-z])", ", ", text)
     text = text.replace("--", ", ").replace("u.s", "u.s.").replace("u.s..", "u.s.")
+    for misprint, word in MISPRINTS.items():
+        text = text.replace(misprint, word)
     text = re.sub(r"\s+", " ", text).strip()
     if column == "INDP" and group == "MFG" and not NOT_A_MANUFACTURE.search(text):
         text += " (manufacturing)" if re.search("[,;]", text) else " manufacturing"

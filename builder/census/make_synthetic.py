@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from builder.census.codebook import codebook_for
 from builder.census.pums import PACKAGED_RECORDS
 from builder.randomness import rng_for
 
@@ -75,12 +76,16 @@ STEPS = (
     Step("ESR", (*BASE, "SCHL", "MAR", "DIS", "CIT", "HUPAC", "MIL", "TYPEHUGQ"), ("active_duty", "institution")),
     Step("COW", (*BASE, "SCHL", "ESR", "CIT", "DIS", "MIL"), ("ESR",)),
     Step("OCCP", (*BASE, "SCHL", "COW", "CIT", "ENG", "MIL"), ("employment", "never_worked", "degree")),
-    Step("INDP", ("OCCP", "COW", "SEX", "SCHL", "division"), ("OCCP",)),
+    Step("INDP", ("OCCP", "COW", "SEX", "SCHL", "division"), ("OCCP", "employment")),
     Step("PINCP", (*BASE, "SCHL", "ESR", "COW", "MAR", "DIS", "occupation_income", "CIT"), ("works",)),
     Step("HICOV", (*BASE, "CIT", "SCHL", "ESR", "COW", "PINCP", "MAR", "HHT"), ("elderly",)),
     Step("FER", (*BASE, "MAR", "HUPAC", "SCHL"), ("small_children",)),
 )
-UNORDERED = {"OCCP", "INDP", "STATE"}  # too many classes for a tree: it splits on a coarser grouping, the leaf holds the codes
+UNORDERED = {
+    "OCCP",
+    "INDP",
+    "STATE",
+}  # too many classes for a tree: it splits on a coarser grouping, the leaf holds the codes
 
 
 def main() -> None:
@@ -120,7 +125,7 @@ def with_derived(frame: pd.DataFrame) -> pd.DataFrame:
     age = frame["AGEP"]
     frame["minor"] = (age < 18).astype(int)
     frame["adolescent"] = np.select([age < 15, age < 18], [0, 1], 2)
-    frame["school_age"] = np.select([age < 3, age < 18, age < 25], [0, 1, 2], 3)
+    frame["school_age"] = np.select([age < 3, age < 25], [0, age], 25)  # grades and degrees go by single years of age
     frame["elderly"] = (age >= 65).astype(int)
     if "HISP" in frame and "RAC1P" in frame:
         race = frame["RAC1P"].map({1: 1, 2: 2, 3: 3, 4: 3, 5: 3, 6: 4, 7: 5, 8: 6, 9: 7})
@@ -174,7 +179,16 @@ def raking_key(real: pd.DataFrame, name: str) -> pd.Series:
         labels = [f"{low}-{high}" if high < 120 else f"{low}+" for low, high in AGE_BANDS]
         return pd.cut(real["AGEP"], [-1, *(high for _, high in AGE_BANDS)], labels=labels).astype(str)
     if name == "RACETH":
-        names = {1: "NH White", 2: "NH Black", 3: "NH AIAN", 4: "NH Asian", 5: "NH NHPI", 6: "NH Other", 7: "NH Two+", 0: "Hispanic"}
+        names = {
+            1: "NH White",
+            2: "NH Black",
+            3: "NH AIAN",
+            4: "NH Asian",
+            5: "NH NHPI",
+            6: "NH Other",
+            7: "NH Two+",
+            0: "Hispanic",
+        }
         return real["raceth"].map(names)
     return real[name].astype(int).astype(str)
 
@@ -228,7 +242,9 @@ def draw_column(step: Step, real: pd.DataFrame, synthetic: pd.DataFrame, rng: np
         target_rows = np.flatnonzero(((keys == key) & in_synthetic).to_numpy())
         source = real[(real_keys == key).to_numpy()]
         if source.empty:
-            raise SystemExit(f"{step.column}: no real person in stratum {dict(zip(strata, key, strict=True))}. Widen the strata.")
+            raise SystemExit(
+                f"{step.column}: no real person in stratum {dict(zip(strata, key, strict=True))}. Widen the strata."
+            )
         values[target_rows] = draw_from_tree(step, source, synthetic.iloc[target_rows], rng)
     if step.column == "PINCP":
         values = perturb_income(values, rng)
@@ -281,11 +297,11 @@ def add_ancestry_and_birthplace(synthetic: pd.DataFrame, donors: pd.DataFrame, s
     Donors whose ancestry is unreported, suppressed (2018) or unknown to the 2024 codes are left out. A native donor who was born in the
     state of residence hands over "born in the state of residence", not the state's name: the donors cover some states only.
     """
-    from builder.census.codebook import codebook_for
-
     labels = codebook_for(SURVEY_YEAR)
     donors = donors.astype({c: "float64" for c in donors.columns if c != "SOURCE"}).fillna(NONE)
-    donors = donors[donors["ANC1P"].isin(list(labels["ANC1P"])) & donors["POBP"].isin(list(labels["POBP"]))].reset_index(drop=True)
+    donors = donors[
+        donors["ANC1P"].isin(list(labels["ANC1P"])) & donors["POBP"].isin(list(labels["POBP"]))
+    ].reset_index(drop=True)
     states = set(labels["STATE"])
     donors["STATE"] = donors["ST"]
     donors["born_here"] = donors["POBP"] == donors["ST"]
@@ -338,9 +354,13 @@ def add_ancestry_and_birthplace(synthetic: pd.DataFrame, donors: pd.DataFrame, s
     # Someone born in the United States was born in a state, and nobody else was.
     in_state = np.isin(birthplace, list(states - {72}))
     wrong = in_state != (synthetic["CIT"] == 1).to_numpy()
-    birthplace[wrong] = np.where((synthetic["CIT"] == 1).to_numpy()[wrong], synthetic["STATE"].to_numpy()[wrong], float(NONE))
+    birthplace[wrong] = np.where(
+        (synthetic["CIT"] == 1).to_numpy()[wrong], synthetic["STATE"].to_numpy()[wrong], float(NONE)
+    )
     synthetic["ANC1P"], synthetic["POBP"] = ancestry, birthplace
-    print(f"  ancestry: {(ancestry == NONE).sum()} without; birthplace: {(birthplace == NONE).sum()} without, {wrong.sum()} mended")
+    print(
+        f"  ancestry: {(ancestry == NONE).sum()} without; birthplace: {(birthplace == NONE).sum()} without, {wrong.sum()} mended"
+    )
 
 
 def write_records(synthetic: pd.DataFrame, out: Path) -> None:

@@ -9,11 +9,12 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +29,20 @@ PERSON_COLUMNS = (
     *("MAR", "CIT", "MIL", "DIS", "HICOV"),
 )
 HOUSEHOLD_COLUMNS = ("HHL", "HHT", "HUPAC")
-OPTIONAL_PERSON_COLUMNS = ("STATE", "ANC1P", "POBP", "LANP", "ENG", "DREM", "DEYE", "DEAR", "FER", "NATIVITY", "ADJINC", "TYPEHUGQ")
+OPTIONAL_PERSON_COLUMNS = (
+    "STATE",
+    "ANC1P",
+    "POBP",
+    "LANP",
+    "ENG",
+    "DREM",
+    "DEYE",
+    "DEAR",
+    "FER",
+    "NATIVITY",
+    "ADJINC",
+    "TYPEHUGQ",
+)
 OPTIONAL_HOUSEHOLD_COLUMNS = ("HHT2", "FPARC", "TYPEHUGQ")
 # Older or project-made name -> 2024 name. An old name is used only where the new one is absent.
 RENAMES = {"ST": "STATE", "RELP": "RELSHIPP", "JWTR": "JWTRNS", "TYPE": "TYPEHUGQ", "HUPAC_DERIVED": "HUPAC"}
@@ -131,8 +145,12 @@ def read_parquet(path: Path, wanted: dict[str, Any]) -> tuple[pa.Table, dict[str
         names = canonical_names(file.schema_arrow.names, wanted)
         table = file.read(columns=list(names))
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path.name} cannot be read as Parquet ({first_line(error)}). Download or write it again.") from None
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+        raise InputError(
+            f"{path.name} cannot be read as Parquet ({first_line(error)}). Download or write it again."
+        ) from None
+    metadata = {
+        key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"
+    }
     table = table.rename_columns([names[column] for column in table.column_names])
     columns = {column: typed_column(table[column], column, path.name) for column in table.column_names}
     return pa.table(columns), metadata
@@ -140,18 +158,31 @@ def read_parquet(path: Path, wanted: dict[str, Any]) -> tuple[pa.Table, dict[str
 
 def read_csv(path: Path, wanted: dict[str, Any]) -> pa.Table:
     """Only the wanted columns are parsed: the Bureau's own person file has 286, of 3.4 million rows."""
-    tables = []
     try:
-        with csv_streams(path) as streams:
-            for stream in streams:
-                tables.append(read_one_csv(stream, path.name, wanted))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text ({error.reason}). Give the Bureau's file, or save it as UTF-8.") from None
-    except (pa.ArrowInvalid, OSError, EOFError, zipfile.BadZipFile, csv.Error) as error:
-        raise InputError(f"{path.name} cannot be read as CSV ({first_line(error)}). Download it again.") from None
+        tables = read_csv_parts(path, wanted, as_text=False)
+    except pa.ArrowInvalid:
+        # A cell that is no whole number at first sight: "16.0", as exports of tables with blanks have it, or a word. Reading again as text
+        # sorts these out, and takes twice the time and memory.
+        tables = read_csv_parts(path, wanted, as_text=True)
     if not tables:
         raise InputError(f"{path.name} holds no CSV file. Give the Bureau's csv_p*.zip, or the CSV file inside.")
     return pa.concat_tables(tables)
+
+
+def read_csv_parts(path: Path, wanted: dict[str, Any], as_text: bool) -> list[pa.Table]:
+    try:
+        with csv_streams(path) as streams:
+            return [read_one_csv(stream, path.name, wanted, as_text) for stream in streams]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path.name} is not UTF-8 text ({error.reason}). Give the Bureau's file, or save it as UTF-8."
+        ) from None
+    except pa.ArrowInvalid as error:
+        if not as_text:
+            raise
+        raise InputError(f"{path.name} cannot be read as CSV ({first_line(error)}). Download it again.") from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
+        raise InputError(f"{path.name} cannot be read as CSV ({first_line(error)}). Download it again.") from None
 
 
 @contextmanager
@@ -162,27 +193,28 @@ def csv_streams(path: Path) -> Iterator[Iterator[IO[bytes]]]:
             yield (archive.open(name) for name in members)
         return
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
-        yield iter([stream])
+        yield iter([cast(IO[bytes], stream)])
 
 
-def read_one_csv(stream: IO[bytes], name: str, wanted: dict[str, Any]) -> pa.Table:
+def read_one_csv(stream: IO[bytes], name: str, wanted: dict[str, Any], as_text: bool) -> pa.Table:
     # The header is read first because the column names decide which columns are parsed.
     raw_header = stream.readline()
     header = next(csv.reader([raw_header.decode("utf-8-sig")]), [])
     names = canonical_names(header, wanted)
     if not names:
-        raise InputError(f"{name} has no PUMS column in its first line. Give a file whose first line names the columns.")
+        raise InputError(
+            f"{name} has no PUMS column in its first line. Give a file whose first line names the columns."
+        )
     duplicated = {column for column in header if header.count(column) > 1}
     if duplicated & set(names):
         raise InputError(f"{name} has column(s) {', '.join(sorted(duplicated))} twice. Keep one of each.")
-    text_columns = {column: pa.string() for column in names}
+    types = {column: pa.string() if as_text or names[column] == "SERIALNO" else pa.int32() for column in names}
     table = pacsv.read_csv(
         io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream,
         read_options=pacsv.ReadOptions(column_names=header, block_size=16 << 20),
         convert_options=pacsv.ConvertOptions(
             include_columns=list(names),
-            # Text first: integer columns come zero padded, and a stray word should be named in the error, not guessed at.
-            column_types=text_columns,
+            column_types=types,
             null_values=[""],
             strings_can_be_null=True,
         ),
@@ -265,7 +297,9 @@ def join_households(persons: pa.Table, household_path: Path, person_name: str) -
             f"{household_path.name} lacks {', '.join(absent)}. Give the Bureau's housing file (psam_h*.csv) as census.household_source."
         )
     if len(pc.unique(households["SERIALNO"])) != households.num_rows:
-        raise InputError(f"{household_path.name} names a household (SERIALNO) more than once. A housing file has one row a household.")
+        raise InputError(
+            f"{household_path.name} names a household (SERIALNO) more than once. A housing file has one row a household."
+        )
     position = pc.index_in(persons["SERIALNO"], value_set=households["SERIALNO"].combine_chunks())
     unmatched = position.null_count
     if unmatched:

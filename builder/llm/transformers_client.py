@@ -45,10 +45,11 @@ class TransformersClient:
     def model(self) -> Any:
         if self._model is None:
             import torch
-            from transformers import AutoModelForCausalLM
+            import transformers
 
+            transformers.utils.logging.disable_progress_bar()
             on_gpu = torch.cuda.is_available()
-            self._model = AutoModelForCausalLM.from_pretrained(
+            self._model = transformers.AutoModelForCausalLM.from_pretrained(
                 self.located.folder, dtype=torch.bfloat16 if on_gpu else torch.float32, use_safetensors=True
             ).eval()
             if on_gpu:

@@ -188,3 +188,16 @@ def _mirror_proofs(rows: list[Row]) -> list[dict[str, Any]]:
 def _is_degenerate(row: Row) -> bool:
     chosen, rejected = row["chosen"][0]["content"].strip(), row["rejected"][0]["content"].strip()
     return not chosen or not rejected or chosen == rejected
+
+
+def audit_table(checks: Sequence[dict[str, Any]]) -> str:
+    """The checks as plain text."""
+    lines = [f"{'check':<46}{'value':>8}  {'95 % interval':<16}{'n':>8}  verdict"]
+    for check in checks:
+        value, low, high = check["value"], check["low"], check["high"]
+        shown = "-" if value is None else f"{value:.3f}" if low is not None else f"{value}"
+        interval = "" if low is None else f"[{low:.3f}, {high:.3f}]"
+        lines.append(
+            f"{check['name']:<46}{shown:>8}  {interval:<16}{check['n']:>8,}  {check['verdict']} ({check['note']})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,364 @@
+"""The persona stage through its public face: rows, counts, groups, profiles, enrichment, the paper's examples."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.census.codebook import codebook_for
+from builder.errors import InputError
+from builder.llm.messages import Answer, Failure
+from builder.personas.demographics import describe_demographics, two_significant_digits
+from builder.personas.imputation import impute_origin
+from builder.personas.personas import assign_groups, build_personas
+from builder.personas.profile import fit_profiles, profile_lines, profile_text
+from builder.personas.work import describe_work_in_words, singular
+from builder.randomness import rng_for
+from builder.recipe import BuildRecipe, CensusRecipe, PersonasRecipe
+from builder.schema import ATTRIBUTES, NULL_REASONS, PROVENANCE, features
+
+# The paper's two complete personas (arXiv 2407.17387, appendix C); attributes that it prints as nan are absent here.
+PAPER_EXAMPLES: list[dict[str, Any]] = [
+    {
+        "age": 73,
+        "sex": "Female",
+        "race": "Asian",
+        "ancestry": "Filipino",
+        "household_language": "Asian and Pacific Island languages",
+        "education": "Bachelor's Degree",
+        "employment_status": "Not in labor force",
+        "class_of_worker": "Retired",
+        "detailed_job_description": "Retired, previously worked in a managerial position",
+        "income": 178900,
+        "marital_status": "Married",
+        "household_type": "Married couple household, no children of the householder less than 18",
+        "family_presence_and_age": "With related children 5 to 17 years only",
+        "place_of_birth": "Philippines",
+        "citizenship": "U.S. citizen by naturalization",
+        "veteran_status": "Non-Veteran",
+        "health_insurance": "With health insurance coverage",
+        "big_five_scores": {
+            "openness": "Extremely High",
+            "conscientiousness": "Low",
+            "extraversion": "Extremely High",
+            "agreeableness": "Low",
+            "neuroticism": "Extremely Low",
+        },
+        "defining_quirks": "Enjoys gardening and has a green thumb",
+        "mannerisms": "Often uses hand gestures while speaking",
+        "personal_time": "Spends free time gardening or reading",
+        "lifestyle": "Active and outdoorsy",
+        "ideology": "Liberal",
+        "political_views": "Democrat",
+        "religion": "Other Christian",
+    },
+    {
+        "age": 10,
+        "sex": "Female",
+        "race": "Two or More Races",
+        "ancestry": "Mixed",
+        "household_language": "Spanish",
+        "education": "Grade 3",
+        "employment_status": "Unemployed",
+        "class_of_worker": "Not applicable",
+        "industry_category": "Not applicable",
+        "occupation_category": "Student",
+        "detailed_job_description": "Student",
+        "income": 0,
+        "marital_status": "Never married or under 15 years old",
+        "household_type": "Married couple household with children of the householder less than 18",
+        "family_presence_and_age": "With related children under 5 years and 5 to 17 years",
+        "place_of_birth": "California/CA",
+        "citizenship": "Born in the United States",
+        "veteran_status": "Not applicable",
+        "health_insurance": "With health insurance coverage",
+        "big_five_scores": {
+            "openness": "Extremely High",
+            "conscientiousness": "Average",
+            "extraversion": "Extremely Low",
+            "agreeableness": "Extremely High",
+            "neuroticism": "Average",
+        },
+        "defining_quirks": "Prefers to express herself through drawing",
+        "mannerisms": "Often hums while concentrating",
+        "personal_time": "Spends free time drawing or reading",
+        "lifestyle": "Active and curious",
+        "ideology": "Believes in fairness and kindness",
+        "political_views": "Too young to have political views",
+        "religion": "Protestant",
+    },
+]
+
+ADULT_RECORD: dict[str, Any] = {
+    **{"SERIALNO": "SYN1", "PWGTP": 90, "AGEP": 44, "SEX": 2, "RAC1P": 1, "HISP": 1, "SCHL": 21, "ESR": 1, "COW": 2},
+    **{"INDP": 8191, "OCCP": 3255, "PINCP": 61234, "MAR": 1, "CIT": 1, "MIL": 4, "DIS": 1, "HICOV": 1, "STATE": 39},
+    **{"ENG": None, "DREM": 2, "DEYE": 2, "DEAR": 1, "FER": 2, "HHL": 1, "HHT": 1, "HUPAC": 4, "TYPEHUGQ": 1},
+}
+
+
+def count_words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def recipe(count: int = 40, adults_only: bool = True, seed: int = 5, **personas: Any) -> BuildRecipe:
+    settings = {"seen": count // 2, "enrichment": "none", **personas}
+    return BuildRecipe("test", seed, CensusRecipe(adults_only=adults_only), PersonasRecipe(count=count, **settings))
+
+
+def persona_columns(example: dict[str, Any]) -> dict[str, Any]:
+    values = dict.fromkeys(ATTRIBUTES) | example
+    reasons = {name: "missing" if values[name] is None else None for name in ATTRIBUTES}
+    provenance = {name: None if values[name] is None else "census" for name in ATTRIBUTES}
+    fixed = {"persona_id": "p00000", "group": "seen", "is_adult": values["age"] >= 18, "weight": 1, "profile": ""}
+    extras = {"core_values": [], "entertainment_preferences": []}
+    return {**fixed, **values, "extras": extras, "null_reasons": reasons, "provenance": provenance}
+
+
+def test_rows_have_exactly_the_published_columns_and_types() -> None:
+    from datasets import Dataset
+
+    table = build_personas(recipe(adults_only=False), None, count_words)
+    assert set(table.rows[0]) == set(features("personas"))
+    loaded = Dataset.from_list(table.rows, features=features("personas"))
+    assert loaded[0] == table.rows[0]
+    assert [row["persona_id"] for row in table.rows] == [f"p{number:05d}" for number in range(40)]
+    assert table.counts["in"] == table.counts["out"] + sum(table.counts["dropped"].values())
+    assert table.details["survey_year"] == 2024
+    assert table.ledger == []
+
+
+def test_paper_examples_fit_the_schema_and_the_profile() -> None:
+    from datasets import Dataset
+
+    rows = [persona_columns(example) for example in PAPER_EXAMPLES]
+    loaded = Dataset.from_list(rows, features=features("personas"))
+    for row, example in zip(loaded, PAPER_EXAMPLES, strict=True):
+        assert {name: row[name] for name in ATTRIBUTES if row[name] is not None} == example
+    first = profile_text(profile_lines(rows[0]))
+    assert first.startswith("About the person asking:\nAge: 73\nSex: Female\n")
+    assert (
+        "Big five scores: Openness: Extremely High, Conscientiousness: Low, Extraversion: Extremely High, Agreeableness: Low, "
+        "Neuroticism: Extremely Low\n"
+    ) in first
+    assert "Income: $178,900 a year" in first
+    assert "Hearing difficulty" not in first
+
+
+def test_every_null_has_a_reason_and_every_value_a_provenance() -> None:
+    for row in build_personas(recipe(120, adults_only=False), None, count_words).rows:
+        for name in ATTRIBUTES:
+            if row[name] is None:
+                assert row["null_reasons"][name] in NULL_REASONS
+                assert row["provenance"][name] is None
+            else:
+                assert row["null_reasons"][name] is None
+                assert row["provenance"][name] in PROVENANCE
+
+
+def test_minors_have_no_politics_and_nobody_young_has_a_job() -> None:
+    rows = build_personas(recipe(400, adults_only=False), None, count_words).rows
+    minors = [row for row in rows if not row["is_adult"]]
+    assert len(minors) > 40
+    for row in minors:
+        assert row["political_views"] is None
+        assert row["null_reasons"]["ideology"] == "not_applicable"
+        if row["age"] < 16:
+            assert row["occupation_category"] is None
+            assert row["detailed_job_description"] in (None, "Student")
+    assert all(row["is_adult"] for row in build_personas(recipe(100), None, count_words).rows)
+
+
+def test_phrases_do_not_contradict_the_record() -> None:
+    for row in build_personas(recipe(1000), None, count_words).rows:
+        written = " ".join(str(row[name]) for name in ("lifestyle", "personal_time", "defining_quirks", "mannerisms"))
+        extras = " ".join(row["extras"]["core_values"] + row["extras"]["entertainment_preferences"])
+        if row["hearing_difficulty"]:
+            assert not any(word in written + extras for word in ("podcast", "Podcast", "guitar", "choir", "Musicals"))
+        if row["vision_difficulty"]:
+            assert not any(word in written + extras for word in ("Reads", "Knits", "Watches", "films", "novels"))
+        if row["religion"] in ("Atheist", "Agnostic", "No particular religion"):
+            assert not any(word in written + extras for word in ("scripture", "worship", "Faith", "God"))
+        if row["employment_status"] == "Not in labor force":
+            assert "work hours" not in written
+            assert not row["detailed_job_description"].startswith("Works as")
+        if row["age"] < 55:
+            assert "grandchildren" not in written
+
+
+def test_rebuilding_repeats_and_a_larger_build_extends() -> None:
+    first, again = (build_personas(recipe(30), None, count_words).rows for _ in range(2))
+    assert first == again
+    larger = build_personas(recipe(45), None, count_words).rows
+    for small, large in zip(first, larger, strict=False):
+        assert {k: v for k, v in small.items() if k != "group"} == {k: v for k, v in large.items() if k != "group"}
+
+
+@settings(max_examples=80, deadline=None)
+@given(households=st.lists(st.sampled_from("abcdefghij"), max_size=40), data=st.data(), seed=st.integers(0, 2**31))
+def test_groups_meet_the_number_and_divide_at_most_one_household(
+    households: list[str], data: st.DataObject, seed: int
+) -> None:
+    seen = data.draw(st.integers(0, len(households)))
+    groups = assign_groups(households, seen, seed)
+    assert groups.count("seen") == seen
+    divided = [
+        h for h in set(households) if len({g for g, own in zip(groups, households, strict=True) if own == h}) == 2
+    ]
+    assert len(divided) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(0, 12), max_size=8), budget=st.integers(5, 40))
+def test_profiles_keep_the_longest_beginning_that_fits(lengths: list[int], budget: int) -> None:
+    personas = [[f"Key: value {'x ' * (n % 3)}" for n in range(length)] for length in lengths]
+    texts, omitted = fit_profiles(personas, budget, count_words) if budget >= 7 else ([], [])
+    for lines, text, left_out in zip(personas, texts, omitted, strict=False):
+        kept = len(lines) - left_out
+        assert text == profile_text(lines[:kept])
+        assert count_words([text])[0] <= budget
+        assert left_out == 0 or count_words([profile_text(lines[: kept + 1])])[0] > budget
+
+
+def test_a_budget_for_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="profile_max_tokens"):
+        build_personas(recipe(3, profile_max_tokens=4), None, count_words)
+
+
+def test_profile_follows_the_recipe_and_counts_what_it_left_out() -> None:
+    chosen = ("religion", "age", "lifestyle", "occupation_category")
+    table = build_personas(recipe(20, profile_attributes=chosen, profile_max_tokens=14), None, count_words)
+    for row in table.rows:
+        assert row["profile"].splitlines()[1].startswith("Religion: ")
+        assert len(row["profile"].split()) <= 14
+    assert table.details["profile_attributes_left_out"]["attributes"] > 0
+
+
+def test_one_record_in_words() -> None:
+    attributes = describe_demographics(ADULT_RECORD, codebook_for(2024), (), round_income=True)
+    describe_work_in_words(attributes, ADULT_RECORD)
+    values, reasons = attributes.values, attributes.reasons
+    assert values["occupation_category"] == "Registered nurses"
+    assert values["detailed_job_description"].startswith("Works as a registered nurse (general medical")
+    assert values["detailed_job_description"].endswith("for a private not-for-profit organization")
+    assert values["income"] == 61_000
+    assert values["disability"] == "With a disability"
+    assert values["hearing_difficulty"] == "Yes"
+    assert (values["vision_difficulty"], reasons["vision_difficulty"]) == (None, "none")
+    assert (values["ability_to_speak_english"], reasons["ability_to_speak_english"]) == (None, "not_applicable")
+    assert (values["fertility"], reasons["fertility"]) == (None, "none")
+    assert reasons["place_of_birth"] == "missing"
+    without = {key: value for key, value in ADULT_RECORD.items() if key != "DEYE"}
+    assert describe_demographics(without, codebook_for(2024), (), True).reasons["vision_difficulty"] == "missing"
+
+
+def test_adjinc_and_rounding() -> None:
+    labels = codebook_for(2024)
+    exact = describe_demographics(ADULT_RECORD | {"ADJINC": 1_015_250}, labels, (), round_income=False)
+    assert exact.values["income"] == 62_168
+    assert [two_significant_digits(n) for n in (0, 7, 99, 52_430, -1_249, 995_000)] == [
+        0,
+        7,
+        99,
+        52_000,
+        -1_200,
+        1_000_000,
+    ]
+
+
+def test_imputed_birthplace_agrees_with_citizenship() -> None:
+    states = set(codebook_for(2024)["STATE"].values()) - {"Puerto Rico"}
+    for number in range(60):
+        native = impute_origin(ADULT_RECORD, rng_for(1, "test", str(number)))
+        assert native.place_of_birth in states
+        foreign = impute_origin(ADULT_RECORD | {"CIT": 4, "RAC1P": 6, "HHL": 4}, rng_for(1, "test", str(number)))
+        assert foreign.place_of_birth not in states
+        assert foreign.ancestry is not None
+
+
+@pytest.mark.parametrize(
+    ("label", "one"),
+    [
+        ("Maids and housekeeping cleaners", "maid or housekeeping cleaner"),
+        ("First-line supervisors of retail sales workers", "first-line supervisor of retail sales workers"),
+        ("Sales and related workers, all other", "sales or related worker"),
+        ("Waiters and waitresses", "waiter or waitress"),
+        ("Computer systems analysts", "computer systems analyst"),
+        ("Secretaries and administrative assistants", "secretary or administrative assistant"),
+    ],
+)
+def test_occupations_in_the_singular(label: str, one: str) -> None:
+    assert singular(label) == one
+
+
+class ScriptedCalls:
+    """Answers in turn by a function of the request; remembers what it was asked."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply, self.requests = reply, []
+
+    def generate(self, role: str, requests: list[Any], label: str) -> list[Any]:
+        assert role == "enricher"
+        self.requests += requests
+        return [self.reply(request) for request in requests]
+
+
+GOOD = "JOB: Sorts letters before dawn.\nLIFESTYLE: Quiet\nPERSONAL TIME: Fishing\nDONE"
+
+
+def test_the_enricher_writes_three_attributes() -> None:
+    calls = ScriptedCalls(lambda request: Answer(GOOD))
+    table = build_personas(recipe(5, enrichment="lm"), calls, count_words)
+    for row in table.rows:
+        assert row["detailed_job_description"] == "Sorts letters before dawn"
+        assert (row["lifestyle"], row["provenance"]["lifestyle"]) == ("Quiet", "lm")
+        assert row["provenance"]["mannerisms"] == "sampled"
+        assert "Personal time: Fishing" in row["profile"]
+    assert not any("Political views" in m["content"] for request in calls.requests for m in request.messages)
+
+
+def test_unreadable_replies_are_asked_again_and_then_fall_back() -> None:
+    patient = ScriptedCalls(lambda request: Answer(GOOD if request.attempt == 2 else "no form"))
+    table = build_personas(recipe(4, enrichment="lm"), patient, count_words)
+    assert Counter(request.attempt for request in patient.requests) == {0: 4, 1: 4, 2: 4}
+    assert table.ledger == []
+
+    plain = build_personas(recipe(4), None, count_words).rows
+    hopeless = ScriptedCalls(lambda request: Failure("refused", "would rather not"))
+    table = build_personas(recipe(4, enrichment="lm"), hopeless, count_words)
+    assert max(request.attempt for request in hopeless.requests) == 3
+    assert [entry["item"] for entry in table.ledger] == [row["persona_id"] for row in table.rows]
+    assert {(entry["stage"], entry["reason"]) for entry in table.ledger} == {("personas", "refused")}
+    assert table.rows == plain
+
+
+def test_the_stage_does_not_load_a_model_library() -> None:
+    code = (
+        "import sys, builder.personas.personas\n"
+        "print([m for m in ('torch', 'transformers', 'sklearn', 'pandas') if m in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "torch" not in printed
+    assert "transformers" not in printed
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["persons_2024.parquet", "national_2011_joined.parquet"])
+def test_real_records(name: str) -> None:
+    folder = os.environ.get("PERSONA_SHARED_DATA")
+    if not folder:
+        pytest.skip("PERSONA_SHARED_DATA does not name the folder with real PUMS files")
+    source = str(Path(folder) / "pums" / name)
+    real = dataclasses.replace(recipe(200), census=CensusRecipe(source=source))
+    table = build_personas(real, None, count_words)
+    assert len(table.rows) == 200
+    assert table.details["source"] == name
+    assert table.details["unknown_codes"] == {}
+    provenances = {row["provenance"]["place_of_birth"] for row in table.rows}
+    assert provenances == ({"imputed"} if "2024" in name else {"census"})

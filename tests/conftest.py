@@ -1,0 +1,27 @@
+"""For all tests: no Hub, no telemetry, and one tiny model for the whole run."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import build_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(Path(tmp_path_factory.mktemp("tiny")) / "model")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real PUMS and PRISM files; tests that use it carry the marker `shared_data`."""
+    folder = os.environ.get("PERSONA_SHARED_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("PERSONA_SHARED_DATA names no folder with real census and PRISM files")
+    return Path(folder)
