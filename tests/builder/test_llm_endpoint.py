@@ -113,7 +113,7 @@ def test_nobody_at_the_address(tmp_path):
 
 def test_wrong_key_is_named_but_never_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_KEY", "a-very-secret-value")
-    with openai_server(key="right") as endpoint, pytest.raises(InputError, match="401.*TEST_KEY") as raised:
+    with openai_server(key="right") as endpoint, pytest.raises(InputError, match=r"401.*TEST_KEY") as raised:
         ask(tmp_path, endpoint, api_key_env="TEST_KEY")
     assert "a-very-secret-value" not in str(raised.value)
     for file in tmp_path.iterdir():
@@ -142,9 +142,9 @@ def test_unknown_model_names_the_closest(tmp_path):
 
 
 def test_server_without_a_list_of_models_is_fine_and_404_on_the_call_is_final(tmp_path):
-    with openai_server(models=[], answer=lambda b, n: (404, {"error": {}}, {})) as endpoint:
-        with pytest.raises(InputError, match="unknown model or a wrong address"):
-            ask(tmp_path, endpoint, count=50)
+    server = openai_server(models=[], answer=lambda b, n: (404, {"error": {}}, {}))
+    with server as endpoint, pytest.raises(InputError, match="unknown model or a wrong address"):
+        ask(tmp_path, endpoint, count=50)
     assert len(endpoint.requests) < 50
 
 

@@ -202,12 +202,12 @@ def test_what_is_no_model_folder(tmp_path):
     with pytest.raises(InputError, match=r"neither a \.gguf file nor a folder"):
         find_model("x/y", str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="no \\*.safetensors"):
+    with pytest.raises(InputError, match=r"no \*\.safetensors"):
         find_model("x/y", str(tmp_path))
 
 
 def test_an_unknown_hub_model_says_what_to_check():
-    with pytest.raises(InputError, match="nobody/nothing.*could not be loaded from the Hub"):
+    with pytest.raises(InputError, match=r"nobody/nothing.*could not be loaded from the Hub"):
         find_model("nobody/nothing")
 
 

@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_what_was_recorded_readable(tmp_path):
     # SQLite's own limit stands for a disk without room: the same error, at the same place.
     pages = record._connection.execute("PRAGMA page_count").fetchone()[0]
     record._connection.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(InputError, match="disk that holds .* is full"):
+    with pytest.raises(InputError, match=r"disk that holds .* is full"):
         record.add([(f"k{i}", REQUEST, Answer("x" * 5000), {}) for i in range(200)])
     record.close()
     assert Record(tmp_path / "r.sqlite").find(["first"]) == {"first": Answer("kept")}

@@ -156,7 +156,7 @@ def test_template_syntax_and_markers_in_a_question_are_just_text(tmp_path):
         hostile,
         *(
             f"Should number {word} be allowed in every public place?"
-            for word in "one two three four five six seven".split()
+            for word in ["one", "two", "three", "four", "five", "six", "seven"]
         ),
     ]
     file.write_text("\n".join(f'{{"question": "{line}"}}' for line in lines))
