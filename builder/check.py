@@ -52,17 +52,15 @@ def _problem(check: Callable[[], Any]) -> str | None:
 
 
 def _check_census(recipe: BuildRecipe) -> None:
-    from builder.census.codebook import null_unknown_codes
     from builder.personas.personas import read_records
 
-    records = read_records(recipe.census)
-    null_unknown_codes(records.table, records.survey_year)
+    read_records(recipe.census)
 
 
 def _check_prompts(recipe: BuildRecipe) -> None:
-    from builder.prompts.sources import read_prompts
+    from builder.prompts.prompts import read_usable_prompts
 
-    read_prompts(recipe.prompts.source)
+    read_usable_prompts(recipe)
 
 
 def _check_templates(recipe: BuildRecipe) -> None:

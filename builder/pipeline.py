@@ -17,7 +17,7 @@ from builder.errors import InputError
 from builder.files import read_json, sha256_file, write_atomically, write_json
 from builder.judge.judge import load_judge
 from builder.llm.budget import Budget
-from builder.llm.calls import ModelCalls
+from builder.llm.calls import ModelCalls, make_client
 from builder.llm.record import Record
 from builder.llm.templates import load_template
 from builder.recipe import ROLES, BuildRecipe, as_dict, deciding_keys, fingerprint
@@ -38,6 +38,15 @@ class BuildResult:
     tables: dict[str, list[Row]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a build reads before its first stage."""
+
+    judge: Any
+    prompts: Any  # builder.prompts.prompts.UsablePrompts
+    records: Any  # builder.personas.personas.KnownRecords
+
+
 def run_build(
     recipe: BuildRecipe,
     folder: Path,
@@ -56,14 +65,18 @@ def run_build(
     """
     if until not in STAGES:
         raise InputError(f"--until is {until!r}; the stages are {', '.join(STAGES)}.")
-    inputs = hash_inputs(recipe)
-    build = _new_build(recipe, inputs)
+    # Everything that can be wrong with the input is found here, before anything is written or spent.
+    build = _new_build(recipe, hash_inputs(recipe))
+    inputs = read_inputs(recipe)
     if dry_run:
         record = Record(folder / "responses.sqlite", read_only=True)
         calls = ModelCalls(recipe.models, record, budget, dry_run=True, retry_failed=retry_failed, clients=clients)
-        tables = _run_stages(recipe, calls, build, until, lambda stage, table: None)
+        tables = _run_stages(recipe, calls, inputs, build, until, lambda stage, table: None)
         return BuildResult(folder, build | {"usage": dataclasses.asdict(calls.spending)}, tables)
     with _claimed(folder, build):
+        if not (folder / "responses.sqlite").exists():
+            # A fresh build asks its models whether they are there; one that goes on may find all it needs in the record.
+            check_models(recipe, until, clients)
         # From here on the folder belongs to this recipe, also if nothing else gets written.
         write_json(folder / "build.json", build)
         record = Record(folder / "responses.sqlite")
@@ -75,7 +88,7 @@ def run_build(
             write_json(folder / "build.json", _with_usage(build, calls))
 
         try:
-            tables = _run_stages(recipe, calls, build, until, finish_stage)
+            tables = _run_stages(recipe, calls, inputs, build, until, finish_stage)
         finally:
             # Also after a stop by budget or a lost endpoint: what was spent is on file.
             write_json(folder / "build.json", _with_usage(build, calls))
@@ -85,7 +98,7 @@ def run_build(
 
 
 def _run_stages(
-    recipe: BuildRecipe, calls: ModelCalls, build: dict[str, Any], until: str, finish: Any
+    recipe: BuildRecipe, calls: ModelCalls, inputs: Inputs, build: dict[str, Any], until: str, finish: Any
 ) -> dict[str, list[Row]]:
     from builder.pairs.contrast import build_contrast
     from builder.pairs.feedback import build_pairs
@@ -95,12 +108,11 @@ def _run_stages(
     def count_tokens(texts: list[str]) -> list[int]:
         return calls.count_tokens("generator", texts)
 
-    judge = load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)
     work: dict[str, Callable[[], Any]] = {
-        "personas": lambda: build_personas(recipe, calls, count_tokens),
-        "prompts": lambda: build_prompts(recipe, calls),
-        "pairs": lambda: build_pairs(recipe, calls, judge, tables["personas"], tables["prompts"]),
-        "contrast": lambda: build_contrast(recipe, calls, judge, tables["personas"], tables["dpf"]),
+        "personas": lambda: build_personas(recipe, calls, count_tokens, inputs.records),
+        "prompts": lambda: build_prompts(recipe, calls, inputs.prompts),
+        "pairs": lambda: build_pairs(recipe, calls, inputs.judge, tables["personas"], tables["prompts"]),
+        "contrast": lambda: build_contrast(recipe, calls, inputs.judge, tables["personas"], tables["dpf"]),
     }
     tables: dict[str, list[Row]] = {}
     wanted = STAGES[: STAGES.index(until) + 1]
@@ -113,6 +125,32 @@ def _run_stages(
         build["stages"][stage] = {**table.counts, "seconds": round(time.monotonic() - started, 2), **table.details}
         finish(stage, table)
     return tables
+
+
+def read_inputs(recipe: BuildRecipe) -> Inputs:
+    """Raises InputError for census records, questions, judge or templates that cannot be used."""
+    from builder.personas.personas import read_records
+    from builder.prompts.prompts import read_usable_prompts
+
+    judge = load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)
+    return Inputs(judge, read_usable_prompts(recipe), read_records(recipe.census))
+
+
+def check_models(recipe: BuildRecipe, until: str, clients: dict[str, Any] | None = None) -> None:
+    """Ask every model that the stages up to `until` use whether it can do its part. Raises InputError."""
+    used_by = {
+        "personas": ["enricher"] if recipe.personas.enrichment == "lm" else [],
+        "prompts": ["classifier"] if recipe.models.classifier.provider != "none" else [],
+        "pairs": ["generator", "critic", "reviser", "judge"],
+        "contrast": ["judge"],
+    }
+    roles = {role for stage in STAGES[: STAGES.index(until) + 1] for role in used_by[stage]} - set(clients or {})
+    checked = set()
+    for role in sorted(roles):
+        model = getattr(recipe.models, role)
+        if model not in checked:
+            checked.add(model)
+            make_client(role, model).check()
 
 
 def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:

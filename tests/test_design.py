@@ -1,6 +1,7 @@
 """The rules of docs/design.md that a machine can keep: which way imports run, and no global random state."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -131,8 +132,9 @@ def test_no_respondent_row_no_key_and_no_machine_path_is_tracked():
         if not path.is_file() or path.suffix in (".parquet", ".png"):
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        for place in ("/ro" + "ot/", "/ho" + "me/", "/wo" + "rk/"):
-            assert place not in text, f"{name} names a path of somebody's machine: {place}"
-        assert "2024HU" not in text.replace("'2024HU'", "").replace("2024HU...", "") or "test" in name, (
-            f"{name} holds a SERIALNO"
-        )
+        # Tests invent paths and records to see that they are caught.
+        if not name.startswith("tests/"):
+            for place in ("/ro" + "ot/", "/ho" + "me/", "/wo" + "rk/"):
+                assert place not in text, f"{name} names a path of somebody's machine: {place}"
+            assert not re.search(r"20\d\d(HU|GQ)\d{7}", text), f"{name} holds a record's SERIALNO"
+        assert not re.search(r"\b(sk-[A-Za-z0-9]{32,}|hf_[A-Za-z0-9]{30,})", text), f"{name} holds a key"

@@ -1,6 +1,7 @@
 """The one way in which the rest of the builder asks a language model: recorded, replayed, counted and capped."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ class ModelCalls:
         self._checked: set[int] = set()
         self._seen_keys: set[str] = set()
         self._stand_in = ScriptedClient()
+        self._stood_in: dict[str, Reply] = {}
 
     @property
     def spending(self) -> Spending:
@@ -91,8 +93,10 @@ class ModelCalls:
     def _run(self, role: str, requests: Sequence[Request], label: str) -> list[Any]:
         client = self.client(role)
         replies: list[Reply] = []
+        # In a log file a line every half minute is enough.
+        interval = 1.0 if sys.stderr.isatty() else 30.0
         with tqdm(
-            total=len(requests), desc=label, unit="answer", leave=False, mininterval=1.0, dynamic_ncols=True
+            total=len(requests), desc=label, unit="answer", leave=False, mininterval=interval, maxinterval=interval
         ) as progress:
             for start in range(0, len(requests), CHUNK):
                 replies += self._run_chunk(role, client, requests[start : start + CHUNK], progress)
@@ -106,6 +110,7 @@ class ModelCalls:
             first_of.setdefault(key, index)
         unique = list(first_of.values())
         found = self.record.find([keys[i] for i in unique], failures=not self.retry_failed)
+        found |= {key: self._stood_in[key] for key in first_of if key in self._stood_in}
         wanted = [position for position, i in enumerate(unique) if keys[i] not in found]
         self._count_hits(role, keys, found)
         progress.update(sum(key in found for key in keys))
@@ -117,7 +122,9 @@ class ModelCalls:
 
         def on_reply(batch: list[tuple[int, Reply]]) -> None:
             provenance = self._provenance(role)
-            if not self.dry_run:
+            if self.dry_run:
+                self._stood_in.update((unique_keys[p], reply) for p, reply in batch)
+            else:
                 self.record.add((unique_keys[p], unique_requests[p], reply, provenance) for p, reply in batch)
             for position, reply in batch:
                 found[unique_keys[position]] = reply

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from builder.census.codebook import codebook_for, null_unknown_codes
@@ -35,16 +35,28 @@ class PersonaTable:
     ledger: list[dict[str, str]] = field(default_factory=list)
 
 
-def build_personas(recipe: BuildRecipe, calls: Any, count_tokens: Callable[[list[str]], list[int]]) -> PersonaTable:
-    """Draw `recipe.personas.count` records by weight and make a persona of each.
+@dataclass(frozen=True)
+class KnownRecords:
+    """Census records in which every code has words; `unknown_codes`: {column: {code: rows}} of those that were nulled."""
+
+    records: CensusRecords
+    unknown_codes: dict[str, dict[int, int]]
+
+
+def build_personas(
+    recipe: BuildRecipe,
+    calls: Any,
+    count_tokens: Callable[[list[str]], list[int]],
+    known: KnownRecords | None = None,
+) -> PersonaTable:
+    """Draw `recipe.personas.count` records by weight and make a persona of each. `known` is read here unless it was read before.
 
     calls: the language models (`generate(role, requests, label)`); used with enrichment `lm` only. count_tokens: texts -> numbers of
     tokens, by the tokenizer that will read the profiles. Raises InputError for a census file that cannot be used.
     """
-    records = read_records(recipe.census)
-    table, unknown_codes = null_unknown_codes(records.table, records.survey_year)
-    known = CensusRecords(table, records.survey_year, records.source, records.sha256, records.dropped, records.imputed)
-    drawn, left_out = draw_records(known, recipe.personas.count, recipe.seed, recipe.census.adults_only)
+    known = known or read_records(recipe.census)
+    records = known.records
+    drawn, left_out = draw_records(records, recipe.personas.count, recipe.seed, recipe.census.adults_only)
     people: list[Record] = drawn.to_pylist()
 
     labels = codebook_for(records.survey_year)
@@ -88,7 +100,7 @@ def build_personas(recipe: BuildRecipe, calls: Any, count_tokens: Callable[[list
             "sha256": records.sha256,
             "survey_year": records.survey_year,
             "imputed_in_source": list(records.imputed),
-            "unknown_codes": unknown_codes,
+            "unknown_codes": known.unknown_codes,
             "profile_attributes_left_out": {
                 "personas": sum(n > 0 for n in omitted),
                 "attributes": sum(omitted),
@@ -100,10 +112,14 @@ def build_personas(recipe: BuildRecipe, calls: Any, count_tokens: Callable[[list
     )
 
 
-def read_records(census: CensusRecipe) -> CensusRecords:
+def read_records(census: CensusRecipe) -> KnownRecords:
+    """Raises InputError for a file that cannot be used, or holds more than 1 % codes without words in a column."""
     if census.source == "packaged":
-        return read_packaged()
-    return read_pums(census.source, census.household_source, census.survey_year)
+        records = read_packaged()
+    else:
+        records = read_pums(census.source, census.household_source, census.survey_year)
+    table, unknown_codes = null_unknown_codes(records.table, records.survey_year)
+    return KnownRecords(replace(records, table=table), unknown_codes)
 
 
 def complete_origin(attributes: Attributes, record: Record, seed: int, identity: str) -> None:

@@ -20,14 +20,17 @@ class PromptTable:
     ledger: list[dict[str, str]] = field(default_factory=list)  # {"stage", "item", "reason", "detail"}
 
 
-def build_prompts(recipe: BuildRecipe, calls: Any) -> PromptTable:
-    """Read, filter, score, sort by topic, choose and split the prompts of a build.
+@dataclass(frozen=True)
+class UsablePrompts:
+    """What is left of a source after everything that needs no model; `dropped` counts the rest by reason."""
 
-    `calls.generate("classifier", requests, label)` is used only where the recipe names a classifier; without one every
-    score is null. A prompt's id is the number of its line in the source, so it does not change with the recipe, nor
-    when lines are added at the end. Raises InputError for an unusable source, and where fewer prompts pass than a
-    persona's pairs need.
-    """
+    source: sources.PromptSource
+    prompts: list[sources.SourcePrompt]
+    dropped: dict[str, int]
+
+
+def read_usable_prompts(recipe: BuildRecipe) -> UsablePrompts:
+    """Read and filter the source. Raises InputError if it cannot be read, or holds fewer prompts than a persona's pairs need."""
     source = sources.read_prompts(recipe.prompts.source)
     dropped = {"no_question": len(source.unusable)} if source.unusable else {}
     prompts, reasons = filters.text_filters(
@@ -36,7 +39,21 @@ def build_prompts(recipe: BuildRecipe, calls: Any) -> PromptTable:
     dropped |= reasons
     prompts, reasons = filters.remove_duplicates(prompts, recipe.prompts.near_duplicate_similarity)
     dropped |= reasons
-    judged = controversy.keep_controversial(prompts, recipe, calls)
+    split.sizes(len(prompts), recipe, _where_they_went(source, dropped))
+    return UsablePrompts(source, prompts, dropped)
+
+
+def build_prompts(recipe: BuildRecipe, calls: Any, usable: UsablePrompts | None = None) -> PromptTable:
+    """Filter, score, sort by topic, choose and split the prompts of a build. `usable` is read here unless it was read before.
+
+    `calls.generate("classifier", requests, label)` is used only where the recipe names a classifier; without one every
+    score is null. A prompt's id is the number of its line in the source, so it does not change with the recipe, nor
+    when lines are added at the end. Raises InputError for an unusable source, and where fewer prompts pass than a
+    persona's pairs need.
+    """
+    usable = usable or read_usable_prompts(recipe)
+    source, dropped = usable.source, dict(usable.dropped)
+    judged = controversy.keep_controversial(usable.prompts, recipe, calls)
     prompts, votes = judged.kept, judged.votes
     dropped |= judged.dropped
 
