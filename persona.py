@@ -34,7 +34,8 @@ def recipe_from(
 
     named = {"census.source": census, "census.household_source": household, "prompts.source": prompts}
     return load_recipe(
-        source, [*(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None), *(settings or [])]
+        source,
+        [*(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None), *(settings or [])],
     )
 
 
@@ -166,12 +167,14 @@ def evaluate(
     model: Annotated[list[Path] | None, typer.Option(help="A trained model's folder; may be repeated.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("results"),
     limit: Annotated[int | None, typer.Option(help="At most so many rows of each config and split.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="Where the models' base is, if they were trained from a folder.")] = None,
 ) -> None:
     """Score models and baselines under the true, no and a wrong persona; print the table."""
     from eval.models import evaluate_models
     from eval.report import result_table
 
-    evaluate_models(dataset, model or [], out, limit, command="persona eval")
+    command = f"persona eval {dataset.name}{''.join(f' --model {m.name}' for m in model or [])}{f' --limit {limit}' if limit else ''}"
+    evaluate_models(dataset, model or [], out, limit, base_model=base_model, command=command)
     typer.echo(result_table(out))
     typer.echo(f"Results in {out}. Next: persona report RUN --published {dataset} --results {out}")
 

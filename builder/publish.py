@@ -108,14 +108,17 @@ def _write_split(folder: Path, config: str, split: str, rows: list[Row]) -> dict
     if not rows:
         # `datasets` cannot load a split without rows, nor any other split of a config that lists one.
         return {"rows": 0, "file": None}
-    name = f"data/{config}/{split}-00000-of-00001.parquet"
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    unnamed = folder / "data" / config / f"{split}.parquet"
+    unnamed.parent.mkdir(parents=True, exist_ok=True)
     rows = sorted(rows, key=lambda r: (r.get("persona_id", ""), r.get("pair_id") or r.get("prompt_id") or ""))
     personas = len({r["persona_id"] for r in rows}) if rows and "persona_id" in rows[0] else 0
     # Rows per persona are nearly equal, so a fixed number of rows holds about ten personas.
     per_group = max(1, round(len(rows) / personas * PERSONAS_PER_ROW_GROUP)) if personas else 10_000
-    parquet.write_table(arrow_table(config, rows), path, compression="zstd", row_group_size=per_group)
+    parquet.write_table(arrow_table(config, rows), unnamed, compression="zstd", row_group_size=per_group)
+    # `datasets` (5.2) caches a local folder under its name and file names, not its content: without the hash a dataset that was
+    # built again would silently be read as it was before.
+    name = f"data/{config}/{split}-00000-of-00001-{sha256_file(unnamed)[:12]}.parquet"
+    unnamed.rename(folder / name)
     entry: dict[str, Any] = {"rows": len(rows), "file": name}
     if config in PAIR_CONFIGS:
         groups = Counter(r["persona_group"] for r in rows)

@@ -1,7 +1,9 @@
-"""Accuracy, the specificity gap and agreement with the judge, each with n and a bootstrap interval clustered by persona.
+"""Accuracy, the specificity gap and agreement with the judge, each with n and a bootstrap interval clustered by
+persona.
 
-A tie counts half and is also reported apart. An unscored row counts nowhere, and is reported with its reason. A contrast row counts
-only where its mirror is scored too: on complete mirrored sets a scorer that ignores the persona then comes out at exactly 0.5.
+A tie counts half and is also reported apart. An unscored row counts nowhere, and is reported with its reason. A
+contrast row counts only where its mirror is scored too: on complete mirrored sets a scorer that ignores the persona
+then comes out at exactly 0.5.
 """
 
 import math
@@ -12,15 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from builder.randomness import rng_for
+from builder.statistics import cluster_sums, resampled_means
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
 
 MINIMUM_ROWS = 20  # a share of fewer rows is not printed
 FEW_CLUSTERS = 10  # below this many clusters a cluster bootstrap is known to give intervals that are too narrow
-RESAMPLES = 2000
 CELLS = ("all", "seen/seen_test", "seen/heldout_test", "unseen/seen_test", "unseen/heldout_test")
 SUBSETS = {"dpf": ("all",), "contrast": ("all", "flipped")}
 GAPS = (("true", "wrong"), ("true", "none"))
+WORTH = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0, "unscored": math.nan}  # of a verdict
 NORMAL_QUANTILE = 1.959964  # of 0.975
 
 
@@ -50,7 +53,7 @@ class Measurement:
     ties: int
     personas: int
     accuracy: Estimate
-    judge_agreement: Estimate  # with the sign of the judge's own score, over the rows that have one
+    judge_agreement: Estimate  # with the judge's own verdict, over the rows that have one
 
 
 @dataclass(frozen=True)
@@ -67,23 +70,21 @@ class Gap:
 def measure(
     rows: Sequence[EvaluatedRow],
     scores: Mapping[str, Sequence[PairScore]],
-    judge_threshold: float,
     seed: int,
 ) -> tuple[list[Measurement], list[Gap]]:
     """Every measurement of one scorer.
 
-    `scores` holds for each condition one PairScore per row, in the order of `rows`. `judge_threshold` is the judge score above which
-    the judge prefers the chosen text: 0 for a margin, 0.5 for a probability.
+    `scores` holds for each condition one PairScore per row, in the order of `rows`.
     """
     outcomes = {condition: counted_outcomes(rows, values) for condition, values in scores.items()}
-    agreements = {condition: judge_agreements(rows, values, judge_threshold) for condition, values in outcomes.items()}
+    agreements = {condition: judge_agreements(rows, values) for condition, values in outcomes.items()}
     measurements: list[Measurement] = []
     gaps: list[Gap] = []
     for config in SUBSETS:
         for subset in SUBSETS[config]:
             for cell in CELLS:
-                places = np.flatnonzero(_membership(rows, config, subset, cell))
-                if not len(places):
+                places = np.flatnonzero(_membership(rows, config, subset, cell)).tolist()
+                if not places:
                     continue
                 pairs = [pair for pair in GAPS if pair[0] in outcomes and pair[1] in outcomes]
                 columns = [outcomes[c][places] for c in outcomes]
@@ -110,9 +111,10 @@ def measure(
 
 
 def counted_outcomes(rows: Sequence[EvaluatedRow], scores: Sequence[PairScore]) -> np.ndarray:
-    """1 where the chosen text scores higher, 0.5 for a tie, 0 otherwise; NaN where the row does not count. Shape (rows,)."""
-    worth = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0, "unscored": math.nan}
-    outcomes = np.array([worth[score.verdict] for score in scores], dtype=float)
+    """1 where the chosen text scores higher, 0.5 for a tie, 0 otherwise; NaN where the row does not count. Shape
+    (rows,).
+    """
+    outcomes = np.array([WORTH[score.verdict] for score in scores], dtype=float)
     scored = {row.pair_id for row, outcome in zip(rows, outcomes, strict=True) if not math.isnan(outcome)}
     for place, row in enumerate(rows):
         if row.mirror_pair_id is not None and row.mirror_pair_id not in scored:
@@ -120,11 +122,10 @@ def counted_outcomes(rows: Sequence[EvaluatedRow], scores: Sequence[PairScore]) 
     return outcomes
 
 
-def judge_agreements(rows: Sequence[EvaluatedRow], outcomes: np.ndarray, threshold: float) -> np.ndarray:
-    """1 where scorer and judge prefer the same text, 0 where not, 0.5 where either ties; NaN where either has no score."""
-    judged = np.array([math.nan if row.judge_score is None else float(row.judge_score) for row in rows], dtype=float)
-    judge_side = np.sign(judged - threshold)
-    return (1.0 + judge_side * np.sign(outcomes - 0.5)) / 2.0
+def judge_agreements(rows: Sequence[EvaluatedRow], outcomes: np.ndarray) -> np.ndarray:
+    """1 where scorer and judge prefer the same text, 0 where not, 0.5 where either ties; NaN without a verdict."""
+    judged = np.array([WORTH[row.judge_verdict] for row in rows], dtype=float)
+    return (1.0 + np.sign(judged - 0.5) * np.sign(outcomes - 0.5)) / 2.0
 
 
 def estimate_columns(
@@ -132,37 +133,22 @@ def estimate_columns(
 ) -> list[Estimate]:
     """The mean of each column with a percentile interval from resampling whole clusters.
 
-    `values` has shape (rows, columns), NaN = not counted in this column; the last `differences` columns are differences of shares,
-    the others shares. All columns share the same resamples, and the clusters are taken in the order of their names, so the order of
-    rows changes nothing.
+    `values` has shape (rows, columns), NaN = not counted in this column; the last `differences` columns are differences
+    of shares, the others shares. All columns share the same resamples, and the clusters are taken in the order of their
+    names, so the order of rows changes nothing.
     """
-    names, membership = np.unique(np.asarray(clusters), return_inverse=True)
-    present = ~np.isnan(values)
-    sums = np.zeros((len(names), values.shape[1]))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, membership, np.where(present, values, 0.0))
-    np.add.at(counts, membership, present.astype(float))
-    means = _resampled_means(sums, counts, rng)
+    sums, counts = cluster_sums(values, clusters)
+    means = resampled_means(sums, counts, rng)
     shares = values.shape[1] - differences
     return [
         _estimate(
-            values[present[:, column], column], int((counts[:, column] > 0).sum()), means[:, column], column >= shares
+            values[~np.isnan(values[:, column]), column],
+            int((counts[:, column] > 0).sum()),
+            means[:, column],
+            column >= shares,
         )
         for column in range(values.shape[1])
     ]
-
-
-def _resampled_means(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shape (RESAMPLES, columns); NaN where a resample holds no counted row."""
-    clusters = len(sums)
-    shares = np.full(clusters, 1.0 / clusters)
-    block = max(1, min(RESAMPLES, 4_000_000 // clusters))  # bounds the memory with very many clusters
-    parts = []
-    for start in range(0, RESAMPLES, block):
-        draws = rng.multinomial(clusters, shares, size=min(block, RESAMPLES - start)).astype(float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            parts.append((draws @ sums) / (draws @ counts))
-    return np.concatenate(parts)
 
 
 def _estimate(counted: np.ndarray, clusters: int, resampled: np.ndarray, is_difference: bool) -> Estimate:
@@ -172,11 +158,12 @@ def _estimate(counted: np.ndarray, clusters: int, resampled: np.ndarray, is_diff
     value = float(counted.mean())
     if clusters < 2:
         return Estimate(value, None, None, n, clusters, "no interval: one cluster")
-    if is_difference and not counted.any():
-        return Estimate(value, None, None, n, clusters, "no interval: no row differs")
     if not is_difference and value in (0.0, 1.0):
         # Resampling rows that are all alike says nothing of how sure the share is.
         low, high = _wilson_interval(value, clusters)
+    elif np.nanmax(resampled) - np.nanmin(resampled) < 1e-12:
+        # An interval without width would claim certainty. It is certain only where it holds by construction.
+        return Estimate(value, None, None, n, clusters, "no interval: alike for all personas")
     else:
         low, high = np.nanpercentile(resampled, (2.5, 97.5))
     # The percentile interval of a skewed ratio can miss its own point; an interval that does is of no use to a reader.

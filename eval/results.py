@@ -1,22 +1,23 @@
-"""The result of one scorer: a JSON file with every measurement and where it came from, and beside it a Parquet file with every score.
+"""The result of one scorer: a JSON file with every measurement and where it came from, and beside it a Parquet file
+with every score.
 
-`NAME.json` is written last, so where it exists the result is whole. `NAME.parquet` has one row per (pair, condition): `pair_id,
-condition, score_chosen, score_rejected, verdict, reason`, enough to inspect a pair or to compute other metrics without a model.
+`NAME.json` is written last, so where it exists the result is whole. `NAME.parquet` has one row per (pair, condition):
+`pair_id, condition, score_chosen, score_rejected, verdict, reason`, enough to inspect a pair or to compute other
+metrics without a model.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.files import read_json, write_bytes, write_text
 from eval.metrics import Estimate, Gap, Measurement
-from eval.rows import EvaluatedRow, read_json
+from eval.rows import EvaluatedRow
 from eval.scores import PairScore
 
 SCHEMA_VERSION = 1  # raise it whenever the same scores would give another result file
@@ -28,10 +29,12 @@ class Result:
     name: str  # the model's folder name, never its path
     kind: str
     description: str
-    fingerprint: dict[str, Any]  # what decides the content: a result whose fingerprint matches is kept, not computed again
+    fingerprint: dict[
+        str, Any
+    ]  # what decides the content: a result whose fingerprint matches is kept, not computed again
     dataset: dict[str, Any]  # name, version, content_sha256, rows per (config, split)
     training: dict[str, Any] | None  # the model's training.json, paths reduced to names
-    judge: dict[str, Any]  # who wrote the labels: name, kind, threshold of its score
+    judge: dict[str, Any]  # whose verdicts the rows carry: label, kind
     versions: dict[str, str]
     seed: int
     limit: int | None
@@ -58,7 +61,7 @@ def result_path(folder: Path, name: str) -> Path:
 def write_result(folder: Path, result: Result) -> Path:
     text = json.dumps(dataclasses.asdict(result), indent=1, ensure_ascii=False, allow_nan=False)
     path = result_path(folder, result.name)
-    write_whole(path, text.encode("utf-8"))
+    write_text(path, text)
     return path
 
 
@@ -68,7 +71,7 @@ def read_result(path: Path) -> Result:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(
-            f"{path} is not a result of schema version {SCHEMA_VERSION} (found {version}). Delete it and evaluate again."
+            f"{path} is no result of schema version {SCHEMA_VERSION} (found {version}). Delete it, evaluate again."
         )
     known = {item.name for item in dataclasses.fields(Result)}
     if raw.keys() != known:
@@ -83,7 +86,9 @@ def read_result(path: Path) -> Result:
 
 
 def load_results(folder: Path) -> list[Result]:
-    """All results of a folder, trained models first, then untrained ones, then baselines. Raises InputError where there are none."""
+    """All results of a folder, trained models first, then untrained ones, then baselines. Raises InputError where there
+    are none.
+    """
     results = [read_result(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
     if not results:
         raise InputError(f"{folder} holds no evaluation result (*.json). Run `persona eval` first.")
@@ -103,7 +108,11 @@ def write_scores(
     import pyarrow
     import pyarrow.parquet
 
-    long = [(row.pair_id, condition, score) for condition, values in scores.items() for row, score in zip(rows, values, strict=True)]
+    long = [
+        (row.pair_id, condition, score)
+        for condition, values in scores.items()
+        for row, score in zip(rows, values, strict=True)
+    ]
     table = pyarrow.table(
         {
             "pair_id": pyarrow.array([pair for pair, _, _ in long], pyarrow.string()),
@@ -117,38 +126,36 @@ def write_scores(
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="zstd")
     content = sink.getvalue().to_pybytes()
-    write_whole(folder / f"{name}.parquet", content)
+    write_bytes(folder / f"{name}.parquet", content)
     return f"{name}.parquet", hashlib.sha256(content).hexdigest()
 
 
-def read_scores(folder: Path, result: Result) -> list[dict[str, Any]]:
-    """The rows of a result's score file. Raises InputError where the file is absent or not the one the result was computed from."""
+def read_scores(folder: Path, result: Result, pair_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a result's score file that belong to `pair_ids`. Raises InputError like `check_scores`."""
     import pyarrow.parquet
+
+    path = check_scores(folder, result)
+    return pyarrow.parquet.read_table(path, filters=[("pair_id", "in", list(pair_ids))]).to_pylist() if pair_ids else []
+
+
+def check_scores(folder: Path, result: Result) -> Path:
+    """The path of a result's score file. Raises InputError where it is absent or not the one the result was computed
+    from.
+    """
 
     path = folder / result.scores_file
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != result.scores_sha256:
-        raise InputError(f"{path} is missing or not the file that {result.name}.json was computed from. Evaluate {result.name} again.")
-    return pyarrow.parquet.read_table(path).to_pylist()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all: a temporary file in the same folder, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        raise InputError(
+            f"{path} is missing or not the file that {result.name}.json was computed from. "
+            f"Delete {result.name}.json and evaluate again."
+        )
+    return path
 
 
 def without_paths(value: Any) -> Any:
-    """The same nested value with every absolute path reduced to its last part: results are published, folders of a machine are not."""
+    """The same nested value with every absolute path reduced to its last part: results are published, folders of a
+    machine are not.
+    """
     if isinstance(value, dict):
         return {key: without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,13 +1,15 @@
-"""Which pairs are evaluated: the two test splits of a published dataset, as one list of rows, and the profiles that go with them."""
+"""Which pairs are evaluated: the two test splits of a published dataset, as one list of rows, and the profiles that go
+with them.
+"""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.files import read_json
 from builder.randomness import seed_for
 
 EVALUATED_CONFIGS = ("dpf", "contrast")
@@ -25,8 +27,8 @@ class EvaluatedRow:
     persona_id: str
     cluster: str  # what is resampled as a whole: the persona; on `contrast` the unordered pair of personas
     mirror_pair_id: str | None  # `contrast` only
-    flip: bool | None  # `contrast` only: did the selector judge's preference turn round between the two personas?
-    judge_score: float | None
+    flip: bool | None  # `contrast` only: does the judge prefer each persona's own revision under that persona?
+    judge_verdict: str  # `chosen`, `rejected`, `tie` or `unscored`
     published: dict[str, Any]  # the row as published
 
     @property
@@ -50,52 +52,68 @@ class EvaluatedRow:
 def load_rows(folder: Path, limit: int | None = None) -> list[EvaluatedRow]:
     """The rows of `seen_test` and `heldout_test`, of every evaluated config that the folder has.
 
-    With a `limit`, at most that many rows of each (config, split) are taken, drawn by a hash of the pair so that the same rows come
-    back every time; a contrast pair and its mirror are taken or left together.
+    With a `limit`, at most that many rows of each (config, split) are taken, drawn by a hash of the pair so that the
+    same rows come back every time; a contrast pair and its mirror are taken or left together.
 
     Raises InputError where the folder is no published dataset or holds no row to evaluate.
     """
-    from datasets import get_dataset_config_names, load_dataset
-
     if limit is not None and limit < 2:
         raise InputError(f"The row limit is {limit}; a contrast pair and its mirror need at least 2. Raise or omit it.")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder. Give the folder of a published dataset (it holds dpf/, personas/ and so on).")
-    try:
-        present = get_dataset_config_names(str(folder))
-    except Exception as error:
-        raise InputError(f"{folder} cannot be read as a dataset: {error}. Give a folder that `persona publish` wrote.") from None
+    present = config_names(folder)
     rows: list[EvaluatedRow] = []
     for config in EVALUATED_CONFIGS:
         if config not in present:
             continue
-        splits = load_dataset(str(folder), config)
+        splits = load_config(folder, config)
         for split in EVALUATED_SPLITS:
             if split in splits:
                 rows += _limited([evaluated_row(config, split, row) for row in splits[split]], limit)
     if not rows:
         raise InputError(
-            f"{folder} holds no row in {' or '.join(EVALUATED_SPLITS)} of {' or '.join(EVALUATED_CONFIGS)} (configs found: "
-            f"{', '.join(present) or 'none'}). Build with pairs.seen_test or pairs.heldout_test above 0."
+            f"{folder} holds no row in {' or '.join(EVALUATED_SPLITS)} of {' or '.join(EVALUATED_CONFIGS)} "
+            f"(configs found: {', '.join(present) or 'none'}). Build with pairs.seen_test or pairs.heldout_test above 0."
         )
     identifiers = {row.pair_id for row in rows}
     if len(identifiers) != len(rows):
-        raise InputError(f"{folder}: {len(rows) - len(identifiers)} pair ids occur twice in the test splits. Build it again.")
+        raise InputError(
+            f"{folder}: {len(rows) - len(identifiers)} pair ids occur twice in the test splits. Build it again."
+        )
     return rows
 
 
 def load_profiles(folder: Path) -> dict[str, str]:
     """Persona id -> profile, of the `personas` config (all its splits)."""
+    profiles: dict[str, str] = {}
+    for table in load_config(folder, "personas").values():
+        profiles |= dict(zip(table["persona_id"], table["profile"], strict=True))
+    return profiles
+
+
+def config_names(folder: Path) -> list[str]:
+    """The configs of a published folder. Raises InputError where there is no such folder or it is no dataset."""
+    from datasets import get_dataset_config_names
+
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} is not a folder. Give the folder of a published dataset (README.md, dpf/, personas/)."
+        )
+    try:
+        return get_dataset_config_names(str(folder))
+    except Exception as error:  # the loader raises many kinds; each means that the folder cannot be read
+        raise InputError(
+            f"{folder} cannot be read as a dataset: {error}. Give the folder of a published one."
+        ) from None
+
+
+def load_config(folder: Path, config: str) -> dict[str, Any]:
+    """Split -> datasets.Dataset of one config of a published folder. Raises InputError where it cannot be read."""
     from datasets import load_dataset
 
     try:
-        splits = load_dataset(str(folder), "personas")
-    except (ValueError, FileNotFoundError) as error:
-        raise InputError(f"{folder} has no readable `personas` config ({error}), so no profile can be shown to a model.") from None
-    profiles: dict[str, str] = {}
-    for table in splits.values():
-        profiles |= dict(zip(table["persona_id"], table["profile"], strict=True))
-    return profiles
+        return dict(load_dataset(str(folder), config))
+    except Exception as error:  # as above
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"Config {config} of {folder} cannot be read: {reason}. Publish the dataset again.") from None
 
 
 def evaluated_row(config: str, split: str, published: dict[str, Any]) -> EvaluatedRow:
@@ -108,8 +126,8 @@ def evaluated_row(config: str, split: str, published: dict[str, Any]) -> Evaluat
         persona_id=persona,
         cluster=persona if partner is None else "-".join(sorted((persona, partner))),
         mirror_pair_id=published.get("mirror_pair_id"),
-        flip=_selector_flip(published),
-        judge_score=published.get("judge_score"),
+        flip=_flip(published),
+        judge_verdict=published.get("judge_verdict") or "unscored",
         published=published,
     )
 
@@ -123,15 +141,10 @@ def read_build(*folders: Path) -> dict[str, Any] | None:
     return None
 
 
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}). Write it again with the command that made it.") from None
-
-
 def content_hash(folder: Path) -> str:
-    """SHA-256 that identifies the published tables: `content_sha256` of build.json, else over all Parquet files, by relative path."""
+    """SHA-256 that identifies the published tables: `content_sha256` of build.json, else over all Parquet files, by
+    relative path.
+    """
     declared = (read_build(folder) or {}).get("content_sha256")
     if declared:
         return str(declared)
@@ -156,11 +169,9 @@ def _limited(rows: Sequence[EvaluatedRow], limit: int | None) -> list[EvaluatedR
     return sorted(kept, key=lambda row: row.pair_id)
 
 
-def _selector_flip(published: dict[str, Any]) -> bool | None:
-    for entry in published.get("flips") or ():
-        if entry["is_selector"]:
-            return entry["flip"]
-    return None
+def _flip(published: dict[str, Any]) -> bool | None:
+    """As the judge has it that labelled the row. Other judges may have left their own value beside it."""
+    return next((entry["flip"] for entry in published.get("flips") or () if entry["judge"] == published["judge"]), None)
 
 
 def _text(messages: Sequence[dict[str, str]] | None) -> str | None:

@@ -1,7 +1,7 @@
 """Scoring of pairs: every (prompt, text) once, then each pair's two scores looked up under each condition.
 
-A scorer is anything that turns a list of (messages, text) into one number each, higher = preferred. Models and baselines share
-this shape, so they are measured by the same code.
+A scorer is anything that turns a list of (messages, text) into one score each, higher = preferred. Models and baselines
+share this shape, so they are measured by the same code.
 """
 
 import math
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from builder.errors import InputError
 from eval.rows import EvaluatedRow
-from training.conditioning import CONDITIONS, condition_messages
+from training.conditioning import CONDITIONS, prompt_messages
 
 Item = tuple[list[dict[str, str]], str]
+Score = float | str  # a number, or why there is none
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class PairScore:
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """`items` are the distinct (messages, text); `places` says for each condition and row where its two texts stand in `items`,
-    or why the row cannot be scored."""
+    """`items` are the distinct (messages, text); `places` says for each condition and row where its two texts stand in
+    `items`, or why the row cannot be scored.
+    """
 
     items: list[Item]
     places: dict[str, list[tuple[int, int] | str]]
@@ -45,7 +47,9 @@ class ScoringPlan:
 def plan_scoring(
     rows: Sequence[EvaluatedRow], profiles: Mapping[str, str], conditions: Sequence[str] = CONDITIONS
 ) -> ScoringPlan:
-    """What has to be scored. Texts shared by several pairs (a base answer, both mirrors) are scored once, so they cannot differ."""
+    """What has to be scored. Texts shared by several pairs (a base answer, both mirrors) are scored once, so they
+    cannot differ.
+    """
     items: list[Item] = []
     known: dict[tuple[str, ...], int] = {}
 
@@ -64,25 +68,29 @@ def plan_scoring(
                 places[condition].append("chosen text missing" if chosen is None else "rejected text missing")
                 continue
             try:
-                messages = condition_messages(condition, row.published, profiles)
-            except (KeyError, InputError):
+                messages = prompt_messages(condition, row.published, profiles)
+            except InputError:
                 places[condition].append(f"no profile for the {condition} persona")
                 continue
             places[condition].append((place(messages, chosen), place(messages, rejected)))
     return ScoringPlan(items, places)
 
 
-def pair_scores(plan: ScoringPlan, values: Sequence[float]) -> dict[str, list[PairScore]]:
+def pair_scores(plan: ScoringPlan, values: Sequence[Score]) -> dict[str, list[PairScore]]:
     """`values` holds one score per `plan.items`; the result one PairScore per row, for each condition."""
     if len(values) != len(plan.items):
-        raise InputError(f"A scorer returned {len(values)} scores for {len(plan.items)} texts. It must return one each, in order.")
+        raise InputError(
+            f"A scorer returned {len(values)} scores for {len(plan.items)} texts. It must return one each, in order."
+        )
     return {condition: [_pair_score(place, values) for place in places] for condition, places in plan.places.items()}
 
 
-def _pair_score(place: tuple[int, int] | str, values: Sequence[float]) -> PairScore:
+def _pair_score(place: tuple[int, int] | str, values: Sequence[Score]) -> PairScore:
     if isinstance(place, str):
         return PairScore(None, None, place)
-    chosen, rejected = float(values[place[0]]), float(values[place[1]])
+    chosen, rejected = values[place[0]], values[place[1]]
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        return PairScore(None, None, chosen if isinstance(chosen, str) else str(rejected))
     if not (math.isfinite(chosen) and math.isfinite(rejected)):
         return PairScore(None, None, "score is not a finite number")
-    return PairScore(chosen, rejected)
+    return PairScore(float(chosen), float(rejected))

@@ -9,8 +9,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.tiny_model import build_tiny_model
+
+
+# Several threads on a model this small only wait for one another.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from builder.files import sha256_file
 from builder.randomness import rng_for
 from builder.schema import (
     ATTRIBUTES,
@@ -169,6 +170,8 @@ def write_tables(folder: Path, tables: Tables, strict: bool = True) -> None:
             else:
                 table = Dataset.from_list(rows)
             table.to_parquet(str(path))
+            # The content's hash in the name, as builder.publish does and for the same reason.
+            path = path.rename(path.with_stem(f"{path.stem}-{sha256_file(path)[:12]}"))
             files.append({"split": split, "path": f"{config}/{path.name}"})
         configs.append({"config_name": config, "data_files": files} | ({"default": True} if config == "dpf" else {}))
     header = yaml.safe_dump({"configs": configs}, sort_keys=False)

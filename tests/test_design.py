@@ -20,6 +20,7 @@ SHARED = (
     "builder.errors",
     "builder.statistics",
     "builder.files",
+    "builder.lexical",
     "builder.llm",
     "builder.judge",
 )
@@ -32,7 +33,7 @@ ALLOWED = {
 }
 # A stage may import the parts before it in this order, and itself.
 STAGES = ["census", "personas", "prompts", "pairs"]
-SHARED_BY_STAGES = {"schema", "randomness", "errors", "recipe", "files", "statistics", "llm", "judge"}
+SHARED_BY_STAGES = {"schema", "lexical", "randomness", "errors", "recipe", "files", "statistics", "llm", "judge"}
 GLOBAL_RANDOMNESS = {
     "numpy.random": [
         "seed",

@@ -8,9 +8,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from builder.lexical import words
 from builder.llm.messages import Answer, ChatRequest, Reply, ScoreRequest, TokenScores, Usage
 from builder.llm.templates import TEMPLATE_FOLDER, load_template
-from builder.llm.tokens import approximate_tokens, words
+from builder.llm.tokens import approximate_tokens
 
 FILLER = (
     *(

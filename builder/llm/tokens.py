@@ -1,11 +1,6 @@
-"""Counting words and tokens where no tokenizer is at hand."""
+"""Counting tokens where no tokenizer is at hand."""
 
 import re
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words, digits and apostrophes included."""
-    return re.findall(r"[\w'’]+", text.lower())
 
 
 def approximate_tokens(text: str) -> int:

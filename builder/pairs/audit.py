@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from builder.llm.tokens import words
+from builder.lexical import profile_overlap, words
 from builder.schema import mirror_defects
 from builder.statistics import clustered_interval
 
@@ -76,13 +76,6 @@ def audit_tables(
         if config == "contrast":
             checks += _mirror_proofs(rows)
     return checks
-
-
-def profile_overlap(answer: str, profile: str) -> float:
-    """Share of the answer's words (longer than three letters) that the profile contains. The lexical baseline of every report."""
-    told = [w for w in words(answer) if len(w) > 3]
-    known = set(words(profile))
-    return sum(w in known for w in told) / len(told) if told else 0.0
 
 
 def failures(checks: Sequence[dict[str, Any]]) -> list[str]:

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import InputError
+from builder.lexical import profile_overlap
 from builder.llm.calls import ModelCalls
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.pairs.assignment import assign_prompts, wrong_persona
-from builder.pairs.audit import audit_tables, failures, profile_overlap
+from builder.pairs.audit import audit_tables, failures
 from builder.pairs.contrast import choose_partners
 from builder.pairs.flags import leaks_attribute
 from builder.pipeline import run_build

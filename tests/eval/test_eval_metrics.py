@@ -1,0 +1,277 @@
+"""What the numbers promise: exactly one half for a persona-blind scorer, no row wrong for being unscored, honest
+intervals.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.schema import NEUTRAL_SYSTEM_TEXT, assistant_message, contrast_pair_id, dpf_pair_id, preference_messages
+from eval.metrics import Gap, Measurement, measure
+from eval.rows import EvaluatedRow, evaluated_row
+from eval.scores import Item, Score, pair_scores, plan_scoring
+
+Scorer = Callable[[Sequence[Item]], list[Score]]
+
+
+def contrast_rows(personas: int, prompts: int, flip: bool = True) -> list[EvaluatedRow]:
+    """Complete mirrored sets: every unordered pair of personas on every prompt, both ways."""
+    rows = []
+    for (own, other), prompt in itertools.product(itertools.permutations(range(personas), 2), range(prompts)):
+        published = {
+            **shared(own, prompt, personas),
+            "pair_id": contrast_pair_id(f"p{own}", f"p{other}", f"q{prompt}"),
+            "mirror_pair_id": contrast_pair_id(f"p{other}", f"p{own}", f"q{prompt}"),
+            "partner_persona_id": f"p{other}",
+            "chosen": assistant_message(f"answer of {own} to {prompt}"),
+            "rejected": assistant_message(f"answer of {other} to {prompt}"),
+            "flips": [{"judge": "j", "flip": flip, "margin": 0.1, "is_selector": True}],
+        }
+        rows.append(evaluated_row("contrast", "seen_test", published))
+    return rows
+
+
+def dpf_rows(personas: int, prompts: int, **changes: Any) -> list[EvaluatedRow]:
+    rows = []
+    for persona, prompt in itertools.product(range(personas), range(prompts)):
+        published = {
+            **shared(persona, prompt, personas),
+            "pair_id": dpf_pair_id(f"p{persona}", f"q{prompt}"),
+            "chosen": assistant_message(f"revision of {persona} for {prompt}"),
+            "rejected": assistant_message(f"base answer to {prompt}"),
+        }
+        rows.append(evaluated_row("dpf", "seen_test", published | changes))
+    return rows
+
+
+def shared(persona: int, prompt: int, personas: int) -> dict[str, Any]:
+    return {
+        "persona_id": f"p{persona}",
+        "prompt_id": f"q{prompt}",
+        "prompt": preference_messages(f"profile {persona}", f"question {prompt}?"),
+        "persona_group": "seen",
+        "wrong_persona_id": f"p{(persona + 1) % personas}",
+        "judge": "j",
+        "judge_verdict": "unscored",
+    }
+
+
+def profiles(personas: int) -> dict[str, str]:
+    return {f"p{persona}": f"profile {persona}" for persona in range(personas)}
+
+
+def evaluate(rows: Sequence[EvaluatedRow], scorer: Scorer, seed: int = 0) -> tuple[list[Measurement], list[Gap]]:
+    plan = plan_scoring(rows, profiles(50))
+    return measure(rows, pair_scores(plan, scorer(plan.items)), seed=seed)
+
+
+def only(measurements: Sequence[Measurement], condition: str, subset: str = "all", cell: str = "all") -> Measurement:
+    return next(m for m in measurements if (m.condition, m.subset, m.cell) == (condition, subset, cell))
+
+
+def dpf_outcomes(wins: Sequence[float]) -> Scorer:
+    """Scores row number i (five prompts a persona) so that its outcome is wins[i]; base answers get 0."""
+
+    def score(items: Sequence[Item]) -> list[Score]:
+        scores: list[Score] = []
+        for _, text in items:
+            words = text.split()
+            scores.append(wins[int(words[2]) * 5 + int(words[4])] - 0.5 if words[0] == "revision" else 0.0)
+        return scores
+
+    return score
+
+
+# Few distinct values, so that ties are common.
+text_scores = st.one_of(st.integers(-2, 2).map(float), st.floats(-1e6, 1e6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(2, 5), st.integers(1, 3))
+def test_scorer_that_ignores_the_persona_gets_exactly_half_on_mirrors(data: Any, personas: int, prompts: int) -> None:
+    """Whatever it thinks of the texts: under every condition if it never looks at the system text, under `none` even if
+    it does.
+    """
+    rows = contrast_rows(personas, prompts)
+    known: dict[Any, float] = {}
+
+    def by_text(items: Sequence[Item]) -> list[Score]:
+        return [known.setdefault(text, data.draw(text_scores)) for _, text in items]
+
+    def by_prompt_and_text(items: Sequence[Item]) -> list[Score]:
+        return [known.setdefault((messages[0]["content"], text), data.draw(text_scores)) for messages, text in items]
+
+    enough = len(rows) >= 20
+    blind, _ = evaluate(rows, by_text)
+    looking, _ = evaluate(rows, by_prompt_and_text)
+    for condition in ("true", "none", "wrong"):
+        assert only(blind, condition).accuracy.value == (0.5 if enough else None)
+    assert only(looking, "none").accuracy.value == (0.5 if enough else None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sets(st.integers(0, 24)), st.integers(0, 2**32))
+def test_a_text_without_score_takes_both_mirrors_out_and_leaves_half(lost: set[int], seed: int) -> None:
+    rows = contrast_rows(5, 5)
+    rng = np.random.default_rng(seed)
+    values = dict(zip([f"answer of {p} to {q}" for p in range(5) for q in range(5)], rng.normal(size=25), strict=True))
+    for place in lost:
+        values[f"answer of {place // 5} to {place % 5}"] = math.nan
+    measurements, _ = evaluate(rows, lambda items: [float(values[text]) for _, text in items])
+    measured = only(measurements, "none")
+    assert measured.rows == 100
+    assert measured.accuracy.n + sum(measured.unscored.values()) == 100
+    assert measured.accuracy.n % 2 == 0
+    if measured.accuracy.n >= 20:
+        assert measured.accuracy.value == 0.5
+
+
+def test_a_row_whose_mirror_is_absent_is_dropped_and_counted() -> None:
+    rows = contrast_rows(5, 2)[:-1]
+    measurements, _ = evaluate(rows, lambda items: [float(len(text)) for _, text in items])
+    measured = only(measurements, "true")
+    assert (measured.rows, measured.accuracy.n, measured.mirrors_dropped, measured.unscored) == (39, 38, 1, {})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=25, max_size=25), st.integers(0, 5))
+def test_an_interval_contains_its_point_and_lies_in_the_range(wins: list[float], seed: int) -> None:
+    measurements, gaps = evaluate(dpf_rows(5, 5), dpf_outcomes(wins), seed)
+    estimates = [m.accuracy for m in measurements]
+    for estimate in estimates:
+        assert estimate.value == pytest.approx(sum(wins) / 25)
+        if estimate.low is None or estimate.high is None:
+            assert estimate.withheld
+        else:
+            assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert all(gap.difference.value == 0 for gap in gaps)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(30)), st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=30, max_size=30))
+def test_the_order_of_rows_changes_nothing(order: list[int], wins: list[float]) -> None:
+    rows = dpf_rows(6, 5)
+    assert evaluate(rows, dpf_outcomes(wins)) == evaluate([rows[place] for place in order], dpf_outcomes(wins))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 19))
+def test_shares_of_few_rows_are_withheld(count: int) -> None:
+    measurements, gaps = evaluate(dpf_rows(5, 5)[:count], dpf_outcomes([1.0] * 25))
+    for estimate in [*(m.accuracy for m in measurements), *(g.difference for g in gaps)]:
+        assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
+        assert estimate.withheld == "n < 20"
+        assert estimate.n == count
+
+
+def test_accuracy_counts_ties_half_and_reports_them() -> None:
+    measurements, _ = evaluate(dpf_rows(4, 5), dpf_outcomes([1.0] * 12 + [0.5] * 4 + [0.0] * 4))
+    measured = only(measurements, "true")
+    assert measured.accuracy.value == 0.7
+    assert (measured.ties, measured.personas, measured.accuracy.clusters) == (4, 4, 4)
+
+
+def test_the_interval_knows_that_rows_of_a_persona_go_together() -> None:
+    """50 rows that are alike within each of ten personas tell less than 50 rows that vary within each."""
+    together, _ = evaluate(dpf_rows(10, 5), dpf_outcomes([1.0] * 25 + [0.0] * 25))
+    mixed, _ = evaluate(dpf_rows(10, 5), dpf_outcomes([1.0, 0.0] * 25))
+    wide, narrow = only(together, "true").accuracy, only(mixed, "true").accuracy
+    assert wide.low is not None
+    assert wide.high is not None
+    assert narrow.low is not None
+    assert narrow.high is not None
+    assert wide.value == narrow.value == 0.5
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_a_perfect_share_still_has_an_interval() -> None:
+    measurements, _ = evaluate(dpf_rows(5, 5), dpf_outcomes([1.0] * 25))
+    accuracy = only(measurements, "true").accuracy
+    assert accuracy.high == 1.0
+    assert accuracy.low == pytest.approx(0.5655, abs=1e-3)  # Wilson's interval for 5 of 5
+
+
+def test_the_gap_is_taken_over_rows_counted_under_both_conditions() -> None:
+    """The scorer reads the persona: right with the true one, wrong with any other; without a persona it has no score
+    for half.
+    """
+
+    def score(items: Sequence[Item]) -> list[Score]:
+        scores: list[Score] = []
+        for messages, text in items:
+            system, persona = messages[0]["content"], text.split()[2]
+            if system == NEUTRAL_SYSTEM_TEXT and text.endswith(("0", "1")):
+                scores.append("refused")
+            elif text.startswith("revision"):
+                scores.append(1.0 if system == f"profile {persona}" else -1.0)
+            else:
+                scores.append(0.0)
+        return scores
+
+    measurements, gaps = evaluate(dpf_rows(10, 4), score)
+    by_condition = {gap.against: gap.difference for gap in gaps if gap.cell == "all"}
+    assert only(measurements, "none").unscored == {"refused": 20}
+    assert (by_condition["wrong"].value, by_condition["wrong"].n) == (1.0, 40)
+    assert (by_condition["none"].value, by_condition["none"].n) == (1.0, 20)
+
+
+def test_agreement_with_the_judge_leaves_unjudged_rows_out() -> None:
+    judged = dpf_rows(5, 4, judge_verdict="chosen")[:10] + dpf_rows(5, 4, judge_verdict="rejected")[10:]
+    unjudged = [row for row in dpf_rows(7, 4) if row.persona_id in ("p5", "p6")]
+    measurements, _ = evaluate(
+        judged + unjudged, lambda items: [float(text.startswith("revision")) for _, text in items]
+    )
+    measured = only(measurements, "true")
+    assert (measured.accuracy.value, measured.accuracy.n) == (1.0, 28)
+    assert (measured.judge_agreement.value, measured.judge_agreement.n) == (0.5, 20)
+
+
+def test_flipped_pairs_are_measured_apart() -> None:
+    rows = contrast_rows(5, 2, flip=True) + dpf_rows(5, 5)
+    rows += [row for row in contrast_rows(5, 3, flip=False) if row.pair_id.endswith("q2")]
+    measurements, _ = evaluate(rows, lambda items: [0.0] * len(items))
+    counts = {(m.config, m.subset): m.accuracy.n for m in measurements if m.cell == "all" and m.condition == "true"}
+    assert counts == {("dpf", "all"): 25, ("contrast", "all"): 60, ("contrast", "flipped"): 40}
+
+
+@pytest.mark.parametrize(
+    ("changes", "conditions", "reason"),
+    [
+        ({"chosen": assistant_message("  ")}, ("true", "none", "wrong"), "chosen text missing"),
+        ({"rejected": []}, ("true", "none", "wrong"), "rejected text missing"),
+        ({"wrong_persona_id": "p99"}, ("wrong",), "no profile for the wrong persona"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_neither_wrong_nor_half_right(
+    changes: dict[str, Any], conditions: Sequence[str], reason: str
+) -> None:
+    rows = dpf_rows(5, 5) + [row for row in dpf_rows(6, 1, **changes) if row.persona_id == "p5"]
+    measurements, _ = evaluate(rows, lambda items: [float(text.startswith("revision")) for _, text in items])
+    for condition in ("true", "none", "wrong"):
+        measured = only(measurements, condition)
+        assert measured.accuracy.value == 1.0
+        assert measured.unscored == ({reason: 1} if condition in conditions else {})
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_unscored(score: float) -> None:
+    measurements, _ = evaluate(dpf_rows(5, 5), lambda items: [score] * len(items))
+    measured = only(measurements, "true")
+    assert measured.unscored == {"score is not a finite number": 25}
+    assert (measured.accuracy.n, measured.accuracy.value) == (0, None)
+
+
+def test_every_prompt_and_text_is_scored_once() -> None:
+    rows = contrast_rows(4, 3)
+    plan = plan_scoring(rows, profiles(4))
+    keys = [(messages[0]["content"], messages[1]["content"], text) for messages, text in plan.items]
+    assert len(set(keys)) == len(keys)
+    # Per prompt: 4 answers under the neutral text and under each of 4 profiles (own pairs show it `true`, others
+    # `wrong`).
+    assert len(keys) == 3 * (4 + 4 * 4)

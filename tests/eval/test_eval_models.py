@@ -1,0 +1,196 @@
+"""Evaluating real (tiny) models from folders: what is written, what is kept, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from builder.errors import InputError
+from builder.schema import assistant_message
+from eval.models import evaluate_models
+from eval.results import Result, load_results
+from eval.rows import load_profiles, load_rows
+from eval.scores import plan_scoring
+from tests.eval.conftest import Trained
+from tests.published_folder import Tables, write_published_folder
+from training.scoring import load_dpo_model, score_implicit_rewards
+
+ALL_NAMES = ["reward", "dpo", "untrained-tiny", "untrained-tiny-per-token", "profile-overlap", "shorter-answer"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(published: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("evaluated") / "results"
+    return evaluate_models(published, trained.models, output, base_model=str(trained.base), command="persona eval")
+
+
+def scores_of(folder: Path, name: str) -> dict[tuple[str, str], dict[str, Any]]:
+    table = pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+    return {(row["pair_id"], row["condition"]): row for row in table}
+
+
+def by_name(folder: Path) -> dict[str, Result]:
+    return {result.name: result for result in load_results(folder)}
+
+
+def test_every_scorer_gets_a_result_with_all_conditions_and_its_controls(evaluated: Path, published: Path) -> None:
+    results = load_results(evaluated)
+    assert [result.name for result in results] == ALL_NAMES
+    for result in results:
+        for config, subset in (("dpf", "all"), ("contrast", "all"), ("contrast", "flipped")):
+            assert all(result.measurement(config, subset, "all", c) for c in ("true", "none", "wrong"))
+            assert all(result.gap(config, subset, "all", against) for against in ("wrong", "none"))
+        blind = result.measurement("contrast", "all", "all", "none")
+        assert blind is not None
+        assert blind.accuracy.value == 0.5
+        assert result.dataset["rows"] == {
+            "contrast/heldout_test": 120,
+            "contrast/seen_test": 60,
+            "dpf/heldout_test": 60,
+            "dpf/seen_test": 30,
+        }
+        assert len(scores_of(evaluated, result.name)) == 270 * 3
+
+
+def test_test_splits_and_groups_never_share_a_figure(evaluated: Path) -> None:
+    result = by_name(evaluated)["reward"]
+    counts = {m.cell: m.accuracy.n for m in result.measurements if (m.config, m.condition) == ("dpf", "true")}
+    assert counts == {
+        "all": 90,
+        "seen/seen_test": 24,
+        "seen/heldout_test": 48,
+        "unseen/seen_test": 6,
+        "unseen/heldout_test": 12,
+    }
+    few = result.measurement("dpf", "all", "unseen/seen_test", "true")
+    assert few is not None
+    assert (few.accuracy.value, few.accuracy.withheld) == (None, "n < 20")
+
+
+def test_scores_are_those_of_the_models(evaluated: Path, published: Path, trained: Trained) -> None:
+    rows = load_rows(published)
+    plan = plan_scoring(rows, load_profiles(published))
+    model = load_dpo_model(trained.models[0], base_model=str(trained.base))
+    place = plan.places["wrong"][7]
+    assert not isinstance(place, str)
+    (policy, reference), _ = score_implicit_rewards(model, [plan.items[index] for index in place])
+    key = (rows[7].pair_id, "wrong")
+    assert scores_of(evaluated, "dpo")[key]["score_chosen"] == pytest.approx(0.1 * (policy - reference), abs=1e-4)
+    assert scores_of(evaluated, "untrained-tiny")[key]["score_chosen"] == pytest.approx(reference, abs=1e-3)
+
+
+def test_baselines_say_what_they_can_do_without_learning(evaluated: Path) -> None:
+    results = by_name(evaluated)
+    overlap, shorter = results["profile-overlap"], results["shorter-answer"]
+    # The test data's revisions name the persona's trade, which the profile contains and a base answer does not.
+    right, blind = (overlap.measurement("dpf", "all", "all", condition) for condition in ("true", "none"))
+    assert right is not None
+    assert blind is not None
+    assert right.accuracy.value == 1.0
+    assert (blind.accuracy.value, blind.ties) == (0.5, 90)
+    gap = shorter.gap("dpf", "all", "all", "wrong")
+    assert gap is not None
+    assert gap.difference.value == 0.0
+
+
+def test_a_finished_result_is_kept_and_only_a_missing_one_is_computed(
+    evaluated: Path, published: Path, trained: Trained, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in evaluated.iterdir()}
+    # As after a kill between the two files of one result: the JSON, written last, is not there.
+    (evaluated / "untrained-tiny.json").unlink()
+    (evaluated / "untrained-tiny.parquet").write_bytes(b"half a file")
+    evaluate_models(published, trained.models, evaluated, base_model=str(trained.base), command="persona eval")
+    assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
+    written = {path.name for path in evaluated.iterdir() if path.stat().st_mtime_ns != times[path.name]}
+    assert written == {"untrained-tiny.json", "untrained-tiny.parquet"}
+
+
+def test_results_of_something_else_are_refused_before_any_scoring(evaluated: Path, published: Path) -> None:
+    before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
+    with pytest.raises(InputError, match=r"differing: limit"):
+        evaluate_models(published, [], evaluated, limit=4)
+    with pytest.raises(InputError, match=r"differing: seed"):
+        evaluate_models(published, [], evaluated, seed=3)
+    assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
+
+
+def test_a_damaged_score_file_is_noticed(published: Path, tmp_path: Path) -> None:
+    evaluate_models(published, [], tmp_path)
+    (tmp_path / "shorter-answer.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"Delete shorter-answer\.json and evaluate again"):
+        evaluate_models(published, [], tmp_path)
+
+
+@pytest.mark.parametrize("limit", [2, 7, 40])
+def test_a_limit_keeps_mirrors_together(published: Path, limit: int) -> None:
+    rows = load_rows(published, limit)
+    identifiers = {row.pair_id for row in rows}
+    for config in ("dpf", "contrast"):
+        for split in ("seen_test", "heldout_test"):
+            taken = sum((row.config, row.split) == (config, split) for row in rows)
+            assert limit - 1 <= taken <= limit or taken == {"seen_test": 30, "heldout_test": 60}[split]
+    assert all(row.mirror_pair_id in identifiers for row in rows if row.config == "contrast")
+    assert rows == load_rows(published, limit)
+
+
+def test_a_text_longer_than_the_context_is_unscored_with_its_reason(trained: Trained, tmp_path: Path) -> None:
+    def lengthen(tables: Tables) -> None:
+        tables["dpf"]["seen_test"][0]["chosen"] = assistant_message("very long " * 400)
+
+    folder = write_published_folder(tmp_path / "data", seen=24, unseen=6, change=lengthen)
+    output = evaluate_models(folder, trained.models, tmp_path / "results", limit=30, base_model=str(trained.base))
+    for name in ("dpo", "reward", "untrained-tiny"):
+        measured = by_name(output)[name].measurement("dpf", "all", "all", "true")
+        assert measured is not None
+        assert measured.unscored == {"longer than the model's context": 1}
+        assert measured.accuracy.n == 59
+
+
+def test_results_name_no_folder_of_this_machine(evaluated: Path, published: Path, trained: Trained) -> None:
+    for path in evaluated.glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        for folder in (published, *trained.models):
+            assert str(folder.parent) not in text
+
+
+def test_model_folders_that_cannot_be_used_are_refused_by_name(
+    published: Path, trained: Trained, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"empty has no training\.json"):
+        evaluate_models(published, [empty], tmp_path / "results")
+    with pytest.raises(InputError, match="Two results would be called dpo"):
+        evaluate_models(published, [trained.models[0], trained.models[0]], tmp_path / "results")
+    record = json.loads((trained.models[0] / "training.json").read_text(encoding="utf-8"))
+    (empty / "training.json").write_text(json.dumps(record | {"template_hash": "0" * 64}), encoding="utf-8")
+    with pytest.raises(InputError, match="another prompt template"):
+        evaluate_models(published, [empty], tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_dataset_built_again_under_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    """The cache of the datasets library tells such folders apart by neither path nor content."""
+    first = load_rows(write_published_folder(tmp_path / "a" / "data", seen=4))
+    second = load_rows(write_published_folder(tmp_path / "b" / "data", seen=8))
+    assert len(first) < len(second)
+    folder = tmp_path / "a" / "data"
+    write_published_folder(folder, seen=6)
+    assert len(first) < len(load_rows(folder)) < len(second)
+
+
+def test_folders_that_hold_nothing_to_evaluate_are_refused(tmp_path: Path) -> None:
+    def clear_tests(tables: Tables) -> None:
+        tables.pop("contrast")
+        for split in ("seen_test", "heldout_test"):
+            tables["dpf"].pop(split)
+
+    with pytest.raises(InputError, match="is not a folder"):
+        evaluate_models(tmp_path / "nowhere", [], tmp_path / "results")
+    folder = write_published_folder(tmp_path / "data", change=clear_tests)
+    with pytest.raises(InputError, match="holds no row in seen_test or heldout_test"):
+        evaluate_models(folder, [], tmp_path / "results")

@@ -1,0 +1,193 @@
+"""The page and the plain table: complete, self-contained, escaped, and silent about shares of too few pairs."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import InputError
+from builder.schema import assistant_message, preference_messages
+from eval.models import evaluate_models
+from eval.report import result_table, write_report
+from tests.eval.conftest import Trained
+from tests.published_folder import Tables, write_published_folder
+
+ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+BUILD: dict[str, Any] = {
+    "recipe": {"name": "test build", "seed": 7},
+    "fingerprint": "ab" * 32,
+    "code_version": "0.1.0",
+    "stages": {
+        "prompts": {"in": 50, "out": 6, "dropped": {"near_duplicate": 44}, "seconds": 2.0},
+        "pairs": {
+            "in": 30,
+            "out": 29,
+            "dropped": {"truncated": 1, "refused": 0},
+            "seconds": 3.5,
+            "retries": 2,
+            "judge_prefers_revision": {"n": 30, "preferred": 18, "ties": 0, "judge_selected_the_revision": True},
+        },
+    },
+    "usage": {"calls": 1210, "hits": 3, "prompt_tokens": 5, "completion_tokens": 4, "cost_usd": 0.0},
+    "models": {role: {"provider": "transformers", "model": "m/x", "revision": None} for role in ("reviser", "judge")},
+    "templates": {"answer": "answer@1"},
+}
+AUDIT = {"checks": [{"name": "length_only_auc", "value": 0.53, "low": 0.47, "high": 0.6, "n": 90, "verdict": "pass"}]}
+
+
+class Tags(HTMLParser):
+    """Collects start tags with their attributes, and checks that they are closed in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def run(published: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "build.json").write_text(json.dumps(BUILD), encoding="utf-8")
+    (folder / "audit.json").write_text(json.dumps(AUDIT), encoding="utf-8")
+    evaluate_models(published, trained.models, folder / "results", base_model=str(trained.base))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, published: Path) -> str:
+    return write_report(run, published, run / "results", run / "report.html").read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+def test_the_page_is_whole_and_needs_nothing_else(page: str) -> None:
+    tags = Tags(page)
+    assert tags.open == []
+    sources = [attrs["src"] for tag, attrs in tags.found if tag == "img"]
+    assert len(sources) >= 9
+    assert all(source is not None and source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert all(attrs.get("alt") for tag, attrs in tags.found if tag == "img")
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in tags.found)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.found
+
+
+def test_the_page_shows_counts_results_and_controls(page: str) -> None:
+    text = text_of(page)
+    for part in (
+        "30 personas, 6 questions",
+        "44 near duplicate",
+        "1 truncated",
+        "True − wrong",
+        "untrained-tiny",
+        "shorter-answer",
+        "profile-overlap",
+        "withheld n &lt; 20 (n = 6)",
+        "length only auc",
+        "On 100.0 % of 180 contrast pairs each persona's own revision wins",
+        "60.0 % of 30 pairs the judge prefers the revision to the base answer; a coin would on 50 %",
+        "The same model wrote the revisions and judges them",
+        "Loss of dpo",
+        "prompt template hash",
+    ):
+        assert part in text, part
+    assert "0 refused" not in text
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, published: Path, page: str, tmp_path: Path) -> None:
+    again = write_report(run, published, run / "results", tmp_path / "again.html")
+    assert again.read_text(encoding="utf-8") == page
+
+
+def test_texts_are_data_and_cannot_become_markup(tmp_path: Path) -> None:
+    def poison(tables: Tables) -> None:
+        for row in tables["personas"]["train"]:
+            row["profile"] += ATTACK
+            row["sex"] = ATTACK
+        for config in ("dpf", "contrast"):
+            for rows in tables[config].values():
+                for row in rows:
+                    system, question = (message["content"] for message in row["prompt"])
+                    row["prompt"] = preference_messages(system + ATTACK, question + ATTACK)
+                    row["topic"] = "costs $x^2 and $y " + ATTACK
+                    for side in ("chosen", "rejected"):
+                        row[side] = assistant_message(row[side][0]["content"] + ATTACK)
+        for row in tables["prompts"]["train"]:
+            row["topic"] = "costs $x^2 and $y " + ATTACK
+
+    folder = write_published_folder(tmp_path / "data", seen=12, change=poison)
+    audit = {"checks": [{"name": ATTACK, "note": ATTACK, "verdict": ATTACK}]}
+    (folder / "audit.json").write_text(json.dumps(audit), encoding="utf-8")
+    results = evaluate_models(folder, [], tmp_path / "results", command=ATTACK)
+    page = write_report(tmp_path, folder, results, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert" in page
+    tags = Tags(page)
+    assert not any(tag == "script" for tag, _ in tags.found)
+    assert not any("onerror" in attrs for _, attrs in tags.found)
+
+
+def test_a_build_record_with_next_to_nothing_is_enough(tmp_path: Path) -> None:
+    """write_published_folder's own build.json holds a fingerprint and a name; no audit, no models, few rows."""
+    folder = write_published_folder(tmp_path / "data")
+    results = evaluate_models(folder, [], tmp_path / "results")
+    text = text_of(write_report(tmp_path, folder, results, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "No audit was found" in text
+    assert "No trained model is among the results" in text
+    assert "withheld" in text
+
+
+def test_missing_inputs_are_named(published: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    with pytest.raises(InputError, match=r"holds build\.json"):
+        write_report(tmp_path, bare, tmp_path / "results", tmp_path / "report.html")
+    with pytest.raises(InputError, match="holds no evaluation result"):
+        write_report(tmp_path, published, tmp_path / "results", tmp_path / "report.html")
+    with pytest.raises(InputError, match="holds no evaluation result"):
+        result_table(tmp_path / "results")
+    other = write_published_folder(tmp_path / "other", seen=5)
+    results = evaluate_models(other, [], tmp_path / "results")
+    with pytest.raises(InputError, match="computed on another dataset"):
+        write_report(tmp_path, published, results, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_plain_table_fits_and_has_every_condition(run: Path) -> None:
+    table = result_table(run / "results")
+    assert max(map(len, table.splitlines())) <= 110
+    assert "true persona" in table
+    assert "no persona" in table
+    assert "wrong persona" in table
+    assert "true - wrong" in table
+    for line in table.splitlines():
+        if line.startswith("shorter-answer"):
+            assert line.split()[-1] in ("0.0", "20")  # a share, or `n < 20`
+    assert table.count("profile-overlap") == 3
+
+
+def test_the_plain_table_withholds_small_shares(tmp_path: Path) -> None:
+    folder = write_published_folder(tmp_path / "data", seen=3)
+    table = result_table(evaluate_models(folder, [], tmp_path / "results"))
+    assert "n < 20" in table
+    assert max(map(len, table.splitlines())) <= 110

@@ -1,0 +1,92 @@
+"""The whole road through the command line: once small and fast, once as `make demo` runs it (slow)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.builder.conftest import SCRIPTED, TEMPLATES
+from tests.builder.test_pipeline import file_hashes
+
+ROOT = Path(__file__).parent.parent
+PERSONA = [sys.executable, str(ROOT / "persona.py")]
+
+
+def run(*arguments, check=True, **settings):
+    done = subprocess.run(
+        [*PERSONA, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=ROOT, **settings
+    )
+    assert done.returncode == 0 or not check, f"{arguments}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+def test_from_records_to_a_report_with_a_tiny_model(tmp_path, tiny_model):
+    settings = [f"--set={s}" for s in (*SCRIPTED, *TEMPLATES)]
+    run("build", "demo", "--out", tmp_path / "build", *settings)
+    run("publish", tmp_path / "build", "--to", tmp_path / "data")
+    models = {method: tmp_path / "models" / method for method in ("dpo", "reward")}
+    quick = [
+        "--model_name_or_path",
+        tiny_model,
+        "--base_model_id",
+        "test/tiny",
+        "--max_length",
+        "512",
+        "--max_steps",
+        "3",
+    ]
+    for method, folder in models.items():
+        first = run("train", method, tmp_path / "data", "--out", folder, *quick)
+        assert "Trained: " in first.stdout
+        assert "Already trained: " in run("train", method, tmp_path / "data", "--out", folder, *quick).stdout
+    other = run("train", "dpo", tmp_path / "data", "--out", models["dpo"], *quick, "--seed", "1", check=False)
+    assert other.returncode == 2
+    assert "holds a model of another dataset, recipe or arguments" in other.stderr
+
+    chosen = [f"--model={folder}" for folder in models.values()]
+    table = run("eval", tmp_path / "data", *chosen, "--out", tmp_path / "results", "--base-model", tiny_model)
+    for condition in ("true persona", "no persona", "wrong persona"):
+        assert condition in table.stdout
+    report = run("report", tmp_path / "build", "--published", tmp_path / "data", "--results", tmp_path / "results")
+    page = (tmp_path / "build" / "report.html").read_text()
+    assert "Report in" in report.stdout
+    assert page.count("<html") == 1
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_the_demo_killed_twice_ends_with_the_dataset_of_an_undisturbed_one(tmp_path):
+    """About half an hour on two cores: the embedded model, two demos, SIGKILL during generation and during training."""
+
+    def start(folder):
+        return subprocess.Popen([*PERSONA, "demo", "--out", str(folder)], cwd=ROOT, start_new_session=True)
+
+    def kill_when(folder, reached):
+        process = start(folder)
+        while not reached(folder) and process.poll() is None:
+            time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def some_recorded(folder):
+        log = folder / "build" / "responses.sqlite-wal"
+        return log.exists() and log.stat().st_size > 400_000
+
+    kill_when(tmp_path / "killed", some_recorded)
+    kill_when(tmp_path / "killed", lambda folder: (folder / "models" / ".dpo.partial").exists())
+    assert start(tmp_path / "killed").wait() == 0
+    started = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    first = time.monotonic() - started
+    assert file_hashes(tmp_path / "killed" / "published") == file_hashes(tmp_path / "whole" / "published")
+    started = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    assert time.monotonic() - started < first / 5
+    build = json.loads((tmp_path / "whole" / "build" / "build.json").read_text())
+    assert build["usage"]["calls"] == 0
