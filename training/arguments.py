@@ -1,0 +1,180 @@
+"""The recipe of a training run: our keys beside TRL's, read strictly from YAML and the command line."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from trl import ModelConfig, TrlParser
+
+from builder.errors import InputError
+from builder.schema import PAIR_CONFIGS
+from training.conditioning import TRAINING_CONDITIONS
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass
+class PersonaDataArguments:
+    """What is ours beside the trainer's and the model's own keys."""
+
+    dataset: str | None = field(default=None, metadata={"help": "A published folder or a Hub dataset id."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Tag or commit (Hub datasets only)."})
+    dataset_configs: list[str] = field(
+        default_factory=lambda: ["dpf"], metadata={"help": f"Pair configs to train on, from {', '.join(PAIR_CONFIGS)}."}
+    )
+    persona: str = field(
+        default="full", metadata={"help": "`full`: the profile is in the prompt; `none`: the persona-blind baseline."}
+    )
+    max_dropped_share: float = field(
+        default=0.05,
+        metadata={"help": "Stop before training if more than this share of a split's rows must be dropped."},
+    )
+    eval_max_rows: int | None = field(
+        default=1000,
+        metadata={"help": "Rows of each test split scored at the end (whole mirrored sets); null: all, 0: none."},
+    )
+    eval_batch_texts: int = field(default=16, metadata={"help": "Texts scored at a time at the end."})
+    base_model_id: str | None = field(
+        default=None, metadata={"help": "The id to declare for a base model given as a folder (default: its name)."}
+    )
+    keep_checkpoints: bool = field(
+        default=False, metadata={"help": "Keep the intermediate checkpoints' weights in the finished folder."}
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset_configs, str):
+            self.dataset_configs = [self.dataset_configs]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One parsed run. `given` holds the keys that the recipe or the command line set, for the record."""
+
+    data: PersonaDataArguments
+    config: Any  # trl.DPOConfig or trl.RewardConfig
+    model: ModelConfig
+    given: dict[str, Any]
+
+
+class StrictParser(TrlParser):
+    """TRL's parser, with our error in place of a usage text of four hundred lines."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"The arguments cannot be used: {message}.")
+
+
+def parse_arguments(argv: list[str] | None, config_class: Any) -> TrainingRun:
+    """`--config RECIPE.yaml` gives defaults, further `--key value` arguments override them.
+
+    Raises InputError for a file that cannot be read, an unknown key (naming the closest valid one) and a value that
+    does not fit.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    classes: list[Any] = [PersonaDataArguments, config_class, ModelConfig]
+    parser = StrictParser(classes, allow_abbrev=False)
+    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    recipe: dict[str, Any] = {}
+    if "--config" in argv:
+        position = argv.index("--config")
+        if position + 1 == len(argv):
+            raise InputError("--config is the last argument; the recipe's path is missing after it.")
+        argv[position + 1] = str(_find_recipe(argv[position + 1]))
+        recipe = _read_recipe(Path(argv[position + 1]))
+    for key, value in recipe.items():
+        if key != "env":
+            _check_key(key, list(actions))
+            _check_value(key, value, actions[key])
+    given = {key for key in recipe if key != "env"}
+    for argument in argv:
+        if argument.startswith("--") and argument != "--config":
+            key = argument[2:].partition("=")[0].replace("-", "_")
+            if key == "help":
+                continue
+            negated = key.removeprefix("no_")
+            key = negated if key not in actions and negated in actions else key
+            _check_key(key, list(actions))
+            given.add(key)
+    try:
+        data, config, model = parser.parse_args_and_config(argv)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"The recipe cannot be used: {error}") from error
+    values = {**vars(data), **_plain_fields(config), **_plain_fields(model)}
+    _validate(data)
+    return TrainingRun(data, config, model, {key: values.get(key) for key in sorted(given)})
+
+
+def _find_recipe(source: str) -> Path:
+    path = Path(source)
+    packaged = RECIPE_FOLDER / f"{path.stem}.yaml"
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and packaged.is_file():
+        return packaged
+    names = ", ".join(sorted(p.stem for p in RECIPE_FOLDER.glob("*.yaml")))
+    raise InputError(f"Recipe {source} does not exist. Give a YAML file, or one of the packaged recipes: {names}.")
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {error}. Mend the file.") from None
+    if not isinstance(recipe, dict):
+        raise InputError(
+            f"{path} holds {type(recipe).__name__} instead of keys. Start from a recipe in training/recipes/."
+        )
+    return recipe
+
+
+def _check_key(key: str, valid: list[str]) -> None:
+    if key not in valid:
+        close = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)[0]
+        raise InputError(f"Unknown key {key}. The closest valid key is {close}.")
+
+
+def _check_value(key: str, value: Any, action: argparse.Action) -> None:
+    """YAML values become argparse defaults, which argparse converts only when they are text; so others are checked
+    here.
+    """
+    fits = True
+    if value is not None and not isinstance(value, str):
+        if action.nargs not in ("+", "*") and isinstance(value, list):
+            fits = False
+        elif action.type is int:
+            fits = type(value) is int
+        elif action.type is float:
+            fits = type(value) in (int, float)
+    if value is not None and action.choices is not None and value not in action.choices:
+        fits = False
+    if not fits:
+        wanted = (
+            f"one of {list(action.choices)}" if action.choices else getattr(action.type, "__name__", str(action.type))
+        )
+        raise InputError(f"{key} is {value!r} ({type(value).__name__}), but it takes {wanted}.")
+
+
+def _plain_fields(config: Any) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
+def _validate(data: PersonaDataArguments) -> None:
+    if not data.dataset:
+        raise InputError("dataset is missing. Give a published folder or a Hub dataset id (--dataset).")
+    unknown = [name for name in data.dataset_configs if name not in PAIR_CONFIGS]
+    if unknown or not data.dataset_configs:
+        raise InputError(f"dataset_configs is {data.dataset_configs}; choose from {', '.join(PAIR_CONFIGS)}.")
+    if len(set(data.dataset_configs)) < len(data.dataset_configs):
+        raise InputError(f"dataset_configs names a config twice: {data.dataset_configs}. Name each once.")
+    if data.persona not in TRAINING_CONDITIONS:
+        raise InputError(
+            f"persona is {data.persona!r}; choose `full` (profile in the prompt) or `none` (blind baseline)."
+        )
+    if not 0 <= data.max_dropped_share < 1:
+        raise InputError(f"max_dropped_share is {data.max_dropped_share}; it is a share from 0 to below 1.")
+    if data.eval_max_rows is not None and data.eval_max_rows < 0:
+        raise InputError(f"eval_max_rows is {data.eval_max_rows}; give null (all), 0 (none) or a number of rows.")

@@ -1,0 +1,118 @@
+"""The model that training starts from: found, identified by content, with a tokenizer that pads safely.
+
+A finished adapter names its base by declared id and content hash, never by a path of the machine that trained it.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+
+EMBEDDED = "embedded"
+SAFE_PAD_TOKEN = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    folder: Path  # where the files are on this machine; never written into an output
+    given: str  # `embedded`, `folder` or `hub`
+    model_id: str
+    revision: str | None  # the Hub commit
+    content_hash: str  # SHA-256
+
+    def declared(self) -> dict[str, str | None]:
+        """What a checkpoint says about its base."""
+        return {key: value for key, value in asdict(self).items() if key != "folder"}
+
+
+def resolve_base_model(
+    name_or_path: str | None, revision: str | None = None, declared_id: str | None = None
+) -> BaseModel:
+    """`embedded`, a local folder or a Hub id -> the folder with its files.
+
+    `declared_id` names a local folder's model in outputs (default: the folder's own name). Raises InputError if nothing
+    is there or the weights are not safetensors.
+    """
+    if not name_or_path:
+        raise InputError("model_name_or_path is missing. Give `embedded`, a model folder or a Hub id.")
+    if name_or_path == EMBEDDED:
+        from builder.llm.embedded import embedded_model
+
+        model = embedded_model()
+        return BaseModel(model.folder, "embedded", model.model_id, None, model.content_hash)
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        weights = _safetensors_of(folder, name_or_path)
+        return BaseModel(folder.resolve(), "folder", declared_id or folder.resolve().name, None, _content_hash(weights))
+    if folder.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
+        raise InputError(
+            f"model_name_or_path is {name_or_path!r}: no such folder, and not a Hub id of the form owner/name. "
+            "Give `embedded`, an existing folder or a Hub id."
+        )
+    return _from_hub(name_or_path, revision)
+
+
+def _from_hub(model_id: str, revision: str | None) -> BaseModel:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+    try:
+        folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the Hub client raises a dozen kinds; each means that the model is not to be had
+        raise InputError(
+            f"Model {model_id!r} (revision {revision or 'main'}) is neither a local folder nor to be had from the Hub: "
+            f"{type(error).__name__}: {str(error).splitlines()[0]}. Check the id, the network and your access rights."
+        ) from error
+    weights = _safetensors_of(folder, model_id)
+    return BaseModel(folder, "hub", model_id, folder.name, _content_hash(weights))
+
+
+def _safetensors_of(folder: Path, shown: str) -> list[Path]:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise InputError(
+            f"{shown} holds {found}, but a model needs config.json and weights as *.safetensors (pickled weights can "
+            "run code when "
+            "they are loaded). Convert it with save_pretrained."
+        )
+    return weights
+
+
+def _content_hash(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def load_tokenizer(folder: Path, for_reward: bool) -> Any:
+    """The tokenizer, with a padding token that is not the end token.
+
+    A reward is read at the last token that is not padding: where padding and end are the same token, it is read one
+    token too early. So such a tokenizer pads with `<|endoftext|>` if it has that token, and is refused for a reward
+    model otherwise.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.chat_template is None:
+        raise InputError(
+            "The model's tokenizer has no chat template, so persona and question cannot be told apart. Use an "
+            "instruction-tuned model."
+        )
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        if SAFE_PAD_TOKEN in tokenizer.get_vocab() and tokenizer.eos_token != SAFE_PAD_TOKEN:
+            tokenizer.pad_token = SAFE_PAD_TOKEN
+        elif for_reward:
+            raise InputError(
+                f"The tokenizer's padding token is {tokenizer.pad_token!r} and its end token {tokenizer.eos_token!r}, "
+                "so a reward would "
+                f"be read one token before the end; {SAFE_PAD_TOKEN} is not to be had as another padding token. Give "
+                "the tokenizer a "
+                "padding token of its own (tokenizer.pad_token = ...) and save it with the model."
+            )
+    return tokenizer

@@ -1,0 +1,224 @@
+"""A published dataset, checked and ready for a trainer: train, seen_test and heldout_test, apart from each other."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from accelerate import PartialState
+from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset
+
+from builder.errors import InputError
+from builder.schema import NEUTRAL_SYSTEM_TEXT, features
+from training.conditioning import TRAINING_CONDITIONS, prompt_messages
+
+TRAIN_SPLIT = "train"
+TEST_SPLITS = ("seen_test", "heldout_test")
+MESSAGE_COLUMNS = ("prompt", "chosen", "rejected")
+ID_COLUMNS = ("pair_id", "persona_id", "prompt_id", "persona_group", "wrong_persona_id")
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """`splits`: the three splits, each with MESSAGE_COLUMNS, ID_COLUMNS, `pair_kind` and `mirror_pair_id` (null outside
+    contrast).
+    """
+
+    splits: dict[str, Dataset]
+    profiles: dict[str, str]
+    identity: dict[str, Any]
+
+
+def load_preference_data(source: str, configs: Sequence[str], revision: str | None = None) -> PreferenceData:
+    """Read pair configs and profiles from a published folder or a Hub dataset; several configs become one, row after
+    row.
+
+    Raises InputError if a config, split or column is missing, a text is of the wrong shape, the profiles do not match
+    the prompts, or test rows are among the training rows.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir() and revision is not None:
+        raise InputError(
+            f"dataset_revision is {revision!r}, but {source} is a folder, which has none. Remove dataset_revision."
+        )
+    if folder.is_dir():
+        source = str(folder)
+    else:
+        revision = _hub_commit(source, revision)
+    splits = {}
+    with PartialState().main_process_first():  # one process fills the cache, the others read it
+        for split in (TRAIN_SPLIT, *TEST_SPLITS):
+            parts = [_checked(_load(source, config, split, revision), config, split) for config in configs]
+            splits[split] = concatenate_datasets(parts)
+        personas = _load(source, "personas", None, revision)
+    profiles = {row["persona_id"]: row["profile"] for row in personas.select_columns(["persona_id", "profile"])}
+    if len(splits[TRAIN_SPLIT]) == 0:
+        raise InputError(
+            f"The train split of {source} ({', '.join(configs)}) has no rows. Build a dataset with training pairs."
+        )
+    _check_profiles(splits, profiles)
+    _check_leaks(splits)
+    return PreferenceData(splits, profiles, _identity(folder, source, revision))
+
+
+def condition_rows(rows: Dataset, persona: str) -> Dataset:
+    """The rows as a model trained with `persona` (`full` or `none`) sees them."""
+    condition = TRAINING_CONDITIONS[persona]
+
+    def conditioned(row: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": prompt_messages(condition, row, {})}
+
+    return rows.map(conditioned, desc=f"Prompts with persona: {persona}")
+
+
+def trainer_rows(rows: Dataset) -> Dataset:
+    """Only what the trainer reads, and the ids. (A column named `margin`, say, would enter the reward loss.)"""
+    return rows.select_columns([*MESSAGE_COLUMNS, "pair_id"])
+
+
+def rows_hash(rows: Dataset) -> str:
+    """SHA-256 over ids and texts in order: two runs with the same hash trained on the same rows."""
+    digest = hashlib.sha256()
+    for row in rows.select_columns([*MESSAGE_COLUMNS, "pair_id"]):
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n")
+    return digest.hexdigest()
+
+
+def _hub_commit(source: str, revision: str | None) -> str | None:
+    """The commit behind a tag or branch, so that the record says what was read; the revision as given if the Hub is out
+    of reach.
+    """
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise InputError(
+            f"dataset is {source!r}: no such folder, and not a Hub id of the form owner/name. Check the path."
+        )
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(source, revision=revision).sha
+    except (
+        Exception
+    ):  # offline with a filled cache is fine; what is really missing is reported by the load that follows
+        return revision
+
+
+def _load(source: str, config: str, split: str | None, revision: str | None) -> Dataset:
+    """One split of one config, or all its splits, row after row, where `split` is None."""
+    try:
+        loaded = load_dataset(source, config, split=split, revision=revision, cache_dir=_cache_folder(source))
+    except Exception as error:  # the loader raises many kinds; each means that this config cannot be read
+        if "corresponds to no data" in str(error) and split is not None:
+            # How the loader reports a split without rows.
+            return Dataset.from_dict({name: [] for name in features(config)}, features=features(config))
+        raise InputError(
+            f"Config {config!r}{f', split {split!r},' if split else ''} of dataset {source} cannot be loaded: "
+            f"{type(error).__name__}: {str(error).splitlines()[0]}. Give the folder that `persona publish` wrote (it "
+            "holds README.md and build.json) or the id of a published dataset."
+        ) from error
+    return concatenate_datasets(list(loaded.values())) if isinstance(loaded, DatasetDict) else loaded
+
+
+def _cache_folder(source: str) -> str | None:
+    """A cache of its own for each state of a local folder.
+
+    datasets 5.2 names the cache of a folder whose README.md declares configs by the folder's last name and the
+    declaration, not by path, time or content. Two builds called `demo` would share one, and the second would silently
+    be read as the first.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256(str(folder.resolve()).encode("utf-8"))
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            digest.update(f"{path.relative_to(folder)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "persona-testbed" / digest.hexdigest()[:16])
+
+
+def _checked(rows: Dataset, config: str, split: str) -> Dataset:
+    """One split of one config, cut to the columns that are used, plus `pair_kind` and `mirror_pair_id`."""
+    missing = [name for name in (*MESSAGE_COLUMNS, *ID_COLUMNS) if name not in rows.column_names]
+    if missing:
+        raise InputError(
+            f"Config {config}, split {split} lacks the column(s) {', '.join(missing)}; it has "
+            f"{', '.join(rows.column_names)}. "
+            "Use a dataset with the published columns."
+        )
+    for name in MESSAGE_COLUMNS:
+        if isinstance(rows.features[name], Value):
+            raise InputError(
+                f"Config {config}, split {split}: column {name} holds text, but prompt, chosen and rejected must all "
+                "be lists of "
+                "{role, content} messages (a mix of text and messages crashes both trainers). Rewrite the column as "
+                "messages."
+            )
+    kind = rows.add_column("pair_kind", [config] * len(rows))
+    if "mirror_pair_id" not in kind.column_names:
+        kind = kind.add_column("mirror_pair_id", [None] * len(rows))
+    kind = kind.cast_column("pair_kind", Value("string")).cast_column("mirror_pair_id", Value("string"))
+    return kind.select_columns([*MESSAGE_COLUMNS, *ID_COLUMNS, "pair_kind", "mirror_pair_id"])
+
+
+def _check_profiles(splits: dict[str, Dataset], profiles: dict[str, str]) -> None:
+    """Each prompt is [system: the persona's published profile, user: question]."""
+    for split, rows in splits.items():
+        for row in rows.select_columns(["pair_id", "persona_id", "prompt"]):
+            roles = [message["role"] for message in row["prompt"]]
+            if roles != ["system", "user"]:
+                raise InputError(
+                    f"{split}, row {row['pair_id']}: the prompt's roles are {roles}, not [system, user], so the "
+                    "persona's place is "
+                    "not known. Publish the dataset again."
+                )
+            system = row["prompt"][0]["content"]
+            if system != profiles.get(row["persona_id"]):
+                shown = "the neutral text" if system == NEUTRAL_SYSTEM_TEXT else repr(system[:60])
+                raise InputError(
+                    f"{split}, row {row['pair_id']}: the system text is {shown}, not the profile of "
+                    f"{row['persona_id']} in the personas "
+                    "config. A model trained on it would be evaluated with other profiles. Publish the dataset again."
+                )
+
+
+def _check_leaks(splits: dict[str, Dataset]) -> None:
+    train = splits[TRAIN_SPLIT]
+    unseen = train.filter(lambda group: group != "seen", input_columns="persona_group")
+    if len(unseen):
+        raise InputError(
+            f"{len(unseen)} train rows belong to unseen personas (first: {unseen[0]['pair_id']}). Training on them "
+            "would make the unseen "
+            "figures meaningless; they belong in the split `support`."
+        )
+    trained_pairs = set(train["pair_id"])
+    for split in TEST_SPLITS:
+        shared = trained_pairs.intersection(splits[split]["pair_id"])
+        if shared:
+            raise InputError(
+                f"{len(shared)} pairs are in train and in {split} (first: {min(shared)}). Publish the dataset again."
+            )
+    shared = set(train["prompt_id"]).intersection(splits["heldout_test"]["prompt_id"])
+    if shared:
+        raise InputError(
+            f"{len(shared)} prompts of heldout_test are also in train (first: {min(shared)}), so they are not held "
+            "out. "
+            "Publish the dataset again."
+        )
+
+
+def _identity(folder: Path, source: str, revision: str | None) -> dict[str, Any]:
+    """What the checkpoint says about its data: a Hub id and commit, or the folder's name and the hash of its build
+    record.
+    """
+    if not folder.is_dir():
+        return {"dataset": source, "revision": revision}
+    identity: dict[str, Any] = {"dataset": folder.resolve().name, "revision": None}
+    build_record = folder / "build.json"
+    if build_record.is_file():
+        content = build_record.read_bytes()
+        identity["build_sha256"] = hashlib.sha256(content).hexdigest()
+        identity["fingerprint"] = json.loads(content).get("fingerprint")
+    return identity

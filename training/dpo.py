@@ -1,0 +1,48 @@
+"""Persona-conditioned DPO.
+
+    accelerate launch --config_file accelerate_configs/cpu.yaml -m training.dpo --config training/recipes/demo_dpo.yaml
+    \\
+        --dataset FOLDER --output_dir models/dpo
+"""
+
+from pathlib import Path
+from typing import Any
+
+from trl import DPOConfig, get_peft_config, get_quantization_config
+
+from training.arguments import parse_arguments
+from training.run import finish, pair_items, prepare, run_as_script, train, trainer_datasets
+from training.scoring import ScoringModel, score_implicit_rewards
+from training.trainers import NamedSplitsDPOTrainer
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Train, check and write a DPO model; returns its folder. `argv`: arguments as on the command line.
+
+    Raises InputError for anything wrong with recipe, data or base model, before training starts where that is possible.
+    """
+    run = parse_arguments(argv, DPOConfig)
+    prepared = prepare(run, "dpo")
+    datasets = trainer_datasets(prepared)
+    trainer = NamedSplitsDPOTrainer(
+        model=str(prepared.base.folder),
+        args=run.config,
+        train_dataset=datasets["train"],
+        # Never a dict: the two test splits would share one name in the log. It is NamedSplits that evaluates both.
+        eval_dataset=datasets["seen_test"] if run.config.eval_strategy != "no" else None,
+        processing_class=prepared.tokenizer,
+        quantization_config=get_quantization_config(run.model),
+        peft_config=get_peft_config(run.model),
+    )
+    facts = train(trainer, prepared)
+
+    def margins_of(model: ScoringModel, rows: Any) -> list[float]:
+        scores = score_implicit_rewards(model, pair_items(rows), run.data.eval_batch_texts)
+        rewards = [run.config.beta * (policy - reference) for policy, reference in scores]
+        return [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
+
+    return finish(trainer, prepared, "dpo", facts, margins_of)
+
+
+if __name__ == "__main__":
+    run_as_script(main)
