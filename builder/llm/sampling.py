@@ -23,9 +23,11 @@ class GumbelNoise(LogitsProcessor):
         noisy = torch.log_softmax(scores.float(), dim=-1)
         for row, generator in enumerate(self.generators):
             if generator is not None:
-                # -log(E) with E exponential is Gumbel noise.
-                exponential = generator.standard_exponential(scores.shape[-1], dtype=np.float32)
-                noisy[row] -= torch.log(torch.from_numpy(exponential)).to(noisy.device)
+                # -log(E) with E exponential is Gumbel noise. In double precision: single-precision draws are exactly zero once in
+                # some ten million, which over a whole vocabulary is once in a few hundred tokens, and zero wins over any score.
+                exponential = generator.standard_exponential(scores.shape[-1])
+                gumbel = -np.log(np.maximum(exponential, np.finfo(np.float64).tiny))
+                noisy[row] += torch.from_numpy(gumbel).to(noisy.device, noisy.dtype)
         return noisy  # type: ignore[return-value]
 
 

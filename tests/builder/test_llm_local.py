@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -13,6 +14,7 @@ from builder.llm.embedded import find_model
 from builder.llm.likelihood import continuation_log_probabilities
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling, ScoreRequest
 from builder.llm.record import Record
+from builder.llm.sampling import GumbelNoise
 from builder.llm.transformers_client import TransformersClient
 from builder.recipe import ModelRecipe, ModelsRecipe
 from builder.schema import preference_messages
@@ -128,6 +130,14 @@ def test_draws_follow_the_models_distribution(tiny_model, tmp_path):
         statistic += (drawn.count(text) - expected) ** 2 / expected
     # 40 cells at most: beyond 80 has a probability under 2e-4.
     assert statistic < 80
+
+
+def test_a_token_that_was_ruled_out_is_never_drawn():
+    """A large vocabulary and many draws: noise of too little precision would now and then lift any token above all others."""
+    scores = torch.full((1, 50_000), -torch.inf)
+    scores[0, 7] = 0.0
+    noise = GumbelNoise([np.random.default_rng(0)])
+    assert all(int(noise(None, scores).argmax()) == 7 for _ in range(1500))
 
 
 def test_an_answer_that_is_cut_is_truncated_and_one_that_ends_a_sentence_is_not(tiny_model, tmp_path):
