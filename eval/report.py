@@ -513,7 +513,9 @@ def _counts_in_words(counts: Mapping[str, tuple[float, float]], first: str, seco
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """Cut in the middle: names of results differ at either end."""
+    kept = length - 1
+    return text if len(text) <= length else f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def _text_row(cells: Sequence[str]) -> str:

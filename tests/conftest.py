@@ -13,7 +13,6 @@ import torch
 
 from tests.tiny_model import build_tiny_model
 
-
 # Several threads on a model this small only wait for one another.
 torch.set_num_threads(1)
 

@@ -3,12 +3,12 @@
 A finished adapter names its base by declared id and content hash, never by a path of the machine that trained it.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.llm.weights import embedded_model, find_model
 
 EMBEDDED = "embedded"
 SAFE_PAD_TOKEN = "<|endoftext|>"
@@ -20,7 +20,7 @@ class BaseModel:
     given: str  # `embedded`, `folder` or `hub`
     model_id: str
     revision: str | None  # the Hub commit
-    content_hash: str  # SHA-256
+    content_hash: str  # SHA-256, or the Hub commit
 
     def declared(self) -> dict[str, str | None]:
         """What a checkpoint says about its base."""
@@ -38,55 +38,19 @@ def resolve_base_model(
     if not name_or_path:
         raise InputError("model_name_or_path is missing. Give `embedded`, a model folder or a Hub id.")
     if name_or_path == EMBEDDED:
-        from builder.llm.embedded import embedded_model
-
-        model = embedded_model()
-        return BaseModel(model.folder, "embedded", model.model_id, None, model.content_hash)
+        located = embedded_model()
+        return BaseModel(located.folder, "embedded", located.model_id, None, located.content_hash)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        weights = _safetensors_of(folder, name_or_path)
-        return BaseModel(folder.resolve(), "folder", declared_id or folder.resolve().name, None, _content_hash(weights))
+        located = find_model(declared_id or folder.resolve().name, str(folder.resolve()))
+        return BaseModel(located.folder, "folder", located.model_id, None, located.content_hash)
     if folder.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
         raise InputError(
             f"model_name_or_path is {name_or_path!r}: no such folder, and not a Hub id of the form owner/name. "
             "Give `embedded`, an existing folder or a Hub id."
         )
-    return _from_hub(name_or_path, revision)
-
-
-def _from_hub(model_id: str, revision: str | None) -> BaseModel:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-    try:
-        folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the Hub client raises a dozen kinds; each means that the model is not to be had
-        raise InputError(
-            f"Model {model_id!r} (revision {revision or 'main'}) is neither a local folder nor to be had from the Hub: "
-            f"{type(error).__name__}: {str(error).splitlines()[0]}. Check the id, the network and your access rights."
-        ) from error
-    weights = _safetensors_of(folder, model_id)
-    return BaseModel(folder, "hub", model_id, folder.name, _content_hash(weights))
-
-
-def _safetensors_of(folder: Path, shown: str) -> list[Path]:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise InputError(
-            f"{shown} holds {found}, but a model needs config.json and weights as *.safetensors (pickled weights can "
-            "run code when "
-            "they are loaded). Convert it with save_pretrained."
-        )
-    return weights
-
-
-def _content_hash(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    located = find_model(name_or_path, revision=revision)
+    return BaseModel(located.folder, "hub", name_or_path, located.content_hash, located.content_hash)
 
 
 def load_tokenizer(folder: Path, for_reward: bool) -> Any:

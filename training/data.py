@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset
 
@@ -108,7 +107,7 @@ def _hub_commit(source: str, revision: str | None) -> str | None:
 def _load(source: str, config: str, split: str | None, revision: str | None) -> Dataset:
     """One split of one config, or all its splits, row after row, where `split` is None."""
     try:
-        loaded = load_dataset(source, config, split=split, revision=revision, cache_dir=_cache_folder(source))
+        loaded = load_dataset(source, config, split=split, revision=revision)
     except Exception as error:  # the loader raises many kinds; each means that this config cannot be read
         if "corresponds to no data" in str(error) and split is not None:
             # How the loader reports a split without rows.
@@ -119,24 +118,6 @@ def _load(source: str, config: str, split: str | None, revision: str | None) -> 
             "holds README.md and build.json) or the id of a published dataset."
         ) from error
     return concatenate_datasets(list(loaded.values())) if isinstance(loaded, DatasetDict) else loaded
-
-
-def _cache_folder(source: str) -> str | None:
-    """A cache of its own for each state of a local folder.
-
-    datasets 5.2 names the cache of a folder whose README.md declares configs by the folder's last name and the
-    declaration, not by path, time or content. Two builds called `demo` would share one, and the second would silently
-    be read as the first.
-    """
-    folder = Path(source)
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256(str(folder.resolve()).encode("utf-8"))
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            facts = path.stat()
-            digest.update(f"{path.relative_to(folder)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return str(Path(datasets.config.HF_DATASETS_CACHE) / "persona-testbed" / digest.hexdigest()[:16])
 
 
 def _checked(rows: Dataset, config: str, split: str) -> Dataset:

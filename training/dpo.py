@@ -1,8 +1,6 @@
 """Persona-conditioned DPO.
 
-    accelerate launch --config_file accelerate_configs/cpu.yaml -m training.dpo --config training/recipes/demo_dpo.yaml
-    \\
-        --dataset FOLDER --output_dir models/dpo
+    accelerate launch --config_file accelerate_configs/cpu.yaml -m training.dpo --config demo_dpo --dataset FOLDER --output_dir OUT
 """
 
 from pathlib import Path

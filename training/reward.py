@@ -1,8 +1,6 @@
 """Persona-conditioned reward model (Bradley-Terry).
 
-    accelerate launch --config_file accelerate_configs/cpu.yaml -m training.reward --config
-    training/recipes/demo_reward.yaml \\
-        --dataset FOLDER --output_dir models/reward
+    accelerate launch --config_file accelerate_configs/cpu.yaml -m training.reward --config demo_reward --dataset FOLDER --output_dir OUT
 """
 
 from pathlib import Path

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from builder.errors import InputError
-from builder.llm.embedded import LocalModel, find_model
 from builder.llm.messages import (
     Answer,
     ChatRequest,
@@ -16,6 +15,7 @@ from builder.llm.messages import (
     Usage,
     as_plain,
 )
+from builder.llm.weights import LocalModel, find_model
 from builder.randomness import rng_for
 from builder.recipe import ModelRecipe
 

@@ -10,12 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builder.errors import InputError
 from builder.llm.calls import ModelCalls
-from builder.llm.embedded import find_model
 from builder.llm.likelihood import continuation_log_probabilities
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling, ScoreRequest
 from builder.llm.record import Record
 from builder.llm.sampling import GumbelNoise
 from builder.llm.transformers_client import TransformersClient
+from builder.llm.weights import find_model
 from builder.recipe import ModelRecipe, ModelsRecipe
 from builder.schema import preference_messages
 from tests.tiny_model import TEMPLATE_DROPPING_SYSTEM, TEMPLATE_REFUSING_SYSTEM, build_tiny_model
