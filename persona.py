@@ -44,6 +44,11 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
 ) -> None:
     """The whole road on the embedded model: build, audit, publish, train, evaluate, report. Run again to replay."""
+    import time
+
+    from builder.summary import run_costs
+
+    started = time.monotonic()
     published, models = out / "published", [out / "models" / "dpo", out / "models" / "reward"]
     build("demo", out=out / "build")
     publish(out / "build", to=published)
@@ -51,6 +56,7 @@ def demo(
     train_reward(published, out=models[1])
     evaluate(published, model=models, out=out / "results")
     report(out / "build", published=published, results=out / "results", output=out / "report.html")
+    typer.echo(f"The demo took {run_costs(started)}. Next: persona preview small")
 
 
 @app.command()
@@ -167,7 +173,9 @@ def evaluate(
     model: Annotated[list[Path] | None, typer.Option(help="A trained model's folder; may be repeated.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("results"),
     limit: Annotated[int | None, typer.Option(help="At most so many rows of each config and split.")] = None,
-    base_model: Annotated[str | None, typer.Option(help="Where the models' base is, if they were trained from a folder.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Where the models' base is, if they were trained from a folder.")
+    ] = None,
 ) -> None:
     """Score models and baselines under the true, no and a wrong persona; print the table."""
     from eval.models import evaluate_models

@@ -40,6 +40,11 @@ def publish(run: Path, target: Path, version: str = "0.1.0") -> dict[str, Any]:
     Raises InputError if the build is unfinished, fails the audit's proofs, or if `target` holds anything else than this content.
     """
     build = _finished_build(run)
+    if not any(row["split"] == "train" for row in read_table(run, "dpf")):
+        raise InputError(
+            f"The build in {run} has no pair in train, so there is nothing to publish. {run / 'ledger' / 'pairs.json'} says why each "
+            "pair failed; another model, template or number of retries may mend it."
+        )
     checks = audit_build(run)
     failed = failures(checks)
     if failed:

@@ -1,5 +1,8 @@
 """What a build says at its end."""
 
+import resource
+import sys
+import time
 from typing import Any
 
 
@@ -27,6 +30,15 @@ def build_summary(build: dict[str, Any]) -> str:
             f"its preference flips between the two personas in {flip['flipped']} of {flip['n']} = {flip['rate']:.1%} (chance 25 %)"
         )
     return "\n".join(lines)
+
+
+def run_costs(started: float) -> str:
+    """Minutes since `started` (time.monotonic) and the memory that this process and its children needed at most."""
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Kilobytes on Linux, bytes on macOS. This process and one child run at a time, so their peaks add up at worst.
+    gigabytes = (own + children) / (2**30 if sys.platform == "darwin" else 2**20)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    return f"{minutes} min {seconds} s, at most {gigabytes:.1f} GiB of memory"
 
 
 def pair_text(persona: dict[str, Any], pair: dict[str, Any] | None) -> str:

@@ -16,8 +16,10 @@ from datasets import load_dataset
 from builder.errors import BudgetStop, InputError
 from builder.judge.judge import load_judge
 from builder.llm.budget import Budget
+from builder.llm.scripted import ScriptedClient
 from builder.pipeline import run_build
 from builder.publish import audit_build, publish
+from builder.recipe import ROLES, load_recipe
 from builder.schema import ATTRIBUTES, features, mirror_defects
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
 from tests.openai_server import openai_server
@@ -276,6 +278,27 @@ def test_a_build_that_fails_its_audit_is_not_published(tmp_path, scripted_build)
     with pytest.raises(InputError, match="fails its audit and is not published: contrast: mirrors"):
         publish(tmp_path / "b", tmp_path / "p")
     assert not (tmp_path / "p").exists()
+
+
+def test_a_build_in_which_every_pair_failed_says_so_and_is_not_published(tmp_path):
+    silent = ScriptedClient(reply=lambda request: "Nothing in any form.")
+    result = run_build(scripted_recipe(), tmp_path / "b", clients={"critic": silent})
+    assert result.build["stages"]["pairs"]["dropped"] == {"critique_unreadable": 144}
+    with pytest.raises(InputError, match=r"no pair in train.*ledger"):
+        publish(tmp_path / "b", tmp_path / "p")
+
+
+def test_all_roles_can_stand_behind_an_endpoint(tmp_path):
+    with openai_server() as endpoint:
+        served = {"provider": "openai", "model": "test-model", "base_url": endpoint.base_url}
+        settings = [f"models.{role}.{key}={value}" for role in ROLES for key, value in served.items()]
+        recipe = load_recipe(
+            "small", [*TEMPLATES, *settings, "personas.enrichment=lm", "prompts.controversy_threshold=0.1"]
+        )
+        result = run_build(recipe, tmp_path / "b")
+    assert result.build["judge"]["kind"] == "pairwise"
+    assert result.build["stages"]["contrast"]["out"] > 0
+    assert {r["judge_verdict"] for r in result.tables["dpf"]} <= {"chosen", "rejected", "tie"}
 
 
 def test_a_build_without_contrast_and_without_unseen_personas(tmp_path):
