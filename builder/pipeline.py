@@ -65,6 +65,7 @@ def run_build(
     """
     if until not in STAGES:
         raise InputError(f"--until is {until!r}; the stages are {', '.join(STAGES)}.")
+    refuse_cost_cap_without_prices(recipe, budget)
     # Everything that can be wrong with the input is found here, before anything is written or spent.
     build = _new_build(recipe, hash_inputs(recipe))
     inputs = read_inputs(recipe)
@@ -153,6 +154,20 @@ def check_models(recipe: BuildRecipe, until: str, clients: dict[str, Any] | None
             make_client(role, model).check()
 
 
+def refuse_cost_cap_without_prices(recipe: BuildRecipe, budget: Budget | None) -> None:
+    if budget is None or budget.max_cost_usd is None:
+        return
+    for role in ROLES:
+        model = getattr(recipe.models, role)
+        if model.provider == "openai" and not (
+            model.cost_per_million_prompt_tokens or model.cost_per_million_completion_tokens
+        ):
+            raise InputError(
+                f"--max-cost needs prices, and models.{role} has none, so its calls would count as free. Set models.{role}."
+                "cost_per_million_prompt_tokens and cost_per_million_completion_tokens, or use --max-calls."
+            )
+
+
 def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:
     """SHA-256 of every input file that the recipe names; None for packaged inputs. Raises InputError for a file that is not there."""
     named = {
@@ -208,15 +223,14 @@ def read_table(folder: Path, config: str) -> list[Row]:
 
 
 def _new_build(recipe: BuildRecipe, inputs: dict[str, str | None]) -> dict[str, Any]:
+    pairs = recipe.pairs
+    templates = [load_template(n) for n in (pairs.answer_template, pairs.critique_template, pairs.revision_template)]
     return {
         "recipe": as_dict(recipe),
         "fingerprint": fingerprint(recipe),
         "inputs": inputs,
         "code_version": code_version(),
-        "templates": {
-            name: load_template(name).version
-            for name in (recipe.pairs.answer_template, recipe.pairs.critique_template, recipe.pairs.revision_template)
-        },
+        "templates": {template.name: template.version for template in templates},
         "stages": {},
         "usage": {},
     }
@@ -229,9 +243,6 @@ def _with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
         recipe = calls.recipe(role)
         known = calls.known_identity(role)
         models[role] = {"provider": recipe.provider, **(known or {"model": recipe.model, "revision": recipe.revision})}
-    recorded = dataclasses.asdict(calls.used)
-    recorded["responses"] = recorded.pop("calls")
-    recorded.pop("hits")
     judge = load_judge(
         build["recipe"]["judge"], calls.recipe("judge").provider, calls.recipe("judge").model, build["recipe"]["seed"]
     )
@@ -239,7 +250,7 @@ def _with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
         **build,
         "models": models,
         "judge": {"label": judge.label, "kind": judge.kind, "temperature": judge.temperature},
-        "usage": {**dataclasses.asdict(calls.spending), "recorded": recorded},
+        "usage": {**dataclasses.asdict(calls.spending), "recorded": calls.used()},
     }
 
 
@@ -283,8 +294,7 @@ def _refuse_other_build(folder: Path, build: dict[str, Any]) -> None:
             )
         return
     old = read_json(existing)
-    old_keys = deciding_keys(old.get("recipe", {})) | {f"content of {k}": v for k, v in old.get("inputs", {}).items()}
-    new_keys = deciding_keys(build["recipe"]) | {f"content of {k}": v for k, v in build["inputs"].items()}
+    old_keys, new_keys = _owner(old), _owner(build)
     differing = sorted(k for k in old_keys.keys() | new_keys.keys() if old_keys.get(k) != new_keys.get(k))
     if differing:
         shown = "; ".join(f"{k}: {old_keys.get(k)!r} there, {new_keys.get(k)!r} now" for k in differing[:8])
@@ -292,3 +302,12 @@ def _refuse_other_build(folder: Path, build: dict[str, Any]) -> None:
             f"{folder} belongs to another build. Differing: {shown}{' ...' if len(differing) > 8 else ''}. Nothing was changed; give "
             "another --out folder, or use the recipe that made this one."
         )
+
+
+def _owner(build: dict[str, Any]) -> dict[str, Any]:
+    """What decides a build's content: recipe keys, and the content of input files and templates."""
+    return {
+        **deciding_keys(build.get("recipe", {})),
+        **{f"content of {key}": value for key, value in build.get("inputs", {}).items()},
+        **{f"template {name}": value for name, value in build.get("templates", {}).items()},
+    }

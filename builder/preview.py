@@ -15,6 +15,10 @@ def preview(recipe: BuildRecipe, clients: dict[str, Any] | None = None) -> tuple
         recipe,
         personas=dataclasses.replace(recipe.personas, count=1, seen=1),
         prompts=dataclasses.replace(recipe.prompts, count=1, heldout=0),
+        # One question is taken as it comes: to have all of a source voted on for one pair would be dear.
+        models=dataclasses.replace(
+            recipe.models, classifier=dataclasses.replace(recipe.models.classifier, provider="none")
+        ),
         pairs=dataclasses.replace(recipe.pairs, train=1, seen_test=0, heldout_test=0),
     )
     with tempfile.TemporaryDirectory(prefix="persona-preview-") as folder:

@@ -16,7 +16,7 @@ from builder.errors import InputError
 from builder.files import read_json, sha256_file, write_json
 from builder.pairs.audit import audit_tables, failures
 from builder.pipeline import arrow_table, read_table
-from builder.recipe import PROVENANCE_KEYS
+from builder.recipe import PROVENANCE_KEYS, named_file
 from builder.schema import PAIR_CONFIGS, SPLITS
 
 # About ten personas to a row group: one persona is read without the rest, and the footer stays small (one row group per persona
@@ -143,6 +143,8 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
             section[last] = Path(section[last]).name  # the file's name, not where it lay
         elif not last.endswith("source"):
             section.pop(last)
+    recipe["judge"] = named_file(recipe["judge"])
+    recipe["pairs"] = {key: named_file(value) for key, value in recipe["pairs"].items()}
     return {
         "version": version,
         "name": recipe["name"],
@@ -154,7 +156,8 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
         "models": build["models"],
         "judge": build["judge"],
         "stages": {name: {k: v for k, v in stage.items() if k != "seconds"} for name, stage in build["stages"].items()},
-        "usage": build["usage"]["recorded"],
+        # Prices are the publisher's, so the cost that follows from them stays out.
+        "usage": {key: value for key, value in build["usage"]["recorded"].items() if key != "cost_usd"},
     }
 
 

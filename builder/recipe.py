@@ -173,8 +173,13 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Bui
         raise InputError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
         ) from None
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {error}. Mend the file.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from None
+    except yaml.YAMLError as error:
+        # Only what is wrong and where: the parser's own text quotes the line, which may hold a key.
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path} cannot be read as YAML{place}: {problem or 'not valid'}. Mend the file.") from None
     if not isinstance(raw, dict):
         raise InputError(
             f"{path} holds {type(raw).__name__} instead of recipe keys. Start from one in {RECIPE_FOLDER.name}/."
@@ -231,7 +236,12 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def deciding_keys(nested: dict[str, Any]) -> dict[str, Any]:
     """The flat keys of `as_dict(recipe)` that decide what a build contains."""
-    return {key: value for key, value in flatten(nested).items() if key not in PROVENANCE_KEYS}
+    return {key: named_file(value) for key, value in flatten(nested).items() if key not in PROVENANCE_KEYS}
+
+
+def named_file(value: Any) -> Any:
+    """A template or judge given as a file is known by its name; where it lay says nothing, and its content hash stands in the build."""
+    return Path(value).name if isinstance(value, str) and value.endswith(".yaml") else value
 
 
 def fingerprint(recipe: BuildRecipe) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from builder.randomness import rng_for
-from builder.statistics import cluster_sums, resampled_means
+from builder.statistics import Cluster, cluster_sums, resampled_means
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
 
@@ -35,7 +35,7 @@ class Estimate:
     low: float | None
     high: float | None
     n: int  # rows
-    clusters: int  # personas, on `contrast` unordered persona pairs
+    clusters: int  # personas with a counted row
     withheld: str | None = None  # why `value`, or only the interval, is not given
 
 
@@ -129,21 +129,21 @@ def judge_agreements(rows: Sequence[EvaluatedRow], outcomes: np.ndarray) -> np.n
 
 
 def estimate_columns(
-    values: np.ndarray, clusters: Sequence[str], rng: np.random.Generator, differences: int = 0
+    values: np.ndarray, clusters: Sequence[Cluster], rng: np.random.Generator, differences: int = 0
 ) -> list[Estimate]:
-    """The mean of each column with a percentile interval from resampling whole clusters.
+    """The mean of each column with a percentile interval from resampling personas.
 
     `values` has shape (rows, columns), NaN = not counted in this column; the last `differences` columns are differences
     of shares, the others shares. All columns share the same resamples, and the clusters are taken in the order of their
     names, so the order of rows changes nothing.
     """
-    sums, counts = cluster_sums(values, clusters)
-    means = resampled_means(sums, counts, rng)
+    sums = cluster_sums(values, clusters)
+    means = resampled_means(sums, rng)
     shares = values.shape[1] - differences
     return [
         _estimate(
             values[~np.isnan(values[:, column]), column],
-            int((counts[:, column] > 0).sum()),
+            sums.personas_counted(column),
             means[:, column],
             column >= shares,
         )

@@ -25,7 +25,7 @@ class EvaluatedRow:
     persona_group: str
     pair_id: str
     persona_id: str
-    cluster: str  # what is resampled as a whole: the persona; on `contrast` the unordered pair of personas
+    cluster: tuple[str, ...]  # the personas that are resampled: the row's own; on `contrast` both, in sorted order
     mirror_pair_id: str | None  # `contrast` only
     flip: bool | None  # `contrast` only: does the judge prefer each persona's own revision under that persona?
     judge_verdict: str  # `chosen`, `rejected`, `tie` or `unscored`
@@ -124,7 +124,7 @@ def evaluated_row(config: str, split: str, published: dict[str, Any]) -> Evaluat
         persona_group=published["persona_group"],
         pair_id=published["pair_id"],
         persona_id=persona,
-        cluster=persona if partner is None else "-".join(sorted((persona, partner))),
+        cluster=(persona,) if partner is None else tuple(sorted((persona, partner))),
         mirror_pair_id=published.get("mirror_pair_id"),
         flip=_flip(published),
         judge_verdict=published.get("judge_verdict") or "unscored",

@@ -50,6 +50,9 @@ def test_from_records_to_a_report_with_a_tiny_model(tmp_path, tiny_model):
     assert other.returncode == 2
     assert "holds a model of another dataset, recipe or arguments" in other.stderr
 
+    assert json.loads((models["dpo"] / "launch.json").read_text())["method"] == "dpo"
+    assert str(tmp_path) not in (models["dpo"] / "launch.json").read_text()
+
     chosen = [f"--model={folder}" for folder in models.values()]
     table = run("eval", tmp_path / "data", *chosen, "--out", tmp_path / "results", "--base-model", tiny_model)
     for condition in ("true persona", "no persona", "wrong persona"):

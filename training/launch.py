@@ -5,13 +5,16 @@ The scripts themselves (`training.dpo`, `training.reward`) do not know about thi
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from builder.errors import InputError
+from builder.files import read_json, sha256_file, write_json
+from training.run_as_script import COMPLAINT_VARIABLE
 
 METHODS = ("dpo", "reward")
 ACCELERATE_FOLDER = Path(__file__).parent.parent / "accelerate_configs"
@@ -32,35 +35,51 @@ def train(
     recipe: a file, or a packaged recipe's name (default: `demo_dpo` or `demo_reward`). accelerate_config: likewise. arguments: passed on
     to the script (`--key value`), which checks them. A run that was interrupted goes on from its last checkpoint, if it wrote any.
 
-    Raises InputError for unknown names, for another model in `output`, and where the script found its input at fault (exit code 2;
-    its message stands above). RuntimeError if it failed otherwise.
+    Raises InputError for unknown names, for another model or another run's checkpoints at `output`, and where the script found its
+    input at fault; RuntimeError if it failed otherwise.
     """
     if method not in METHODS:
         raise InputError(f"There is no training method {method!r}. Choose one of {', '.join(METHODS)}.")
     recipe_file = _find(recipe or f"demo_{method}", RECIPE_FOLDER, "training recipe")
     accelerate_file = _find(accelerate_config, ACCELERATE_FOLDER, "accelerate configuration")
     inputs = _inputs(method, dataset, recipe_file, accelerate_file, arguments)
-    launched = output / LAUNCH_FILE
-    if launched.is_file():
-        if json.loads(launched.read_text(encoding="utf-8")) == inputs:
+    partial = output.resolve().parent / f".{output.name}.partial"
+    begun = output.resolve().parent / f".{output.name}.{LAUNCH_FILE}"
+    if begun.is_file() and read_json(begun) == inputs and (output / "training.json").is_file():
+        # Killed between the model's appearance and this move.
+        begun.replace(output / LAUNCH_FILE)
+    if (output / LAUNCH_FILE).is_file():
+        if read_json(output / LAUNCH_FILE) == inputs:
             return False
         raise InputError(
             f"{output} holds a model of another dataset, recipe or arguments. Nothing was changed; give another output folder."
         )
+    resume = any(partial.glob("checkpoint-*"))
+    if resume and (not begun.is_file() or read_json(begun) != inputs):
+        raise InputError(
+            f"{partial} holds checkpoints of a run with another dataset, recipe or arguments. Remove that folder, or give another "
+            "output folder."
+        )
+    write_json(begun, inputs)
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", str(accelerate_file)),
         *("-m", f"training.{method}", "--config", str(recipe_file), "--dataset", dataset, "--output_dir", str(output)),
         *arguments,
     ]
-    checkpoints = (output.resolve().parent / f".{output.name}.partial").glob("checkpoint-*")
-    if any(checkpoints) and "--resume_from_checkpoint" not in arguments:
+    if resume and "--resume_from_checkpoint" not in arguments:
         command += ["--resume_from_checkpoint", "true"]
-    # The script's own lines (preflight, progress, metrics) go straight to the terminal.
-    finished = subprocess.run(command, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        # accelerate turns every failure of the script into exit code 1; this file tells bad input from a crash.
+        complaint = Path(folder) / "input_error"
+        finished = subprocess.run(command, check=False, env={**os.environ, COMPLAINT_VARIABLE: str(complaint)})
+        if complaint.is_file():
+            begun.unlink(missing_ok=True)
+            raise InputError(complaint.read_text(encoding="utf-8"))
     if finished.returncode != 0:
-        # accelerate turns every failure of its child into exit code 1, so the script's message above says what was wrong.
-        raise InputError(f"Training stopped; the reason stands above. Nothing was written to {output}.")
-    launched.write_text(json.dumps(inputs, indent=1) + "\n", encoding="utf-8")
+        raise RuntimeError(
+            f"Training ended with exit code {finished.returncode}; the reason stands above. Run it again to go on."
+        )
+    begun.replace(output / LAUNCH_FILE)
     return True
 
 
@@ -75,14 +94,9 @@ def _find(name: str, folder: Path, what: str) -> Path:
     raise InputError(f"The {what} {name} does not exist. Give a YAML file, or one of: {names}.")
 
 
-def _inputs(method: str, dataset: str, recipe: Path, accelerate_file: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """What decides the model, without machine paths: content hashes of the files."""
+def _inputs(method: str, dataset: str, recipe: Path, accelerate_file: Path, arguments: Sequence[str]) -> dict[str, str]:
+    """What decides the model, as one hash: arguments and dataset may be paths of this machine, which stay out of the folder."""
     build = Path(dataset) / "build.json"
-    content = json.loads(build.read_text(encoding="utf-8")).get("content_sha256") if build.is_file() else None
-    return {
-        "method": method,
-        "dataset": content or dataset,
-        "recipe": hashlib.sha256(recipe.read_bytes()).hexdigest(),
-        "accelerate": hashlib.sha256(accelerate_file.read_bytes()).hexdigest(),
-        "arguments": list(arguments),
-    }
+    content = read_json(build).get("content_sha256") if build.is_file() else None
+    deciding = [content or dataset, sha256_file(recipe), sha256_file(accelerate_file), *arguments]
+    return {"method": method, "inputs_sha256": hashlib.sha256(json.dumps(deciding).encode("utf-8")).hexdigest()}

@@ -1,6 +1,6 @@
 """Persona-conditioned reward model (Bradley-Terry).
 
-    accelerate launch --config_file accelerate_configs/cpu.yaml -m training.reward --config demo_reward --dataset FOLDER --output_dir OUT
+accelerate launch --config_file accelerate_configs/cpu.yaml -m training.reward --config demo_reward --dataset FOLDER --output_dir OUT
 """
 
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any
 from trl import RewardConfig, get_peft_config, get_quantization_config
 
 from training.arguments import parse_arguments
-from training.run import finish, pair_items, prepare, run_as_script, train, trainer_datasets
+from training.run import finish, pair_items, prepare, train, trainer_datasets
+from training.run_as_script import run_as_script
 from training.scoring import ScoringModel, score_rewards
 from training.trainers import NamedSplitsRewardTrainer
 

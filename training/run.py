@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -170,15 +169,6 @@ def finish(
         print(f"[done] {kind} model in {prepared.final}", flush=True)
     state.wait_for_everyone()
     return prepared.final
-
-
-def run_as_script(main: Callable[[], Path]) -> None:
-    """Exit code 2 and a plain message where the input is at fault."""
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def _no_telemetry() -> None:

@@ -53,7 +53,7 @@ def _ask(
                 said[i] = (
                     (FIRST_PLACE[sections["verdict"]], sections.get("reason", "")) if sections else (None, "unreadable")
                 )
-            if said[i][0] is None:
+            if said[i][0] is None and not (isinstance(reply, Failure) and reply.may_pass):
                 unread.append(i)
         open_questions = unread
         if not open_questions:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from builder.errors import InputError
 from builder.llm.budget import Budget, Spending, cost_usd
-from builder.llm.messages import ChatRequest, Reply, ScoreRequest, Usage
+from builder.llm.messages import ChatRequest, Failure, Reply, ScoreRequest, Usage
 from builder.llm.record import Record, record_key
 from builder.llm.scripted import ScriptedClient
 from builder.recipe import ModelRecipe, ModelsRecipe
@@ -41,8 +41,9 @@ class ModelCalls:
         self.budget = budget or Budget()
         self.dry_run = dry_run
         self.retry_failed = retry_failed
-        # Tokens of all replies that the build used, replayed or not: the same for every run of a recipe.
-        self.used = Spending()
+        # [replies, prompt tokens, completion tokens] by role of all that the build used, replayed or not: the same for every run of
+        # a recipe. Whole numbers, so that the order of arrival changes nothing.
+        self._used: dict[str, list[int]] = {}
         self._clients: dict[Any, Any] = {}
         self._given_clients = clients or {}
         self._checked: set[int] = set()
@@ -53,6 +54,12 @@ class ModelCalls:
     @property
     def spending(self) -> Spending:
         return self.budget.spending
+
+    def used(self) -> dict[str, Any]:
+        """What the build's replies took, whenever they were made: {responses, prompt_tokens, completion_tokens, cost_usd}."""
+        responses, prompt, completion = (sum(sums[i] for sums in self._used.values()) for i in range(3))
+        cost = sum(cost_usd(Usage(*self._used[role][1:]), self.recipe(role)) for role in sorted(self._used))
+        return {"responses": responses, "prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}
 
     def client(self, role: str) -> Any:
         """The client of a role. Roles with the same model share one, so its weights are loaded once."""
@@ -129,7 +136,8 @@ class ModelCalls:
             for position, reply in batch:
                 found[unique_keys[position]] = reply
                 self.spending.add_call(reply.usage, self.recipe(role))
-                self._count_used(unique_keys[position], reply.usage, role)
+                if not (isinstance(reply, Failure) and reply.may_pass):
+                    self._count_used(unique_keys[position], reply.usage, role)
                 progress.update(copies[unique_keys[position]])
             progress.set_postfix_str(f"{self.spending.calls} calls, {self.spending.cost_usd:.2f} USD", refresh=False)
 
@@ -139,14 +147,15 @@ class ModelCalls:
             if id(client) not in self._checked:
                 client.check()
                 self._checked.add(id(client))
-            self._call(client, unique_requests, unique_keys, wanted, on_reply)
+            self._call(role, client, unique_requests, unique_keys, wanted, on_reply)
         return [found[key] for key in keys]
 
     def _call(
-        self, client: Any, requests: Sequence[Any], keys: Sequence[str], wanted: list[int], on_reply: Any
+        self, role: str, client: Any, requests: Sequence[Any], keys: Sequence[str], wanted: list[int], on_reply: Any
     ) -> None:
-        """Without a cost cap all at once; with one in portions, so that the cap is looked at in between."""
-        portion = len(wanted) if self.budget.max_cost_usd is None else max(64, len(wanted) // 50)
+        """All at once; an endpoint under a cost cap in portions, so that the cap is looked at in between."""
+        capped = self.budget.max_cost_usd is not None and self.recipe(role).provider != "transformers"
+        portion = max(64, len(wanted) // 50) if capped else len(wanted)
         for start in range(0, len(wanted), portion):
             part = wanted[start : start + portion]
             affordable = self.budget.affordable(len(part))
@@ -168,23 +177,22 @@ class ModelCalls:
             self._stand_in.score(requests, wanted, at_most)
 
     def _count_hits(self, role: str, keys: Sequence[str], found: dict[str, Reply]) -> None:
-        for key in set(keys) & found.keys():
+        for key in keys:
             # A reply that this run itself made before is neither a call nor a replay.
-            if key not in self._seen_keys:
+            if key in found and key not in self._seen_keys:
                 self.spending.hits += 1
                 self._count_used(key, found[key].usage, role)
 
     def _count_used(self, key: str, usage: Usage, role: str) -> None:
         if key not in self._seen_keys:
             self._seen_keys.add(key)
-            self.used.calls += 1
-            self.used.prompt_tokens += usage.prompt_tokens
-            self.used.completion_tokens += usage.completion_tokens
-            self.used.cost_usd += cost_usd(usage, self.recipe(role))
+            sums = self._used.setdefault(role, [0, 0, 0])
+            for position, number in enumerate((1, usage.prompt_tokens, usage.completion_tokens)):
+                sums[position] += number
 
     def _provenance(self, role: str) -> dict[str, Any]:
         recipe = self.recipe(role)
-        # The address without a query; recipes with credentials in it were refused on reading.
+        # Recipes with credentials in an address were refused on reading.
         return {"role": role, "provider": recipe.provider, "base_url": recipe.base_url}
 
 

@@ -5,9 +5,6 @@ from typing import Any
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 
-# Why a model's reply is not an answer. Such a reply is never recorded as one.
-FAILURE_REASONS = ("truncated", "refused", "empty", "unreadable", "endpoint_error")
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -62,12 +59,21 @@ class TokenScores:
 
 @dataclass(frozen=True)
 class Failure:
-    """A reply that is not an answer. `text` is what came back, if anything did."""
+    """A reply that is not an answer. `text` is what came back, if anything did.
+
+    `reason`: truncated, refused, empty (the model's doing: recorded, and worth another attempt), or endpoint_error.
+    """
 
     reason: str
     detail: str = ""
     text: str = ""
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def may_pass(self) -> bool:
+        """The endpoint failed, not the model. The same attempt is made when the build is run again; going on to the next attempt
+        would leave a hole in the record, which a replay would then fill with another answer."""
+        return self.reason == "endpoint_error"
 
 
 Reply = Answer | TokenScores | Failure

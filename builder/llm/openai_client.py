@@ -21,9 +21,11 @@ OnReply = Callable[[list[tuple[int, Reply]]], None]
 
 RETRIES = 6  # with the package's backoff (0.5 s doubling to 8 s) about half a minute; Retry-After can make it longer
 FAILURES_IN_A_ROW = 25  # after so many items without an answer the endpoint is taken to be down
+# A reply that opens by declining the task. "I'm sorry, I can't agree" is an opinion, and an answer.
 REFUSAL = re.compile(
-    r"^\W*(i'?m|i am) (very )?sorry,? (but )?i (can'?t|cannot|am not able|'m unable)|^\W*i (can'?t|cannot) (assist|help) with",
-    re.I,
+    r"^\W*((i am )?(very |so )?sorry\W+(but )?)?(i )?(can't|cannot|can not|am unable to|am not able to|won't)"
+    r" (assist|help|comply|fulfill?|provide|respond|do that|discuss|engage)",
+    re.IGNORECASE,
 )
 
 
@@ -179,13 +181,18 @@ def read_completion(completion: Any) -> Reply:
     counted = getattr(completion, "usage", None)
     text = (choice.message.content or "").strip()
     usage = Usage(_count(counted, "prompt_tokens"), _count(counted, "completion_tokens"))
-    if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None) or REFUSAL.search(text):
+    if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None) or is_refusal(text):
         return Failure("refused", str(getattr(choice.message, "refusal", None) or choice.finish_reason), text, usage)
     if choice.finish_reason == "length":
         return Failure("truncated", "finish_reason=length", text, usage)
     if not text:
         return Failure("empty", "the message has no text", "", usage)
     return Answer(text, usage)
+
+
+def is_refusal(text: str) -> bool:
+    plain = re.sub(r"\bi'm\b", "i am", text.replace("’", "'"), flags=re.IGNORECASE)
+    return bool(REFUSAL.search(plain))
 
 
 def _count(usage: Any, name: str) -> int:
@@ -195,5 +202,5 @@ def _count(usage: Any, name: str) -> int:
 
 def _short(error: Exception) -> str:
     """One line without bodies: an error page may quote headers."""
-    status = getattr(error, "status_code", None)
-    return f"{type(error).__name__}{f' {status}' if status else ''}"
+    facts = [getattr(error, name, None) for name in ("status_code", "code", "param")]
+    return " ".join([type(error).__name__, *(str(fact) for fact in facts if fact)])

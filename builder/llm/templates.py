@@ -1,7 +1,7 @@
 """Prompt templates are files: what is sent, and how the reply is read.
 
 A template is a YAML file with `messages` (role and Jinja text) and, where the reply has a form, `markers`: the labels that open its
-sections, `end`, the word that closes it, and `choices`, the words that a section must begin with. Persona and question enter only as
+sections, `end`, the word that closes it, and `choices`, the words of which a section must be one. Persona and question enter only as
 Jinja values; Jinja does not render what a value contains, so a persona that holds `{{ ... }}` or a marker is just text.
 """
 
@@ -80,13 +80,12 @@ class PromptTemplate:
 
 
 def _chosen(section: str, choices: tuple[str, ...]) -> str:
-    """The choice with which the section begins, or "" if there is none or another choice stands in the same line.
+    """The choice that stands alone on the section's first line, or "" if there is none.
 
-    A reply that repeats the menu ("A, B or tie") has chosen nothing.
+    A reply that repeats the menu ("A, B or tie") has chosen nothing, and "A person like this ..." has not chosen A.
     """
-    said = [word.lower() for word in re.findall(r"\w+", section.split("\n")[0])]
-    named = {choice for choice in choices if choice.lower() in said}
-    return next((choice for choice in named if len(named) == 1 and said[0] == choice.lower()), "")
+    said = re.findall(r"\w+", section.split("\n")[0].lower())
+    return next((choice for choice in choices if said == [choice.lower()]), "")
 
 
 @lru_cache(maxsize=64)

@@ -178,7 +178,13 @@ class TransformersClient:
 
     def _read_row(self, tokens: list[int], prompt_length: int, end_sentence_after: int | None) -> Reply:
         """An answer if the model ended it, or the sentence rule did; else a truncated one."""
-        special = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        # Some models end a turn with another token than the tokenizer's end token; `generate` stops at any of these.
+        ends = self.model.generation_config.eos_token_id
+        special = {
+            self.tokenizer.eos_token_id,
+            self.tokenizer.pad_token_id,
+            *(ends if isinstance(ends, list) else [ends]),
+        }
         length = next((i for i, token in enumerate(tokens) if token in special), len(tokens))
         text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
         usage = Usage(prompt_length, length)

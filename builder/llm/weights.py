@@ -56,7 +56,18 @@ def _from_path(path: Path, model_id: str) -> LocalModel:
             raise InputError(
                 f"{path} has no *.safetensors file. Only safetensors weights are loaded; convert the model first."
             )
-        return LocalModel(path, model_id, _hash_files([*weights, path / "config.json"]))
+        # Everything that decides an answer: weights, settings, tokenizer and chat template.
+        others = (
+            "config.json",
+            "generation_config.json",
+            "tokenizer*",
+            "special_tokens_map.json",
+            "chat_template*",
+            "vocab*",
+            "merges*",
+        )
+        deciding = sorted({file for pattern in others for file in path.glob(pattern) if file.is_file()})
+        return LocalModel(path, model_id, _hash_files([*weights, *deciding]))
     raise InputError(f"{path} is neither a .gguf file nor a folder with config.json. Give the model's folder or file.")
 
 

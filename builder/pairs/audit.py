@@ -97,8 +97,7 @@ def _share(
     seed: int, config: str, rows: list[Row], name: str, outcome: Callable[[Row], float], note: str
 ) -> dict[str, Any]:
     values = [outcome(r) for r in rows]
-    # Mirrors stay together: on contrast pairs the cluster is the unordered pair of personas.
-    clusters = ["-".join(sorted((r["persona_id"], r.get("partner_persona_id") or ""))) for r in rows]
+    clusters = [tuple(sorted({r["persona_id"], r.get("partner_persona_id") or r["persona_id"]})) for r in rows]
     low, high = clustered_interval(values, clusters, seed, f"audit/{config}/{name}") if rows else (None, None)
     value = sum(values) / len(values) if values else None
     return {

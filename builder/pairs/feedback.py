@@ -67,6 +67,14 @@ def build_pairs(
     texts = {a: [w.text for w in candidates[a] if w.text is not None] for a in complete}
     chosen_index = dict(zip(complete, _choose(calls, judge, complete, texts, persona_of, question_of), strict=True))
     revisions = {a: texts[a][chosen_index[a]] for a in complete}
+    unchanged = {a for a in complete if revisions[a] == base[a.prompt_id].text}
+    if unchanged:
+        dropped["identical_texts"] = len(unchanged)
+        for a in complete:
+            if a in unchanged:
+                item = dpf_pair_id(a.persona_id, a.prompt_id)
+                ledger.append({"stage": "pairs", "item": item, "reason": "identical_texts", "detail": ""})
+        complete = [a for a in complete if a not in unchanged]
     comparisons = [
         Comparison(
             persona_of[a.persona_id]["profile"], question_of[a.prompt_id], (revisions[a], base[a.prompt_id].text or "")
@@ -76,13 +84,6 @@ def build_pairs(
     verdicts = compare(judge, calls, comparisons, "judging revisions against base answers")
 
     rows = _rows(recipe, calls, judge, complete, persona_of, prompts, base, critiques, revisions, verdicts)
-    identical = [r for r in rows if r["chosen"] == r["rejected"]]
-    if identical:
-        dropped["identical_texts"] = len(identical)
-        ledger += [
-            {"stage": "pairs", "item": r["pair_id"], "reason": "identical_texts", "detail": ""} for r in identical
-        ]
-        rows = [r for r in rows if r["chosen"] != r["rejected"]]
     scored = [v for v in verdicts if v.verdict != "unscored"]
     preferred = sum(v.verdict == "A" for v in scored)
     return PairTable(
@@ -202,7 +203,7 @@ def write_texts(
             else:
                 sections = template.read(reply.text)
                 results[i] = Written(read_last(sections)) if sections else Written(None, "unreadable", reply.text[:200])
-            if results[i].text is None:
+            if results[i].text is None and not (isinstance(reply, Failure) and reply.may_pass):
                 again.append(i)
         waiting = again
         if not waiting:

@@ -38,18 +38,20 @@ def enrich(personas: dict[str, Attributes], calls: Any, seed: int) -> list[dict[
             break
         requests = [request_for(template, personas[identity], seed, attempt) for identity in waiting]
         replies = calls.generate("enricher", requests, "personas: enrichment")
-        failures = {}
+        again = []
         for identity, reply in zip(waiting, replies, strict=True):
-            if not isinstance(reply, Answer):
-                failures[identity] = (reply.reason, reply.detail)
-                continue
-            written = read_phrases(template, reply.text)
-            if written is None:
+            written = read_phrases(template, reply.text) if isinstance(reply, Answer) else None
+            if written is not None:
+                failures.pop(identity, None)
+                for section, attribute in WRITTEN.items():
+                    personas[identity].put(attribute, written[section], "lm")
+            elif isinstance(reply, Answer):
                 failures[identity] = ("unreadable", f"not the form of the template: {reply.text[:120]!r}")
-                continue
-            for section, attribute in WRITTEN.items():
-                personas[identity].put(attribute, written[section], "lm")
-        waiting = list(failures)
+                again.append(identity)
+            else:
+                failures[identity] = (reply.reason, reply.detail)
+                again += [] if reply.may_pass else [identity]
+        waiting = again
     return [
         {
             "stage": "personas",

@@ -4,7 +4,6 @@ The paper asks once, with a prompt it does not print. Several votes give a grade
 chosen and a reader can move the threshold. A vote that failed or cannot be read is no vote: it is never counted as no.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,10 +113,7 @@ def read_vote(reply: Answer | Failure) -> bool | str:
     sections = load_template(TEMPLATE).read(reply.text)
     if sections is None:
         return "unreadable"
-    # The word must stand alone: a repeated form (`yes|no`), `yes and no` or `yes, unless` leave it open.
-    verdict_line = reply.text.rpartition("VERDICT:")[2].strip(" \t\r\n*").splitlines()[0]
-    alone = re.fullmatch(r"\W*(yes|no)[\s.!*`\"']*", verdict_line, re.IGNORECASE)
-    return alone[1].lower() == "yes" if alone else "unreadable"
+    return sections["verdict"] == "yes"
 
 
 def _counted(replies: Sequence[Answer | Failure]) -> Controversy:

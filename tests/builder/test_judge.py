@@ -82,9 +82,17 @@ def test_roleplay_asks_in_both_orders(tmp_path, verdict_of, expected, score):
     assert calls.spending.calls == 2
 
 
-@pytest.mark.parametrize(
-    "reply", ["I cannot decide.", "VERDICT: A, B or tie", "VERDICT: C", "The verdict is A", "REASON: x\nVERDICT:"]
-)
+NO_VERDICTS = [
+    "I cannot decide.",
+    "VERDICT: A, B or tie",
+    "REASON: r\nVERDICT: A person like this prefers the second.",
+    "VERDICT: C",
+    "The verdict is A",
+    "REASON: x\nVERDICT:",
+]
+
+
+@pytest.mark.parametrize("reply", NO_VERDICTS)
 def test_a_reply_without_a_verdict_is_unscored_and_never_half(tmp_path, reply):
     (verdict,), calls = ask(tmp_path, "roleplay", [GARDENER], lambda request: reply)
     assert (verdict.verdict, verdict.score, verdict.reason) == ("unscored", None, "unreadable")

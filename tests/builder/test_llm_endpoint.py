@@ -9,6 +9,7 @@ import pytest
 from builder.errors import InputError
 from builder.llm.calls import ModelCalls
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling, ScoreRequest, Usage
+from builder.llm.openai_client import is_refusal
 from builder.llm.record import Record
 from builder.recipe import ModelRecipe, ModelsRecipe
 from tests.openai_server import completion, openai_server
@@ -72,6 +73,8 @@ def test_what_can_pass_is_tried_again(tmp_path, status):
         (completion("x", "content_filter"), "refused"),
         (completion(None, refusal="no"), "refused"),
         (completion("I'm sorry, but I can't help with that."), "refused"),
+        (completion("I’m sorry, but I can’t assist with that."), "refused"),
+        (completion("Sorry, I'm unable to provide that."), "refused"),
         ((200, "<html>gateway</html>", {}), "endpoint_error"),
         ((200, {"choices": []}, {}), "endpoint_error"),
         ((400, {"error": {"message": "too long"}}, {}), "endpoint_error"),
@@ -83,6 +86,13 @@ def test_what_is_no_answer_says_why_and_is_not_recorded_as_one(tmp_path, respons
     assert isinstance(replies[0], Failure)
     assert replies[0].reason == reason
     assert calls.record.count()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "opinion", ["I'm sorry, I can't agree: this ignores my faith.", "I cannot see why not.", "Sorry, no."]
+)
+def test_an_opinion_is_no_refusal(opinion):
+    assert not is_refusal(opinion)
 
 
 def test_one_bad_item_does_not_lose_the_others(tmp_path):

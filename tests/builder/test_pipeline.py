@@ -182,6 +182,31 @@ def test_killed_builds_lose_nothing_pay_nothing_twice_and_end_the_same(tmp_path)
     assert file_hashes(tmp_path / "killed" / "tables") == file_hashes(tmp_path / "whole" / "tables")
 
 
+def test_a_passing_fault_leaves_a_gap_that_the_next_run_fills(tmp_path):
+    """Three 400s in the middle: the items are missing, nothing is answered in their place, and a second run has the whole build."""
+    with openai_server() as endpoint:
+        served = {"provider": "openai", "model": "test-model", "base_url": endpoint.base_url, "max_concurrency": 1}
+        settings = [f"models.critic.{key}={value}" for key, value in served.items()]
+        recipe = scripted_recipe(*settings)
+        whole = run_build(recipe, tmp_path / "whole")
+        well = endpoint.answer
+        endpoint.requests.clear()
+        endpoint.answer = lambda body, number: (400, {"error": {}}, {}) if number in (5, 50, 51) else well(body, number)
+        gaps = run_build(recipe, tmp_path / "gaps")
+        assert gaps.build["stages"]["pairs"]["dropped"] == {"critique_endpoint_error": 3}
+        endpoint.answer = well
+        filled = run_build(recipe, tmp_path / "gaps")
+    assert filled.build["stages"]["pairs"] | {"seconds": 0} == whole.build["stages"]["pairs"] | {"seconds": 0}
+    assert file_hashes(tmp_path / "gaps" / "tables") == file_hashes(tmp_path / "whole" / "tables")
+    assert filled.build["usage"]["recorded"] == whole.build["usage"]["recorded"]
+
+
+def test_a_cost_cap_without_prices_is_refused(tmp_path):
+    settings = ["models.critic.provider=openai", "models.critic.base_url=http://127.0.0.1:9/v1"]
+    with pytest.raises(InputError, match=r"--max-cost needs prices, and models\.critic has none"):
+        run_build(scripted_recipe(*settings), tmp_path / "b", budget=Budget(max_cost_usd=5))
+
+
 def test_the_hash_seed_and_the_order_of_work_change_nothing(scripted_build, tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     done = subprocess.run(

@@ -100,6 +100,13 @@ def test_unreadable_recipe_files(tmp_path, content, message):
         load_recipe(file)
 
 
+def test_a_broken_line_that_holds_a_key_is_not_repeated(tmp_path):
+    (tmp_path / "r.yaml").write_text('name: x\nmodels: {judge: {api_key: "sk-abcdefgh12345678}}\n')
+    with pytest.raises(InputError, match="line") as raised:
+        load_recipe(tmp_path / "r.yaml")
+    assert "sk-abcdefgh" not in str(raised.value)
+
+
 def test_a_recipe_that_does_not_exist_names_the_packaged_ones():
     with pytest.raises(InputError, match="demo, paper, small"):
         load_recipe("dmo")
