@@ -51,6 +51,7 @@ def demo(
     started = time.monotonic()
     published, models = out / "published", [out / "models" / "dpo", out / "models" / "reward"]
     build("demo", out=out / "build")
+    audit(out / "build")
     publish(out / "build", to=published)
     train_dpo(published, out=models[0])
     train_reward(published, out=models[1])
