@@ -8,18 +8,14 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import re
-import types
-import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import yaml
 
 from builder.errors import InputError
 from builder.schema import ATTRIBUTES
+from builder.strict_yaml import apply_override, build_dataclass, read_yaml, refuse_secrets
 
 ROLES = ("enricher", "classifier", "generator", "critic", "reviser", "judge")
 PROVIDERS = ("transformers", "openai", "scripted", "none")
@@ -156,53 +152,22 @@ PROVENANCE_KEYS = {
     ),
     *(f"models.{role}.cost_per_million_{side}_tokens" for role in ROLES for side in ("prompt", "completion")),
 }
-SECRET_PATTERN = re.compile(r"^(sk-|hf_|key-|Bearer\s|ghp_|xai-|gsk_|AIza)\S{8,}|^[A-Za-z0-9+/_\-]{40,}={0,2}$")
-VARIABLE_NAME = re.compile(r"^[A-Z_][A-Z0-9_]*$")
 
 
-def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> BuildRecipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> BuildRecipe:
     """Read a recipe file (a path, or the name of a packaged recipe) and apply `dotted.key=value` overrides.
 
     Raises InputError for an unreadable file, an unknown key (naming the closest valid one), a value of the wrong type, a literal
     key or a password.
     """
     path = find_recipe(source)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from None
-    except yaml.YAMLError as error:
-        # Only what is wrong and where: the parser's own text quotes the line, which may hold a key.
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path} cannot be read as YAML{place}: {problem or 'not valid'}. Mend the file.") from None
-    if not isinstance(raw, dict):
-        raise InputError(
-            f"{path} holds {type(raw).__name__} instead of recipe keys. Start from one in {RECIPE_FOLDER.name}/."
-        )
-    # Through JSON: YAML anchors make several roles share one object, and an override of one must not reach the others.
-    raw = json.loads(json.dumps(raw))
+    raw = read_yaml(path)
     for override in overrides:
-        _apply_override(raw, override)
-    _refuse_secrets(raw, "")
-    recipe = _build(BuildRecipe, raw, "")
+        apply_override(raw, override)
+    refuse_secrets(raw)
+    recipe = build_dataclass(BuildRecipe, raw)
     _validate(recipe)
     return recipe
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"The recipe gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them.")
-        return super().construct_mapping(node, deep)
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -248,109 +213,6 @@ def fingerprint(recipe: BuildRecipe) -> str:
     """SHA-256 over the canonical JSON of `deciding_keys`."""
     text = json.dumps(deciding_keys(as_dict(recipe)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise InputError(
-            f"--set {override!r} is not of the form dotted.key=value, for example --set personas.count=20."
-        )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {key}: {text!r} is not a YAML value: {error}") from None
-    *parents, last = key.strip().split(".")
-    target = raw
-    for parent in parents:
-        target = target.setdefault(parent, {})
-        if not isinstance(target, dict):
-            raise InputError(f"--set {key}: {parent} is a value, not a section. Compare with `persona check RECIPE`.")
-    target[last] = value
-
-
-def _refuse_secrets(value: Any, where: str) -> None:
-    """Never repeats the offending value: an error text ends up in logs."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            path = f"{where}.{key}" if where else str(key)
-            if str(key) in ("api_key", "key", "token", "password", "secret"):
-                raise InputError(
-                    f"{path} holds a literal secret. Recipes are published with the data, so they never carry one. "
-                    "Put it in an environment variable and give the variable's name as api_key_env."
-                )
-            _refuse_secrets(inner, path)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _refuse_secrets(inner, f"{where}[{index}]")
-    elif isinstance(value, str):
-        if where.endswith("api_key_env"):
-            if not VARIABLE_NAME.match(value):
-                raise InputError(
-                    f"{where} must be the NAME of an environment variable (capital letters, digits, _), and what it holds is "
-                    "not one. If it is the key itself, revoke it if the file was shared, put it in a variable and name that."
-                )
-            return
-        if "://" in value:
-            address = urlsplit(value)
-            if "@" in address.netloc or re.search(r"(key|token|secret|password|sig)=", address.query, re.IGNORECASE):
-                raise InputError(
-                    f"{where} is an address that carries credentials. Remove them from the address; a key is read from the "
-                    "environment variable named by api_key_env."
-                )
-        elif SECRET_PATTERN.match(value) and "/" not in value:
-            raise InputError(
-                f"{where} holds something that looks like a literal API key. Put it in an environment variable and give the "
-                "variable's name as api_key_env."
-            )
-
-
-def _build(kind: Any, raw: Any, where: str) -> Any:
-    """A dataclass from nested dicts, refusing what does not fit."""
-    if not isinstance(raw, dict):
-        raise InputError(f"{where or 'the recipe'} is {raw!r}, but it is a section with keys {_names(kind)}.")
-    hints = typing.get_type_hints(kind)
-    for key in raw:
-        if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
-            raise InputError(
-                f"Unknown key {_join(where, key)}. The closest valid key is {_join(where, close)}; "
-                f"valid here: {_names(kind)}."
-            )
-    values = {}
-    for name, hint in hints.items():
-        if name in raw:
-            path = _join(where, name)
-            values[name] = (
-                _build(hint, raw[name], path) if dataclasses.is_dataclass(hint) else _typed(hint, raw[name], path)
-            )
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise InputError(f"The recipe lacks {', '.join(_join(where, m) for m in missing)}. Add it.")
-    return kind(**values)
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    for option in options:
-        if option is type(None) and value is None:
-            return None
-        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if typing.get_origin(option) is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
-        if option in (str, int, bool) and type(value) is option:
-            return value
-    wanted = " or ".join("a list of strings" if typing.get_origin(o) is tuple else _plain_type(o) for o in options)
-    raise InputError(f"{where} is {value!r} ({type(value).__name__}); it takes {wanted}.")
-
-
-def _plain_type(option: Any) -> str:
-    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}[option]
 
 
 def _validate(recipe: BuildRecipe) -> None:
@@ -418,11 +280,3 @@ def _validate(recipe: BuildRecipe) -> None:
         personas.enrichment == "none" or recipe.models.enricher.provider != "none",
         "personas.enrichment is lm, but models.enricher.provider is none. Set personas.enrichment=none or name an enricher.",
     )
-
-
-def _join(where: str, key: object) -> str:
-    return f"{where}.{key}" if where else str(key)
-
-
-def _names(kind: Any) -> str:
-    return ", ".join(f.name for f in dataclasses.fields(kind))

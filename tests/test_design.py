@@ -33,7 +33,18 @@ ALLOWED = {
 }
 # A stage may import the parts before it in this order, and itself.
 STAGES = ["census", "personas", "prompts", "pairs"]
-SHARED_BY_STAGES = {"schema", "lexical", "randomness", "errors", "recipe", "files", "statistics", "llm", "judge"}
+SHARED_BY_STAGES = {
+    "schema",
+    "strict_yaml",
+    "lexical",
+    "randomness",
+    "errors",
+    "recipe",
+    "files",
+    "statistics",
+    "llm",
+    "judge",
+}
 GLOBAL_RANDOMNESS = {
     "numpy.random": [
         "seed",
