@@ -94,7 +94,17 @@ def test_check_names_every_problem_at_once(tmp_path):
     with openai_server() as endpoint:
         pass
     remote = [f"--set=models.judge.{k}={v}" for k, v in {"provider": "openai", "base_url": endpoint.base_url}.items()]
-    done = persona("check", "demo", "--prompts", tmp_path / "none.jsonl", *QUICK, *remote, "--out", tmp_path / "b")
+    done = persona(
+        "check",
+        "demo",
+        "--prompts",
+        tmp_path / "none.jsonl",
+        *QUICK,
+        *remote,
+        "--set=judge=likelihood",
+        "--out",
+        tmp_path / "b",
+    )
     assert done.returncode == 2
     assert "none.jsonl, which does not exist" in done.stdout
     assert "cannot be reached" in done.stdout
