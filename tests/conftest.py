@@ -1,7 +1,11 @@
 """For all tests: no Hub, no telemetry, and one tiny model for the whole run."""
 
 import os
+import shutil
+import tempfile
 
+# Tables that tests load go to a cache of their own, which is removed at the end.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="persona-tests-")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,6 +19,10 @@ from tests.tiny_model import build_tiny_model
 
 # Several threads on a model this small only wait for one another.
 torch.set_num_threads(1)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ Response = tuple[int, Any, dict[str, str]]
 class Endpoint:
     """`requests`: the bodies received at /chat/completions, in order. `answer` may be replaced at any time."""
 
-    models: list[str] = field(default_factory=lambda: ["test-model"])
+    models: list[str] | None = field(default_factory=lambda: ["test-model"])  # None: the server does not list them
     key: str | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     answer: Callable[[dict[str, Any], int], Response] = lambda body, number: completion(reply_in_form(body))
@@ -76,6 +76,9 @@ def openai_server(**settings: Any) -> Iterator[Endpoint]:
 
         def do_GET(self) -> None:
             if self._refused():
+                return
+            if endpoint.models is None:
+                self._send(501, "not implemented", {})
                 return
             self._send(200, {"object": "list", "data": [{"id": m, "object": "model"} for m in endpoint.models]}, {})
 

@@ -83,10 +83,10 @@ class OpenAIClient:
             try:
                 listed = await connection.models.list()
                 known = [model.id for model in listed.data or []]
-            except (openai.NotFoundError, openai.APIResponseValidationError, AttributeError, TypeError):
-                return  # not every server lists its models; the first call will show
-            except openai.OpenAIError as error:
+            except (openai.AuthenticationError, openai.PermissionDeniedError, openai.APIConnectionError) as error:
                 raise self._final(error) from None
+            except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+                return  # not every server lists its models; the first call will show
         if known and self.recipe.model not in known:
             close = difflib.get_close_matches(self.recipe.model, known, n=3, cutoff=0.0)
             raise InputError(

@@ -158,6 +158,12 @@ def test_server_without_a_list_of_models_is_fine_and_404_on_the_call_is_final(tm
     assert len(endpoint.requests) < 50
 
 
+def test_a_server_that_cannot_list_its_models_still_answers(tmp_path):
+    with openai_server(models=None) as endpoint:
+        replies, _ = ask(tmp_path, endpoint)
+    assert isinstance(replies[0], Answer)
+
+
 def test_no_endpoint_is_needed_to_replay(tmp_path):
     with openai_server() as endpoint:
         first, _ = ask(tmp_path, endpoint, count=5)
