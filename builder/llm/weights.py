@@ -140,8 +140,11 @@ def _convert_gguf(gguf: Path, model_id: str) -> LocalModel:
         tokenizer.save_pretrained(unfinished)
         source = {"model_id": model_id, "gguf": gguf.name, "sha256": content_hash}
         (unfinished / "persona_source.json").write_text(json.dumps(source, indent=1))
-        if not target.exists():
+        try:
             unfinished.rename(target)
+        except OSError:
+            if not (target / "persona_source.json").is_file():  # else another process was quicker
+                raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return LocalModel(target, model_id, content_hash)
