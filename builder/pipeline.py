@@ -102,7 +102,7 @@ def _run_stages(
     recipe: BuildRecipe, calls: ModelCalls, inputs: Inputs, build: dict[str, Any], until: str, finish: Any
 ) -> dict[str, list[Row]]:
     from builder.pairs.contrast import build_contrast
-    from builder.pairs.feedback import build_pairs
+    from builder.pairs.dpf import build_pairs
     from builder.personas.personas import build_personas
     from builder.prompts.prompts import build_prompts
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.judge.judge import Comparison, Judge, Verdict, compare, margin, published_verdict
 from builder.pairs.assignment import members_by_group, wrong_persona
-from builder.pairs.feedback import PairTable
+from builder.pairs.dpf import PairTable
 from builder.pairs.flags import leaks_attribute
 from builder.randomness import rng_for
 from builder.recipe import BuildRecipe
