@@ -69,6 +69,7 @@ def run_build(
     # Everything that can be wrong with the input is found here, before anything is written or spent.
     build = _new_build(recipe, hash_inputs(recipe))
     inputs = read_inputs(recipe)
+    build["judge"] = {key: getattr(inputs.judge, key) for key in ("label", "kind", "temperature")}
     if dry_run:
         record = Record(folder / "responses.sqlite", read_only=True)
         calls = ModelCalls(recipe.models, record, budget, dry_run=True, retry_failed=retry_failed, clients=clients)
@@ -243,13 +244,9 @@ def _with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
         recipe = calls.recipe(role)
         known = calls.known_identity(role)
         models[role] = {"provider": recipe.provider, **(known or {"model": recipe.model, "revision": recipe.revision})}
-    judge = load_judge(
-        build["recipe"]["judge"], calls.recipe("judge").provider, calls.recipe("judge").model, build["recipe"]["seed"]
-    )
     return {
         **build,
         "models": models,
-        "judge": {"label": judge.label, "kind": judge.kind, "temperature": judge.temperature},
         "usage": {**dataclasses.asdict(calls.spending), "recorded": calls.used()},
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from accelerate import PartialState
 
 from builder.errors import InputError
+from builder.files import write_json
 
 CHECKED_SUFFIXES = (".json", ".md", ".jsonl", ".yaml", ".txt")
 # Vocabularies: their entries can look like paths.
@@ -101,10 +102,6 @@ def publish(working: Path, final: Path) -> None:
     if final.is_dir():
         final.rmdir()  # empty: checked at the start, and it fails otherwise
     os.replace(working, final)
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _checked_files(working: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 
 from builder.errors import InputError
+from builder.files import write_json
 from training import output, preflight, scoring
 from training.arguments import TrainingRun
 from training.base_model import BaseModel, load_tokenizer, resolve_base_model
@@ -127,7 +128,7 @@ def finish(
     trainer.save_model(str(working))
     if state.is_main_process:
         prepared.tokenizer.save_pretrained(str(working))
-        output.write_json(working / scoring.RECORD_FILE, record)
+        write_json(working / scoring.RECORD_FILE, record)
     state.wait_for_everyone()
     device = str(trainer.accelerator.device)
     dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
@@ -157,7 +158,7 @@ def finish(
         _print_metrics(record["metrics"])
         base = prepared.base
         output.clean(working, base.folder, base.model_id, base.revision, run.data.keep_checkpoints)
-        output.write_json(working / scoring.RECORD_FILE, record)
+        write_json(working / scoring.RECORD_FILE, record)
         (working / "README.md").write_text(model_card(record), encoding="utf-8")
         defects = output.machine_path_defects(working, [base.folder, working, prepared.final])
         if defects:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -121,10 +122,7 @@ class ModelCalls:
         wanted = [position for position, i in enumerate(unique) if keys[i] not in found]
         self._count_hits(role, keys, found)
         progress.update(sum(key in found for key in keys))
-        copies = dict.fromkeys(first_of, 0)
-        for key in keys:
-            copies[key] += 1
-
+        copies = Counter(keys)
         unique_requests, unique_keys = [requests[i] for i in unique], [keys[i] for i in unique]
 
         def on_reply(batch: list[tuple[int, Reply]]) -> None:

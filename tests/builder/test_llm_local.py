@@ -132,9 +132,10 @@ def test_draws_follow_the_models_distribution(tiny_model, tmp_path):
     assert statistic < 80
 
 
-def test_a_token_that_was_ruled_out_is_never_drawn():
+@pytest.mark.parametrize("other", [-torch.inf, -40.0])
+def test_a_token_that_is_ruled_out_or_next_to_impossible_is_never_drawn(other):
     """A large vocabulary and many draws: noise of too little precision would now and then lift any token above all others."""
-    scores = torch.full((1, 50_000), -torch.inf)
+    scores = torch.full((1, 50_000), other)
     scores[0, 7] = 0.0
     noise = GumbelNoise([np.random.default_rng(0)])
     assert all(int(noise(None, scores).argmax()) == 7 for _ in range(1500))
