@@ -17,7 +17,7 @@ from builder.errors import InputError
 from builder.schema import ATTRIBUTES
 from builder.strict_yaml import apply_override, build_dataclass, read_yaml, refuse_secrets
 
-ROLES = ("enricher", "classifier", "generator", "critic", "reviser", "judge")
+ROLES = ("enricher", "checker", "classifier", "generator", "critic", "reviser", "judge")
 PROVIDERS = ("transformers", "openai", "scripted", "none")
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
@@ -33,6 +33,16 @@ class CensusRecipe:
 
 
 @dataclass(frozen=True)
+class SamplingRecipe:
+    max_tokens: int = 400
+    temperature: float = 0.8
+    top_p: float = 0.95
+    # End the answer at the first end of a sentence after this many tokens (in-process models only): a small model seldom ends by
+    # itself, and an answer cut at max_tokens counts as truncated. null: let the model end.
+    end_sentence_after: int | None = None
+
+
+@dataclass(frozen=True)
 class PersonasRecipe:
     count: int = 1586
     seen: int | None = None  # the rest is `unseen`: never trained on. null: the paper's share, 1,000 of 1,586
@@ -42,6 +52,10 @@ class PersonasRecipe:
     profile_attributes: tuple[str, ...] = (
         ATTRIBUTES  # in the order of the profile; the first are kept when room is short
     )
+    enrichment_categories: int = 3  # of the five open-ended categories, how many the enricher writes for a persona
+    enrichment_sampling: SamplingRecipe = field(default_factory=lambda: SamplingRecipe(max_tokens=300))
+    consistency: str = "rules"  # `rules`: the packaged rules; `lm`: these, and the checker reads every persona twice
+    profile_shows_nulls: bool = False  # print attributes without a value, with the reason, as the paper does
     profile_max_tokens: int = 700
     round_income: bool = True  # to two significant digits
 
@@ -59,16 +73,6 @@ class PromptsRecipe:
     controversy_votes: int = 3
     near_duplicate_similarity: float = 0.7  # Jaccard similarity of word shingles from which two prompts count as one
     topics: int = 20  # number of topic clusters where the source names no topics
-
-
-@dataclass(frozen=True)
-class SamplingRecipe:
-    max_tokens: int = 400
-    temperature: float = 0.8
-    top_p: float = 0.95
-    # End the answer at the first end of a sentence after this many tokens (in-process models only): a small model seldom ends by
-    # itself, and an answer cut at max_tokens counts as truncated. null: let the model end.
-    end_sentence_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class ModelRecipe:
 @dataclass(frozen=True)
 class ModelsRecipe:
     enricher: ModelRecipe = field(default_factory=ModelRecipe)
+    checker: ModelRecipe = field(default_factory=lambda: ModelRecipe(provider="none"))
     classifier: ModelRecipe = field(default_factory=lambda: ModelRecipe(provider="none"))
     generator: ModelRecipe = field(default_factory=ModelRecipe)
     critic: ModelRecipe = field(default_factory=ModelRecipe)
@@ -230,6 +235,14 @@ def _validate(recipe: BuildRecipe) -> None:
         personas.enrichment in ("lm", "none"),
         f"personas.enrichment is {personas.enrichment!r}; it takes `lm` (the enricher writes) or `none` (sampled from lists).",
     )
+    require(
+        personas.consistency in ("rules", "lm"),
+        f"personas.consistency is {personas.consistency!r}; it takes `rules` (the packaged rules) or `lm` (rules and the checker).",
+    )
+    require(
+        1 <= personas.enrichment_categories <= 5,
+        f"personas.enrichment_categories is {personas.enrichment_categories}; the enricher knows five categories. Choose 1 to 5.",
+    )
     unknown = [a for a in personas.profile_attributes if a not in ATTRIBUTES]
     if unknown:
         close = difflib.get_close_matches(unknown[0], ATTRIBUTES, n=1, cutoff=0.0)[0]
@@ -265,8 +278,8 @@ def _validate(recipe: BuildRecipe) -> None:
             f"models.{role}.provider is {model.provider!r}; choose one of {', '.join(PROVIDERS)}.",
         )
         require(
-            model.provider != "none" or role in ("classifier", "enricher"),
-            f"models.{role}.provider is none, but the build cannot do without a {role}. Only the classifier and the enricher can be none.",
+            model.provider != "none" or role in ("classifier", "enricher", "checker"),
+            f"models.{role}.provider is none, but the build cannot do without a {role}. Only classifier, enricher and checker can be none.",
         )
         require(
             model.provider != "openai" or model.base_url is not None,
@@ -279,4 +292,8 @@ def _validate(recipe: BuildRecipe) -> None:
     require(
         personas.enrichment == "none" or recipe.models.enricher.provider != "none",
         "personas.enrichment is lm, but models.enricher.provider is none. Set personas.enrichment=none or name an enricher.",
+    )
+    require(
+        personas.consistency == "rules" or recipe.models.checker.provider != "none",
+        "personas.consistency is lm, but models.checker.provider is none. Set personas.consistency=rules or name a checker.",
     )

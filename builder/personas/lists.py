@@ -4,6 +4,7 @@ The lists are YAML files in `data/`, written for this project. A phrase can requ
 itself, so that what is drawn later does not contradict what was drawn before.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,9 +51,11 @@ RECORD_FACTS = frozenset(
         "high_income",
     ]
 )
-SAMPLED_FACTS = frozenset(
+BELIEF_FACTS = frozenset(
     ["religious", "christian", "evangelical", "atheist", "liberal", "very_liberal", "conservative", "very_conservative"]
-) | {f"{side}_{trait}" for side in ("low", "high") for trait in BIG_FIVE}
+)
+PERSONALITY_FACTS = frozenset(f"{side}_{trait}" for side in ("low", "high") for trait in BIG_FIVE)
+SAMPLED_FACTS = BELIEF_FACTS | PERSONALITY_FACTS
 LIST_FACTS = frozenset(
     [
         "outdoorsy",
@@ -107,15 +110,24 @@ def make_phrase(entry: Any, name: str) -> Phrase:
     return Phrase(entry["text"], (low, high), sets["needs"], sets["not_with"], sets["gives"])
 
 
-def draw_phrases(name: str, count: int, age: int, facts: set[str], rng: np.random.Generator) -> list[str]:
-    """Up to `count` different fitting phrases. Adds what they give to `facts`.
+def draw_phrases(
+    name: str,
+    count: int,
+    age: int,
+    facts: set[str],
+    rng: np.random.Generator,
+    without: Collection[str | None] = (),
+) -> list[str]:
+    """Up to `count` different fitting phrases, none of `without`. Adds what they give to `facts`.
 
     A phrase that needs a telling fact was written for this person's situation and weighs three times as much as one that fits
     anybody, so that a new mother or a soldier is often described as one.
     """
     drawn: list[str] = []
     for _ in range(count):
-        fitting = [phrase for phrase in load_phrases(name) if phrase.text not in drawn and phrase.fits(age, facts)]
+        fitting = [
+            phrase for phrase in load_phrases(name) if phrase.text not in (*drawn, *without) and phrase.fits(age, facts)
+        ]
         if not fitting:
             break
         weights = np.array([3.0 if phrase.needs & TELLING_FACTS else 1.0 for phrase in fitting])

@@ -7,6 +7,7 @@ published covers minors: they get a religion as their parents' generation has it
 """
 
 import json
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from builder.census.draw import ADULT_AGE
 from builder.personas.attributes import Attributes
 from builder.personas.demographics import NOT_HISPANIC, Record
-from builder.personas.lists import draw_phrases
+from builder.personas.lists import BELIEF_FACTS, PERSONALITY_FACTS, draw_phrases
 from builder.randomness import rng_for
 from builder.schema import BIG_FIVE, BIG_FIVE_LEVELS
 
@@ -65,8 +66,7 @@ def describe_psychographics(
     if age >= PERSONALITY_FROM_AGE:
         levels = draw_big_five(age, record["SEX"], rng_for(seed, STAGE, f"{key}|big_five"))
         attributes.put("big_five_scores", levels, "sampled")
-        facts |= {f"low_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[:2]}
-        facts |= {f"high_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[3:]}
+        facts |= personality_as_facts(levels)
     else:
         attributes.leave_out("big_five_scores", "not_applicable")
     draw_beliefs(attributes, record, facts, rng_for(seed, STAGE, f"{key}|beliefs"))
@@ -78,6 +78,45 @@ def describe_psychographics(
         name: draw_phrases(name, count, age, facts, rng_for(seed, STAGE, f"{key}|{name}"))
         for name, count in EXTRAS.items()
     }
+
+
+def redraw(
+    names: Collection[str],
+    attributes: Attributes,
+    extras: dict[str, list[str]],
+    record: Record,
+    facts: set[str],
+    seed: int,
+    key: str,
+) -> list[str]:
+    """Draw the sampled attributes and extras among `names` again, with provenance `repaired`; returns those that were drawn.
+
+    Religion, party and ideology hang together and are drawn together. A phrase is never drawn twice in a row. `key` must differ from
+    every key used for this person before.
+    """
+    redrawn = [name for name in names if name in LISTS or name in EXTRAS]
+    for name in redrawn:
+        old = {attributes.values[name]} if name in LISTS else set(extras[name])
+        count = {**LISTS, **EXTRAS}[name]
+        drawn = draw_phrases(name, count, record["AGEP"], facts, rng_for(seed, STAGE, f"{key}|{name}"), without=old)
+        if name in EXTRAS:
+            extras[name] = drawn
+        else:
+            attributes.put(name, drawn[0] if drawn else None, "repaired")
+    if "big_five_scores" in names and attributes.values["big_five_scores"] is not None:
+        levels = draw_big_five(record["AGEP"], record["SEX"], rng_for(seed, STAGE, f"{key}|big_five"))
+        attributes.put("big_five_scores", levels, "repaired")
+        facts -= PERSONALITY_FACTS
+        facts |= personality_as_facts(levels)
+        redrawn.append("big_five_scores")
+    beliefs = [name for name in ("religion", "political_views", "ideology") if attributes.values[name] is not None]
+    if set(beliefs) & set(names):
+        facts -= BELIEF_FACTS
+        draw_beliefs(attributes, record, facts, rng_for(seed, STAGE, f"{key}|beliefs"))
+        for name in beliefs:
+            attributes.put(name, attributes.values[name], "repaired")
+        redrawn += beliefs
+    return redrawn
 
 
 def draw_big_five(age: int, sex: int, rng: np.random.Generator) -> dict[str, str]:
@@ -111,6 +150,11 @@ def draw_beliefs(attributes: Attributes, record: Record, facts: set[str], rng: n
     for side in ("liberal", "conservative"):
         if side in ideology.lower():
             facts |= {side, f"very_{side}"} if "Very" in ideology else {side}
+
+
+def personality_as_facts(levels: dict[str, str]) -> set[str]:
+    low = {f"low_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[:2]}
+    return low | {f"high_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[3:]}
 
 
 def beliefs_as_facts(religion: str) -> set[str]:
