@@ -1,9 +1,12 @@
-"""Makes `codebooks/*.json` from the Census Bureau's PUMS data dictionaries, in words that a persona reads naturally.
+"""Makes the word files of `codebooks/` from the Census Bureau's PUMS data dictionaries, in words that a persona reads naturally.
 
     python -m builder.census.make_codebooks --dictionary FILE --other-years FILE
 
-The two files hold the Bureau's own code -> label tables as JSON (2024; 2018, 2016 and 2011). The Bureau's wording is kept except
-where it is written for a table and not for a reader: occupation prefixes ("MGR-"), capitals, "alone", "n.e.c.", footnote stars.
+The two files hold the Bureau's own code -> label tables as JSON (2024; 2018, 2016 and 2011). The Bureau's wording is kept except where it
+is written for a table and not for a reader: occupation prefixes ("MGR-"), capitals, "alone", "n.e.c.", "all other", footnote stars and
+inversions ("Bus drivers, school"). A code that means the same in several codings has the same words in all of them, those of the newest
+dictionary, so that personas of different vintages compare. Which coding holds in which survey year is said in `codebooks/years.json`,
+which is kept by hand.
 """
 
 import argparse
@@ -12,18 +15,75 @@ import re
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "codebooks"
+from builder.files import write_json
 
-# From which survey year on the coding of a dictionary holds. Occupation and industry codes changed in 2012, 2018 and (industry) 2023;
-# MIL lost its fifth code in 2013.
-FIRST_YEARS = {
-    2011: {"default": 2010},
-    2016: {"default": 2012, "MIL": 2013},
-    2018: {"default": 2018},
-    2024: {"default": 2023},
+PlainWords = dict[str, dict[str, str]]  # kind ("work", "ancestry", "places") -> the Bureau's words -> ours
+
+FOLDER = Path(__file__).parent / "codebooks"
+SOURCE = "U.S. Census Bureau, ACS PUMS data dictionaries of 2011, 2016, 2018 and 2024 (public domain), labels shortened"
+SOURCES = {
+    "HHT2": "U.S. Census Bureau, ACS PUMS data dictionary of 2024 (public domain); the same codes since 2019",
+    "FPARC": "U.S. Census Bureau, ACS PUMS data dictionaries of 2019 and of 2019-2023 (public domain)",
+}
+YEARS = (2011, 2016, 2018, 2024)
+EVERY_YEAR = "every year"
+
+# Column -> name of a coding (the survey year in which it began) -> the dictionaries that have it. Columns not named here have one coding.
+# OCCP follows the Census occupation codes of 2010 (some joined from 2012 on) and 2018; INDP those made from NAICS 2007, 2012, 2017 and
+# 2022. ANC1P and POBP are only shown or hidden when they are rare, so that each coding has the codes of all its dictionaries.
+CODINGS: dict[str, dict[str, tuple[int, ...]]] = {
+    "MIL": {"2010": (2011,), "2013": (2016, 2018, 2024)},
+    "OCCP": {"2010": (2011,), "2012": (2016,), "2018": (2018, 2024)},
+    "INDP": {"2010": (2011,), "2013": (2016,), "2018": (2018,), "2023": (2024,)},
+    "POBP": {"2010": (2011, 2016), "2017": (2018, 2024)},
+    "RELSHIPP": {"2010": (2011, 2016, 2018), "2019": (2024,)},
+    "HHT2": {"2019": (2024,)},
+}
+OLDER_NAMES = {"STATE": "ST", "RELSHIPP": "RELP", "TYPEHUGQ": "TYPE"}
+FILES = {
+    "columns.json": (
+        *("SEX", "RAC1P", "HISP", "SCHL", "ESR", "COW", "MAR", "CIT", "NATIVITY", "MIL", "DIS", "DREM", "DEYE", "DEAR"),
+        *("HICOV", "FER", "ENG", "RELSHIPP", "HHL", "HHT", "HHT2", "HUPAC", "FPARC", "TYPEHUGQ", "STATE"),
+    ),
+    "OCCP.json": ("OCCP",),
+    "INDP.json": ("INDP",),
+    "ANC1P.json": ("ANC1P",),
+    "POBP.json": ("POBP",),
 }
 
-SHORT_LABELS: dict[str, dict[int, str]] = {
+EVERYBODY = "all persons"
+HOUSEHOLDS = "persons in households; blank in group quarters"
+RECENT_WORKERS = "persons 16 years and over, except those not in the labor force who last worked more than 5 years ago or never worked"
+# Who is asked, from the dictionaries' "N/A" entries, which are the same in all four.
+UNIVERSES = {
+    "SCHL": "persons 3 years and over",
+    "ESR": "persons 16 years and over",
+    "COW": RECENT_WORKERS,
+    "INDP": RECENT_WORKERS,
+    "OCCP": RECENT_WORKERS,
+    "MIL": "persons 17 years and over",
+    "DREM": "persons 5 years and over",
+    "FER": "women 15 to 50 years old",
+    "ENG": "persons 5 years and over who speak a language other than English at home",
+    "HHL": HOUSEHOLDS,
+    "HHT": HOUSEHOLDS,
+    "HHT2": HOUSEHOLDS,
+    "HUPAC": HOUSEHOLDS,
+    "FPARC": "persons in family households; blank in other households and in group quarters",
+}
+# Codes that are known and mean that there is no answer to describe.
+MISSING = {
+    "ANC1P": {
+        0: "suppressed in some areas (2018)",
+        996: "uncodable",
+        997: "other groups",
+        998: "other responses",
+        999: "not reported",
+    }
+}
+
+# Words of the short columns, where the dictionaries' own would read like a table.
+WORDS: dict[str, dict[int, str]] = {
     "RAC1P": {
         1: "White",
         2: "Black or African American",
@@ -35,7 +95,7 @@ SHORT_LABELS: dict[str, dict[int, str]] = {
         8: "Some Other Race",
         9: "Two or More Races",
     },
-    "HISP": {24: "Hispanic or Latino"},
+    "HISP": {1: "Not Hispanic or Latino", 24: "Hispanic or Latino"},
     "SCHL": {
         2: "Preschool",
         15: "12th grade, no diploma",
@@ -59,6 +119,7 @@ SHORT_LABELS: dict[str, dict[int, str]] = {
         4: "U.S. citizen by naturalization",
         5: "Not a U.S. citizen",
     },
+    "FER": {1: "Gave birth to a child within the past 12 months", 2: "No"},
     "HHT": {
         1: "Married couple household",
         2: "Family household, male householder, no spouse present",
@@ -68,21 +129,18 @@ SHORT_LABELS: dict[str, dict[int, str]] = {
         6: "Female householder living alone",
         7: "Nonfamily household, female householder, not living alone",
     },
+    # The column is in the Bureau's files of all these years, but not in the extracts of the dictionaries that this program reads.
     "FPARC": {
         1: "With related children under 5 years only",
         2: "With related children 5 to 17 years only",
         3: "With related children under 5 years and 5 to 17 years",
         4: "No related children",
     },
-    "TYPEHUGQ": {
-        1: "Housing unit",
-        2: "Institutional group quarters",
-        3: "Noninstitutional group quarters (such as a dormitory, barracks or shelter)",
-    },
+    "TYPEHUGQ": {3: "Noninstitutional group quarters (such as a dormitory, barracks or shelter)"},
 }
-MILITARY_2011 = {
+MILITARY_BEFORE_2013 = {
     1: "On active duty",
-    2: "Veteran",
+    2: "Veteran",  # active duty within the past year
     3: "Veteran",
     4: "Trained in the Reserves or National Guard only",
     5: "Non-Veteran",
@@ -94,54 +152,39 @@ MILITARY = {
     4: "Non-Veteran",
 }
 
-# Ancestry labels that are spellings of an answer, not adjectives, or words that nobody would use of themselves today.
-ANCESTRY_WORDS = {
-    "Antigua and Barbuda": "Antiguan and Barbudan",
-    "Georgia CIS": "Georgian",
-    "Hong Kong": "Hong Kong Chinese",
-    "Icelander": "Icelandic",
-    "Indian": "American Indian",
-    "Mexicano": "Mexican",
-    "Mexican State": "Mexican",
-    "Mideast": "Middle Eastern",
-    "Mixture": "Mixed",
-    "Negro": "African American",
-    "Afro": "African American",
-    "Afro American": "African American",
-    "Eskimo": "Alaska Native",
-    "Other Arab": "Arab",
-    "Arabic": "Arab",
-    "Other Asian": "Asian",
-    "Other Pacific": "Pacific Islander",
-    "Other Subsaharan African": "African",
-    "Other West Indian": "West Indian",
-    "Rom": "Romani",
-    "St Lucia Islander": "St. Lucian",
-    "Texas": "Texan",
-    "Togo": "Togolese",
-    "Trinidadian Tobagonian": "Trinidadian",
-    "United States": "American",
-    "Uzbeg": "Uzbek",
-    "Vincent-Grenadine Islander": "Vincentian",
-    "Chamorro Islander": "Chamorro",
+FIRST_COUNTRY = 100  # POBP: below are the states and island areas
+
+# Codes whose content changed with the coding, so that each coding keeps its own words.
+CHANGED = {
+    "OCCP": {810, 3940, 4130, 6220, 6420, 6765, 7100, 7950, 8100, 8330},
+    "POBP": {463},  # Eastern Africa until 2016, South Sudan from 2017 on
+    "MIL": {3, 4},
 }
-# No ancestry at all, or an answer that could not be coded; 0 is "suppressed" (2018).
-ANCESTRY_MISSING = (0, 996, 997, 998, 999)
+NEVER_WORKED = {9920: "Unemployed, last worked 5 years ago or earlier or never worked"}
 
 PROPER_NOUNS = {
     "u.s.": "U.S.",
+    "tv": "TV",
     "army": "Army",
     "navy": "Navy",
     "marines": "Marines",
-    "marine corps": "Marine Corps",
     "air force": "Air Force",
     "coast guard": "Coast Guard",
     "national guard": "National Guard",
 }
-MISPRINTS = {"survice": "service", "medial ": "medical ", "activates": "activities"}
-NOT_A_MANUFACTURE = re.compile(
-    r"manufactur|mills|milling|foundries|refineries|bakeries|building|shops|industries|processing|production|stamping|activities"
-    r"|sawmills|preservation|finishing"
+# As the dictionaries have them, in lower case.
+MISPRINTS = {
+    "\\": "",
+    ",.": ",",
+    "similar .institutions": "similar institutions",
+    "machine. setters": "machine setters",
+    "air- conditioning": "air-conditioning",
+    "survice": "service",
+    "office of chiropractors": "offices of chiropractors",
+}
+# Manufacturing industries whose name says by itself that something is made.
+SAYS_THAT_IT_MAKES = re.compile(
+    r"manufactur|mills|milling|foundries|refineries|bakeries|industries|production|activities|processing|stamping|building$|preservation"
 )
 
 
@@ -152,60 +195,64 @@ def main() -> None:
         "--other-years", type=Path, required=True, help="JSON code tables of 2018, 2016 and 2011, keyed by year"
     )
     arguments = parser.parse_args()
-    newest = json.loads(arguments.dictionary.read_text(encoding="utf-8"))
-    dictionaries = {2024: newest}
-    for year, dictionary in json.loads(arguments.other_years.read_text(encoding="utf-8")).items():
-        dictionaries[int(year)] = dictionary
-    for year, dictionary in sorted(dictionaries.items()):
-        book = make_codebook(year, dictionary)
-        path = FOLDER / f"{year}.json"
-        path.write_text(json.dumps(book, indent=0, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-        print(f"{path.name}: {sum(len(labels) for labels in book['columns'].values())} labels")
+    for name, content in make_codebooks(arguments.dictionary, arguments.other_years).items():
+        write_json(FOLDER / name, content)
+        codings = [labels for column in content.values() for labels in column["codings"].values()]
+        print(f"{name}: {len(codings)} codings, {sum(len(labels) for labels in codings)} labels")
 
 
-def make_codebook(year: int, dictionary: dict[str, Any]) -> dict[str, Any]:
-    columns: dict[str, dict[int, str]] = {
-        column: plain_labels(dictionary[column]["values"])
-        for column in ("SEX", "SCHL", "ESR", "COW", "MAR", "HICOV", "HHL", "HUPAC", "ENG", "HHT2", "HISP", "DIS")
-        if column in dictionary
-    }
-    for column in ("RAC1P", "CIT", "HHT", "FPARC", "TYPEHUGQ"):
-        columns[column] = {}
-    for column, labels in SHORT_LABELS.items():
-        columns[column] |= labels
-    columns["MIL"] = MILITARY_2011 if year == 2011 else MILITARY
-    for column in ("DREM", "DEYE", "DEAR"):
-        columns[column] = {1: "Yes", 2: "No"}
-    columns["FER"] = {1: "Gave birth to a child within the past 12 months", 2: "No"}
-    columns["NATIVITY"] = {1: "Native", 2: "Foreign born"}
-    for column in ("OCCP", "INDP"):
-        columns[column] = {
-            code: work_label(label, column) for code, label in plain_labels(dictionary[column]["values"]).items()
-        }
-        columns[column][9920] = "Unemployed, last worked 5 years ago or earlier or never worked"
-    columns["ANC1P"] = {
-        code: ANCESTRY_WORDS.get(label, label)
-        for code, label in plain_labels(dictionary["ANC1P"]["values"]).items()
-        if code not in ANCESTRY_MISSING
-    }
-    columns["POBP"] = {code: place_label(label) for code, label in plain_labels(dictionary["POBP"]["values"]).items()}
-    for code, label in columns["POBP"].items():
-        if label == "Georgia" and code >= 100:  # below 100 are the states
-            columns["POBP"][code] = "Georgia (country)"
-    state_column = "STATE" if "STATE" in dictionary else "ST"
-    columns["STATE"] = {
-        code: place_label(label) for code, label in plain_labels(dictionary[state_column]["values"]).items()
-    }
+def make_codebooks(newest: Path, other_years: Path) -> dict[str, dict[str, Any]]:
+    """File name -> column -> {"universe", "source", "codings": {coding: {code: words}}, and "missing" where codes mean "no answer"}."""
+    dictionaries = {int(year): tables for year, tables in json.loads(other_years.read_text(encoding="utf-8")).items()}
+    dictionaries[2024] = json.loads(newest.read_text(encoding="utf-8"))
+    plain_words = json.loads((FOLDER / "plain_words.json").read_text(encoding="utf-8"))
     return {
-        "survey_year": year,
-        "source": f"U.S. Census Bureau, ACS PUMS data dictionary {year} (public domain), labels shortened",
-        "first_years": FIRST_YEARS[year],
-        "adjinc": [int(factor) for factor in dictionary["ADJINC"]["values"]],
-        "missing_codes": {"ANC1P": list(ANCESTRY_MISSING)},
-        "columns": {
-            column: {str(code): label for code, label in sorted(labels.items())} for column, labels in columns.items()
-        },
+        name: {column: describe_column(column, dictionaries, plain_words) for column in columns}
+        for name, columns in FILES.items()
     }
+
+
+def describe_column(column: str, dictionaries: dict[int, dict[str, Any]], plain_words: PlainWords) -> dict[str, Any]:
+    codings: dict[str, dict[int, str]] = {}
+    for coding, years in CODINGS.get(column, {EVERY_YEAR: YEARS}).items():
+        codings[coding] = {}
+        for year in years:  # the newest last, whose words win
+            codings[coding] |= labels_of(column, year, dictionaries[year], plain_words)
+    use_newest_words(codings, CHANGED.get(column, set()))
+    described: dict[str, Any] = {
+        "universe": UNIVERSES.get(column, EVERYBODY),
+        "source": SOURCES.get(column, SOURCE),
+        "codings": {coding: {str(code): labels[code] for code in sorted(labels)} for coding, labels in codings.items()},
+    }
+    if column in MISSING:
+        described["missing"] = {str(code): meaning for code, meaning in MISSING[column].items()}
+    return described
+
+
+def use_newest_words(codings: dict[str, dict[int, str]], changed: set[int]) -> None:
+    newest: dict[int, str] = {}
+    for labels in reversed(codings.values()):
+        for code in labels:
+            if code not in changed:
+                labels[code] = newest.setdefault(code, labels[code])
+
+
+def labels_of(column: str, year: int, dictionary: dict[str, Any], plain_words: PlainWords) -> dict[int, str]:
+    if column == "MIL":
+        return dict(MILITARY_BEFORE_2013 if year < 2013 else MILITARY)
+    name = column if column in dictionary else OLDER_NAMES.get(column, column)
+    labels = plain_labels(dictionary[name]["values"]) if name in dictionary else {}
+    if column in ("OCCP", "INDP"):
+        return {code: work_words(label, plain_words["work"]) for code, label in labels.items()} | NEVER_WORKED
+    if column in ("POBP", "STATE"):
+        places = {code: place_words(label, plain_words["places"]) for code, label in labels.items()}
+        return places | {
+            code: "Georgia (country)" for code in places if code >= FIRST_COUNTRY and places[code] == "Georgia"
+        }
+    if column == "ANC1P":
+        known = {code: label for code, label in labels.items() if code not in MISSING[column]}
+        return {code: plain_words["ancestry"].get(label, label) for code, label in known.items()}
+    return {code: short_words(label) for code, label in labels.items()} | WORDS.get(column, {})
 
 
 def plain_labels(values: dict[str, str]) -> dict[int, str]:
@@ -213,33 +260,56 @@ def plain_labels(values: dict[str, str]) -> dict[int, str]:
     return {int(code): " ".join(label.split()) for code, label in values.items() if code.lstrip("-").isdigit()}
 
 
-def work_label(label: str, column: str) -> str:
-    """`MGR-Chief Executives And Legislators` -> `Chief executives and legislators`."""
-    match = re.match(r"([A-Z]{3})-(.*)", label)
+def short_words(label: str) -> str:
+    """`Opposite-sex husband/wife/spouse` -> `Opposite-sex spouse`."""
+    text = label.replace("husband/wife/spouse", "spouse").replace("Husband/wife", "Husband or wife")
+    return text.replace("spouse/partner", "spouse or partner")
+
+
+def place_words(label: str, plain_words: dict[str, str]) -> str:
+    """`California/CA` -> `California`; `Other Africa, Not Specified` -> `Africa`."""
+    if label in plain_words:
+        return plain_words[label]
+    text = re.sub(r"/[A-Z]{2}$", "", label).replace("&", "and")
+    text = re.sub(r",? [Nn]ot [Ss]pecified", "", text)
+    return re.sub(r"^Other ", "", text)
+
+
+def work_words(label: str, plain_words: dict[str, str]) -> str:
+    """`MGR-Computer Occupations, All Other` -> `Other computer occupations`; `MFG-Footwear` -> `Footwear manufacturing`."""
+    match = re.match(r"([A-Z]{3})- ?(.*)", label)
     group, text = match.groups() if match else ("", label)
-    text = text.replace("*", "").lower().strip().rstrip(".")
-    text = re.sub(r" ?\(the cleaning of.*|, incl cleaning.*|, ex constr cln|, including .*", "", text)
-    text = re.sub(r",? n\.e\.c\.?", "", text)
-    text = re.sub(r"- ", "-", text)
-    text = re.sub(r"(?<!u)\.(?=[a-z])", ", ", text)
-    text = text.replace("--", ", ").replace("u.s", "u.s.").replace("u.s..", "u.s.")
-    for misprint, word in MISPRINTS.items():
-        text = text.replace(misprint, word)
-    text = re.sub(r"\s+", " ", text).strip()
-    if column == "INDP" and group == "MFG" and not NOT_A_MANUFACTURE.search(text):
-        text += " (manufacturing)" if re.search("[,;]", text) else " manufacturing"
+    text = without_notes(text)
+    if text in plain_words:
+        text = plain_words[text]
+    else:
+        text = in_plain_order(text)
+        if group == "MFG" and not SAYS_THAT_IT_MAKES.search(text):
+            text += " manufacturing"
     for plain, proper in PROPER_NOUNS.items():
         text = re.sub(rf"(?<![a-z]){re.escape(plain)}(?![a-z])", proper, text)
     return text[0].upper() + text[1:]
 
 
-def place_label(label: str) -> str:
-    """`California/CA` -> `California`; `Other Africa, Not Specified` -> `Africa`."""
-    text = re.sub(r"/[A-Z]{2}$", "", label)
-    if text.startswith("Other US Island"):
-        return "A Pacific island or US island area"
-    text = re.sub(r",? [Nn]ot [Ss]pecified", "", text)
-    return re.sub(r"^Other ", "", text).strip()
+def without_notes(label: str) -> str:
+    """Lower case, repaired, and without what is said to coders: stars, `, n.e.c.`, `, including ...`, the cleaning of new buildings."""
+    text = re.sub(r"^helpers--?", "helpers, ", label.lower().replace("*", ""))
+    for misprint, repaired in MISPRINTS.items():
+        text = text.replace(misprint, repaired)
+    text = re.sub(r",(?=[a-z])", ", ", text)
+    text = re.sub(r",? n\.e\.c\.?", "", text)
+    text = re.sub(r" ?\(the cleaning of.*|, incl cleaning.*|, including .*", "", text)
+    return re.sub(r"\s+", " ", text).strip(" .")
+
+
+def in_plain_order(text: str) -> str:
+    """`counselors, all other` -> `other counselors`; `sawing machine setters, wood` -> `wood sawing machine setters`."""
+    text = re.sub(r"^not specified ", "", text)
+    text = re.sub(
+        r"^(.*), all other$|^miscellaneous (.*)$", lambda found: f"other {found.group(1) or found.group(2)}", text
+    )
+    text = text.replace("gaming", "gambling")
+    return re.sub(r"^(.*), (metal and plastic|wood)$", r"\2 \1", text)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ def describe_demographics(record: Record, labels: Codebook, imputed: tuple[str, 
 
     def words(column: str) -> str | None:
         code = record.get(column)
-        return None if code is None else labels[column].get(code)
+        # A column of a later year (HHT2 before 2019) has no words; then an older column answers.
+        return None if code is None else labels.get(column, {}).get(code)
 
     def answer(attribute: str, column: str, asked: bool = True) -> None:
         if not asked:
