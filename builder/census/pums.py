@@ -3,25 +3,16 @@
 ACS Public Use Microdata Sample: one row is a person, codes are integers, blank means "not in universe" and becomes null, never zero.
 """
 
-import csv
-import gzip
-import hashlib
-import io
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from builder.census.codebook import known_adjinc_years
+from builder.census.pums_files import content_hash, housing_files, person_and_housing_files
+from builder.census.tables import Wanted, read_parts
 from builder.errors import InputError
 
 PERSON_COLUMNS = (
@@ -30,26 +21,17 @@ PERSON_COLUMNS = (
 )
 HOUSEHOLD_COLUMNS = ("HHL", "HHT", "HUPAC")
 OPTIONAL_PERSON_COLUMNS = (
-    "STATE",
-    "ANC1P",
-    "POBP",
-    "LANP",
-    "ENG",
-    "DREM",
-    "DEYE",
-    "DEAR",
-    "FER",
-    "NATIVITY",
-    "ADJINC",
-    "TYPEHUGQ",
+    *("STATE", "PUMA", "ANC1P", "POBP", "LANP", "ENG", "DREM", "DEYE", "DEAR", "FER", "NATIVITY", "ADJINC", "TYPEHUGQ"),
+    "RELSHIPP",
 )
 OPTIONAL_HOUSEHOLD_COLUMNS = ("HHT2", "FPARC", "TYPEHUGQ")
-# Older or project-made name -> 2024 name. An old name is used only where the new one is absent.
-RENAMES = {"ST": "STATE", "RELP": "RELSHIPP", "JWTR": "JWTRNS", "TYPE": "TYPEHUGQ", "HUPAC_DERIVED": "HUPAC"}
+# 2024 name -> older or project-made name, which is used only where the new one is absent. RELP has other codes than RELSHIPP.
+RENAMED = {"STATE": "ST", "RELSHIPP": "RELP", "TYPEHUGQ": "TYPE", "HUPAC": "HUPAC_DERIVED"}
+# A 5-year file that mixes areas drawn after the censuses of 2010 and 2020 has two columns; -9 where the other one holds.
+PUMA_BY_CENSUS = ("PUMA20", "PUMA10")
 
 PACKAGED_RECORDS = Path(__file__).parent / "synthetic_records.parquet"
 SERIAL_YEAR = re.compile(r"^(20[0-4]\d)(?:HU|GQ|\d{9}$)")
-FORMATS = ".parquet, .csv, .csv.gz or .zip"
 
 
 @dataclass(frozen=True)
@@ -57,8 +39,8 @@ class CensusRecords:
     """Person records, one row a person.
 
     table: canonical 2024 column names; every column int32 except SERIALNO (text); null = blank = not in universe. Optional columns
-        that the source lacks are absent.
-    source: file name without its folder. sha256: of the content of the input files.
+        that the source lacks are absent. SERIALNO and PUMA serve the build only and are never published.
+    source: file names without their folder. sha256: of the content of the input files.
     dropped: rows left out while reading, by reason. imputed: columns that the source itself declares as imputed.
     """
 
@@ -78,196 +60,132 @@ def read_packaged() -> CensusRecords:
 def read_pums(
     person_path: str | Path, household_path: str | Path | None = None, survey_year: int | None = None
 ) -> CensusRecords:
-    """Read a PUMS person file, and the matching housing file where the household columns are not in the person file.
+    """Read PUMS person records, and the matching housing records where the household columns are not in the person file.
 
-    Formats: .parquet, .csv, .csv.gz, .zip (every CSV inside, one after the other: the national file comes in two). The survey year
-    is read from SERIALNO (2018 and later, and 5-year files) or ADJINC; elsewhere `survey_year` says it.
+    A path is a file (.parquet, .csv, .csv.gz, or .zip: every CSV inside, as the national file comes in several) or a folder with the
+    Bureau's files of one year, as `persona census fetch` writes it; a folder's housing files are found without `household_path`. 1-year
+    and 5-year files; a file is read in one pass, keeping only the columns above. The survey year is read from SERIALNO (2017 and later,
+    and 5-year files) or ADJINC; elsewhere `survey_year` says it.
     Raises InputError, saying what is missing or unreadable, what year the file looks like and what to do.
     """
-    person_path = Path(person_path)
-    wanted = (*PERSON_COLUMNS, *OPTIONAL_PERSON_COLUMNS, *HOUSEHOLD_COLUMNS, *OPTIONAL_HOUSEHOLD_COLUMNS)
-    persons, metadata = read_columns(person_path, dict.fromkeys(wanted))
-    if persons.num_rows == 0:
-        raise InputError(f"{person_path.name} holds no records. Give a PUMS person file with at least one row.")
-    looks_like = detect_year(persons)
-    year_text = f"looks like survey year {looks_like}" if looks_like else "does not say its survey year"
-    missing = [column for column in PERSON_COLUMNS if column not in persons.column_names]
-    if missing:
-        raise InputError(
-            f"{person_path.name} lacks the person column(s) {', '.join(missing)}; it {year_text}. Give the Census Bureau's person "
-            "file (psam_p*.csv) with these columns, not the housing file or an extract without them."
-        )
-    year = settle_year(looks_like, survey_year, person_path.name)
-
-    content_hash = hashlib.sha256(file_hash(person_path).encode())
-    source = person_path.name
+    person_files, household_files = person_and_housing_files(person_path)
     if household_path is not None:
-        household_path = Path(household_path)
-        persons = join_households(persons, household_path, person_path.name)
-        content_hash.update(file_hash(household_path).encode())
-        source = f"{person_path.name} + {household_path.name}"
+        household_files = housing_files(household_path)
+    persons, from_file, metadata = read_persons(person_files)
+    source = name_files(person_files)
+    year = settle_year(from_file, survey_year, source)
+    if household_files:
+        persons = join_households(persons, year, source, household_files)
+        source = f"{source} + {name_files(household_files)}"
     missing = [column for column in HOUSEHOLD_COLUMNS if column not in persons.column_names]
     if missing:
         raise InputError(
             f"{source} lacks the household column(s) {', '.join(missing)} (survey year {year}). The Bureau keeps them in the housing "
             "file: give the one of the same year and area (psam_h*.csv) as census.household_source. They are joined on SERIALNO."
         )
-
-    positive = pc.fill_null(pc.greater(persons["PWGTP"], 0), False)
-    kept = persons.filter(positive)
-    if kept.num_rows == 0:
-        raise InputError(
-            f"{source}: no row has a positive person weight (PWGTP), so nothing can be drawn. Give a file with the Bureau's weights."
-        )
-    dropped = {"weight not positive": persons.num_rows - kept.num_rows}
+    kept, dropped = leave_out_weightless(persons, source)
     imputed = tuple(column for column in metadata.get("imputed_columns", "").split(",") if column)
-    sha256 = file_hash(person_path) if household_path is None else content_hash.hexdigest()
-    return CensusRecords(kept, year, source, sha256, dropped, imputed)
+    sha256 = content_hash([*person_files, *household_files])
+    return CensusRecords(kept, year, source, sha256, {"weight not positive": dropped}, imputed)
 
 
-def read_columns(path: Path, wanted: dict[str, Any]) -> tuple[pa.Table, dict[str, str]]:
-    """The wanted columns that a file has, under their 2024 names and types, and the file's own metadata (parquet only)."""
-    if not path.is_file():
-        raise InputError(f"Census file {path} does not exist. Give a PUMS file ({FORMATS}), or `packaged`.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path.name} is empty. Download it again.")
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        return read_parquet(path, wanted)
-    if name.endswith((".csv", ".csv.gz", ".zip")):
-        return read_csv(path, wanted), {}
-    raise InputError(f"{path.name} has a format that is not read here. Give {FORMATS}.")
+def adjinc_factors(records: CensusRecords) -> dict[int, int]:
+    """ADJINC factor (six implied decimals) -> number of persons; empty where the file lacks it.
+
+    A 1-year file has one factor, a 5-year file one for each of its years, which brings every income to dollars of the last year.
+    """
+    if "ADJINC" not in records.table.column_names:
+        return {}
+    counted = pc.value_counts(records.table["ADJINC"]).to_pylist()
+    return dict(sorted((entry["values"], entry["counts"]) for entry in counted if entry["values"] is not None))
 
 
-def read_parquet(path: Path, wanted: dict[str, Any]) -> tuple[pa.Table, dict[str, str]]:
-    try:
-        file = pq.ParquetFile(path)
-        names = canonical_names(file.schema_arrow.names, wanted)
-        table = file.read(columns=list(names))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path.name} cannot be read as Parquet ({first_line(error)}). Download or write it again."
-        ) from None
-    metadata = {
-        key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"
-    }
-    table = table.rename_columns([names[column] for column in table.column_names])
-    columns = {column: typed_column(table[column], column, path.name) for column in table.column_names}
-    return pa.table(columns), metadata
-
-
-def read_csv(path: Path, wanted: dict[str, Any]) -> pa.Table:
-    """Only the wanted columns are parsed: the Bureau's own person file has 286, of 3.4 million rows."""
-    try:
-        tables = read_csv_parts(path, wanted, as_text=False)
-    except pa.ArrowInvalid:
-        # A cell that is no whole number at first sight: "16.0", as exports of tables with blanks have it, or a word. Reading again as text
-        # sorts these out, and takes twice the time and memory.
-        tables = read_csv_parts(path, wanted, as_text=True)
-    if not tables:
-        raise InputError(f"{path.name} holds no CSV file. Give the Bureau's csv_p*.zip, or the CSV file inside.")
-    return pa.concat_tables(tables)
-
-
-def read_csv_parts(path: Path, wanted: dict[str, Any], as_text: bool) -> list[pa.Table]:
-    try:
-        with csv_streams(path) as streams:
-            return [read_one_csv(stream, path.name, wanted, as_text) for stream in streams]
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path.name} is not UTF-8 text ({error.reason}). Give the Bureau's file, or save it as UTF-8."
-        ) from None
-    except pa.ArrowInvalid as error:
-        if not as_text:
-            raise
-        raise InputError(f"{path.name} cannot be read as CSV ({first_line(error)}). Download it again.") from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
-        raise InputError(f"{path.name} cannot be read as CSV ({first_line(error)}). Download it again.") from None
-
-
-@contextmanager
-def csv_streams(path: Path) -> Iterator[Iterator[IO[bytes]]]:
-    if path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(name for name in archive.namelist() if name.lower().endswith(".csv"))
-            yield (archive.open(name) for name in members)
-        return
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
-        yield iter([cast(IO[bytes], stream)])
-
-
-def read_one_csv(stream: IO[bytes], name: str, wanted: dict[str, Any], as_text: bool) -> pa.Table:
-    # The header is read first because the column names decide which columns are parsed.
-    raw_header = stream.readline()
-    header = next(csv.reader([raw_header.decode("utf-8-sig")]), [])
-    names = canonical_names(header, wanted)
-    if not names:
-        raise InputError(
-            f"{name} has no PUMS column in its first line. Give a file whose first line names the columns."
-        )
-    duplicated = {column for column in header if header.count(column) > 1}
-    if duplicated & set(names):
-        raise InputError(f"{name} has column(s) {', '.join(sorted(duplicated))} twice. Keep one of each.")
-    types = {column: pa.string() if as_text or names[column] == "SERIALNO" else pa.int32() for column in names}
-    table = pacsv.read_csv(
-        io.BufferedReader(stream) if isinstance(stream, io.RawIOBase) else stream,
-        read_options=pacsv.ReadOptions(column_names=header, block_size=16 << 20),
-        convert_options=pacsv.ConvertOptions(
-            include_columns=list(names),
-            column_types=types,
-            null_values=[""],
-            strings_can_be_null=True,
-        ),
+def read_persons(files: list[Path]) -> tuple[pa.Table, int | None, dict[str, str]]:
+    """All persons of the files, the survey year that they state (None: they state none), and the files' own metadata."""
+    wanted = columns_of(
+        PERSON_COLUMNS, OPTIONAL_PERSON_COLUMNS, HOUSEHOLD_COLUMNS, OPTIONAL_HOUSEHOLD_COLUMNS, PUMA_BY_CENSUS
     )
-    table = table.rename_columns([names[column] for column in table.column_names])
-    return pa.table({column: typed_column(table[column], column, name) for column in table.column_names})
+    parts, metadata = read_all_parts(files, wanted)
+    for label, part in parts.items():
+        missing = [column for column in PERSON_COLUMNS if column not in part.column_names]
+        if missing:
+            year = detect_year(part)
+            year_text = f"looks like survey year {year}" if year else "does not say its survey year"
+            raise InputError(
+                f"{label} lacks the person column(s) {', '.join(missing)}; it {year_text}. Give the Census Bureau's person "
+                "file (psam_p*.csv) with these columns, not the housing file or an extract without them."
+            )
+        if part["SERIALNO"].null_count:
+            raise InputError(
+                f"{label} has {part['SERIALNO'].null_count} row(s) without SERIALNO, which says who lives together. Give the Bureau's file."
+            )
+    year = one_year(parts)
+    persons = one_table(parts)
+    return unite_puma(persons), year, metadata
 
 
-def canonical_names(present: list[str], wanted: dict[str, Any]) -> dict[str, str]:
-    """Column name in the file -> 2024 name, for the wanted columns. Case does not matter."""
-    by_upper = {column.strip().upper(): column for column in present}
-    names = {by_upper[column]: column for column in wanted if column in by_upper}
-    for old, new in RENAMES.items():
-        if old in by_upper and new in wanted and new not in names.values():
-            names[by_upper[old]] = new
-    return names
+def columns_of(*groups: tuple[str, ...]) -> Wanted:
+    return {name: (name, RENAMED[name]) if name in RENAMED else (name,) for group in groups for name in group}
 
 
-def typed_column(values: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
-    """SERIALNO as text, everything else as int32; a blank is null."""
-    if pa.types.is_large_string(values.type) or pa.types.is_dictionary(values.type):
-        values = values.cast(pa.string())
-    if column == "SERIALNO":
-        return values.cast(pa.string())
-    if pa.types.is_string(values.type):
-        values = pc.utf8_trim_whitespace(values)
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-    try:
-        if pa.types.is_string(values.type):
-            try:
-                return values.cast(pa.int32())
-            except pa.ArrowInvalid:  # "16.0", as exports of tables with blanks have it
-                values = values.cast(pa.float64())
-        if pa.types.is_floating(values.type):
-            values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        return values.cast(pa.int32())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"{name}: column {column} holds something that is not a whole number ({first_line(error)}). PUMS codes are whole numbers "
-            "and blank means not in universe; give the Bureau's file without recoding."
-        ) from None
+def read_all_parts(files: list[Path], wanted: Wanted) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    parts: dict[str, pa.Table] = {}
+    metadata: dict[str, str] = {}
+    for file in files:
+        of_file, about_file = read_parts(file, wanted)
+        parts.update(of_file)
+        metadata.update(about_file)
+    return parts, metadata
 
 
-def detect_year(persons: pa.Table) -> int | None:
+def one_year(parts: dict[str, pa.Table]) -> int | None:
+    years = {label: detect_year(part) for label, part in parts.items()}
+    first = next(iter(years))
+    for label, year in years.items():
+        if year != years[first]:
+            raise InputError(
+                f"{first} is of survey year {years[first] or 'unknown'} and {label} of {year or 'unknown'}. Codes and dollars differ "
+                "between years: give files of one year."
+            )
+    return years[first]
+
+
+def one_table(parts: dict[str, pa.Table]) -> pa.Table:
+    """The parts one after the other. Raises InputError where one lacks a column that another has."""
+    labels = list(parts)
+    columns = parts[labels[0]].column_names
+    for label in labels[1:]:
+        differing = sorted(set(parts[label].column_names) ^ set(columns))
+        if differing:
+            raise InputError(
+                f"{labels[0]} and {label} are not parts of one file: only one of them has {', '.join(differing)}. Give files of the same "
+                "year and period (1-year or 5-year)."
+            )
+    return pa.concat_tables([parts[label].select(columns) for label in labels])
+
+
+def unite_puma(persons: pa.Table) -> pa.Table:
+    """PUMA from the two columns that stand for it in some 5-year files. The same number means another area before and after 2020."""
+    by_census = [column for column in PUMA_BY_CENSUS if column in persons.column_names]
+    if not by_census:
+        return persons
+    known = [pc.if_else(pc.greater(persons[c], 0), persons[c], pa.scalar(None, pa.int32())) for c in by_census]
+    persons = persons.drop_columns(by_census)
+    if "PUMA" not in persons.column_names:
+        persons = persons.append_column("PUMA", pc.coalesce(*known))
+    return persons
+
+
+def detect_year(records: pa.Table) -> int | None:
     """The survey year that the records themselves state; of a 5-year file its last year, whose codes the whole file has."""
-    if "SERIALNO" in persons.column_names:
+    if "SERIALNO" in records.column_names:
         # Sorted text: the largest prefix is the latest year.
-        latest = pc.max(persons["SERIALNO"]).as_py()
+        latest = pc.max(records["SERIALNO"]).as_py()
         match = SERIAL_YEAR.match(latest or "")
         if match:
             return int(match.group(1))
-    if "ADJINC" in persons.column_names:
-        years = {known_adjinc_years().get(factor) for factor in pc.unique(persons["ADJINC"]).to_pylist()}
+    if "ADJINC" in records.column_names:
+        years = {known_adjinc_years().get(factor) for factor in pc.unique(records["ADJINC"]).to_pylist()}
         if len(years) == 1:
             return years.pop()
     return None
@@ -282,48 +200,65 @@ def settle_year(from_file: int | None, given: int | None, name: str) -> int:
     year = from_file if from_file is not None else given
     if year is None:
         raise InputError(
-            f"{name} does not say its survey year (SERIALNO has none before 2018, and ADJINC is absent or unknown). Codes differ "
+            f"{name} does not say its survey year (SERIALNO has none before 2017, and ADJINC is absent or unknown). Codes differ "
             "between years: set census.survey_year."
         )
     return year
 
 
-def join_households(persons: pa.Table, household_path: Path, person_name: str) -> pa.Table:
-    wanted = ("SERIALNO", *HOUSEHOLD_COLUMNS, *OPTIONAL_HOUSEHOLD_COLUMNS)
-    households, _ = read_columns(household_path, dict.fromkeys(wanted))
-    absent = [column for column in ("SERIALNO", *HOUSEHOLD_COLUMNS) if column not in households.column_names]
-    if absent:
+def join_households(persons: pa.Table, year: int, person_source: str, files: list[Path]) -> pa.Table:
+    """The persons with their household's columns. A housing unit without persons (NP = 0, vacant) joins nobody."""
+    wanted = columns_of(("SERIALNO", "ADJINC"), HOUSEHOLD_COLUMNS, OPTIONAL_HOUSEHOLD_COLUMNS)
+    parts, _ = read_all_parts(files, wanted)
+    for label, part in parts.items():
+        absent = [column for column in ("SERIALNO", *HOUSEHOLD_COLUMNS) if column not in part.column_names]
+        if absent:
+            raise InputError(
+                f"{label} lacks {', '.join(absent)}. Give the Bureau's housing file (psam_h*.csv) as census.household_source."
+            )
+    source = name_files(files)
+    housing_year = one_year(parts)
+    if housing_year is not None and housing_year != year:
         raise InputError(
-            f"{household_path.name} lacks {', '.join(absent)}. Give the Bureau's housing file (psam_h*.csv) as census.household_source."
+            f"The persons of {person_source} are of survey year {year}, the households of {source} of {housing_year}. Give the housing "
+            f"file of {year}: households of another year are other households."
         )
-    if len(pc.unique(households["SERIALNO"])) != households.num_rows:
+    households = one_table(parts)
+    del parts
+    if pc.count_distinct(households["SERIALNO"], mode="all").as_py() != households.num_rows:
         raise InputError(
-            f"{household_path.name} names a household (SERIALNO) more than once. A housing file has one row a household."
+            f"{source} names a household (SERIALNO) more than once. A housing file has one row a household."
         )
     position = pc.index_in(persons["SERIALNO"], value_set=households["SERIALNO"].combine_chunks())
     unmatched = position.null_count
     if unmatched:
         raise InputError(
-            f"{unmatched} of {persons.num_rows} persons of {person_name} have no household in {household_path.name} (SERIALNO). The two "
-            "files must be of the same year and area."
+            f"{unmatched} of {persons.num_rows} persons of {person_source} have no household in {source} (SERIALNO). The two must be of "
+            "the same year, area and period (1-year or 5-year)."
         )
     for column in households.column_names:
-        if column == "SERIALNO":
+        if column == "SERIALNO" or (column == "ADJINC" and column in persons.column_names):
             continue
-        values = households[column].take(position)
+        values = households[column].combine_chunks().take(position)
         if column in persons.column_names:
             persons = persons.drop_columns([column])
         persons = persons.append_column(column, values)
     return persons
 
 
-def file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def leave_out_weightless(persons: pa.Table, source: str) -> tuple[pa.Table, int]:
+    """The persons with a positive weight, and how many have none."""
+    positive = pc.fill_null(pc.greater(persons["PWGTP"], 0), False)
+    count = pc.sum(positive).as_py()
+    if not count:
+        raise InputError(
+            f"{source}: no row has a positive person weight (PWGTP), so nothing can be drawn. Give a file with the Bureau's weights."
+        )
+    # The Bureau's files have no such row as a rule; filtering would hold the table twice.
+    return (persons if count == persons.num_rows else persons.filter(positive)), persons.num_rows - count
 
 
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def name_files(files: list[Path]) -> str:
+    if len(files) == 1:
+        return files[0].name
+    return f"{files[0].name} ... {files[-1].name} ({len(files)} files)"
