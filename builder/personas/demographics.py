@@ -167,6 +167,7 @@ def facts_about(record: Record, veteran: bool) -> set[str]:
         "new_baby": record.get("FER") == 1,
         "partnered": marital == 1,
         "never_married": marital == 5,
+        "widowed": marital == 2,
         "lives_alone": household in (4, 6),
         "institution": record.get("TYPEHUGQ") == 2,
         "group_quarters": record.get("TYPEHUGQ") in (2, 3) or (household is None and record.get("HHL") is None),
