@@ -22,8 +22,10 @@ PERSON_COLUMNS = (
 HOUSEHOLD_COLUMNS = ("HHL", "HHT", "HUPAC")
 OPTIONAL_PERSON_COLUMNS = (
     *("STATE", "PUMA", "ANC1P", "POBP", "LANP", "ENG", "DREM", "DEYE", "DEAR", "FER", "NATIVITY", "ADJINC", "TYPEHUGQ"),
-    "RELSHIPP",
+    *("RELSHIPP", "RAC2P"),
 )
+# Detailed race: the codes before 2020 mean other groups, and nothing here reads them.
+DETAILED_RACE, DETAILED_RACE_SINCE = "RAC2P", 2020
 OPTIONAL_HOUSEHOLD_COLUMNS = ("HHT2", "FPARC", "TYPEHUGQ")
 # 2024 name -> older or project-made name, which is used only where the new one is absent. RELP has other codes than RELSHIPP.
 RENAMED = {"STATE": "ST", "RELSHIPP": "RELP", "TYPEHUGQ": "TYPE", "HUPAC": "HUPAC_DERIVED"}
@@ -74,6 +76,8 @@ def read_pums(
     persons, from_file, metadata = read_persons(person_files)
     source = name_files(person_files)
     year = settle_year(from_file, survey_year, source)
+    if year < DETAILED_RACE_SINCE and DETAILED_RACE in persons.column_names:
+        persons = persons.drop_columns([DETAILED_RACE])
     if household_files:
         persons = join_households(persons, year, source, household_files)
         source = f"{source} + {name_files(household_files)}"

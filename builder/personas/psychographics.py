@@ -1,35 +1,37 @@
-"""Sampled attributes that no census asks for: personality, religion, party, ideology and the curated phrases.
+"""Sampled attributes that no census asks for: religion, party, ideology, personality and the curated phrases.
 
-Big Five: correlated normals with the correlations and sex differences of the BFI-2 (Soto and John 2017) and the age differences of ANES
-2012 and 2016, cut into five levels at the quintiles of the standard normal. Religion given demographics, party given religion and
-demographics, ideology given both: multinomial logits fitted on Pew surveys 2023-2025 (see data/religion_and_politics.json). Nothing
-published covers minors: they get a religion as their parents' generation has it, no party and no ideology.
+Beliefs in a chain: religion given demographics, party given religion and demographics, ideology given all of these. Each step is a
+multinomial logit fitted on Pew surveys 2023-2025; religion also follows the published differences between Asian and Hispanic origins.
+Big Five: correlated normals whose mean depends on sex, age and beliefs, so that the adult population has the published correlations, sex
+and age differences and differences between believers, parties and ideologies, and every fifth of it one of the five levels. Nothing
+published covers minors: they get a religion as their parents' generation has it, no party, no ideology, and of the personality
+differences only those between the sexes.
+
+The tables, with sources and terms, are `data/religion_and_politics.json` and `data/big_five.json`, made by make_psychographics.py.
 """
 
 import json
-from collections.abc import Collection
+from bisect import bisect
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from builder.census.draw import ADULT_AGE
 from builder.personas.attributes import Attributes
 from builder.personas.demographics import NOT_HISPANIC, Record
-from builder.personas.lists import BELIEF_FACTS, PERSONALITY_FACTS, draw_phrases
+from builder.personas.lists import BELIEF_FACTS, LIST_FACTS, PERSONALITY_FACTS, draw_phrases, load_phrases
 from builder.randomness import rng_for
 from builder.schema import BIG_FIVE, BIG_FIVE_LEVELS
 
 FOLDER = Path(__file__).parent / "data"
 STAGE = "persona_psychographics"
 PERSONALITY_FROM_AGE = 6
-QUINTILES = (
-    -0.8416,
-    -0.2533,
-    0.2533,
-    0.8416,
-)  # of the standard normal: five levels, equally frequent in the population
+BELIEFS = ("religion", "political_views", "ideology")
+# In this order: what a lifestyle says must not be contradicted by a quirk.
 LISTS = {"lifestyle": 1, "personal_time": 1, "defining_quirks": 1, "mannerisms": 1}
 EXTRAS = {"core_values": 3, "entertainment_preferences": 3}
 
@@ -39,6 +41,9 @@ REGION_STATES = {  # Census regions by state FIPS code
     "South": (1, 5, 10, 11, 12, 13, 21, 22, 24, 28, 37, 40, 45, 47, 48, 51, 54),
     "West": (2, 4, 6, 8, 15, 16, 30, 32, 35, 41, 49, 53, 56),
 }
+REGIONS = {state: region for region, states in REGION_STATES.items() for state in states}
+RACES = {1: "White NH", 2: "Black NH", 6: "Asian NH"}  # RAC1P
+OTHER_ASIAN, OTHER_HISPANIC = "Other Asian", "Other Hispanic"
 RELIGION_WORDS = {
     "Protestant (born-again/evangelical)": "Evangelical Protestant",
     "Protestant (not born-again)": "Protestant",
@@ -57,20 +62,31 @@ CHRISTIAN = (
     "Latter-day Saint",
 )
 
+Situation = dict[str, str]  # variable of the surveys -> category; one that the record does not tell is absent
+
+
+class Logit(NamedTuple):
+    """One multinomial logit. variables: name -> categories. intercept and every coefficient vector: (classes,).
+
+    coefficients: the categories that must hold together ("age4=65+", or two of them for an interaction) -> what they add.
+    """
+
+    classes: list[str]
+    variables: dict[str, list[str]]
+    intercept: np.ndarray
+    coefficients: dict[frozenset[str], np.ndarray]
+
 
 def describe_psychographics(
     attributes: Attributes, record: Record, facts: set[str], seed: int, key: str
 ) -> dict[str, list[str]]:
     """Fill the sampled attributes and return the extras (core values, entertainment preferences). Adds to `facts`."""
     age = record["AGEP"]
+    draw_beliefs(attributes, record, facts, rng_for(seed, STAGE, f"{key}|beliefs"))
     if age >= PERSONALITY_FROM_AGE:
-        levels = draw_big_five(age, record["SEX"], rng_for(seed, STAGE, f"{key}|big_five"))
-        attributes.put("big_five_scores", levels, "sampled")
-        facts |= personality_as_facts(levels)
+        draw_personality(attributes, record, facts, rng_for(seed, STAGE, f"{key}|big_five"))
     else:
         attributes.leave_out("big_five_scores", "not_applicable")
-    draw_beliefs(attributes, record, facts, rng_for(seed, STAGE, f"{key}|beliefs"))
-    # In this order: what a lifestyle says must not be contradicted by a quirk.
     for name, count in LISTS.items():
         drawn = draw_phrases(name, count, age, facts, rng_for(seed, STAGE, f"{key}|{name}"))
         attributes.put(name, drawn[0] if drawn else None, "sampled")
@@ -91,55 +107,61 @@ def redraw(
 ) -> list[str]:
     """Draw the sampled attributes and extras among `names` again, with provenance `repaired`; returns those that were drawn.
 
-    Religion, party and ideology hang together and are drawn together. A phrase is never drawn twice in a row. `key` must differ from
-    every key used for this person before.
+    Religion, party and ideology hang together and are drawn together, without regard to the personality, which hardly depends on them.
+    What the old values added to `facts` is taken back first. A phrase is never drawn twice in a row. `key` must differ from every key
+    used for this person before.
     """
-    redrawn = [name for name in names if name in LISTS or name in EXTRAS]
+    redrawn = []
+    beliefs = [name for name in BELIEFS if attributes.values[name] is not None]
+    if set(beliefs) & set(names):
+        facts -= BELIEF_FACTS
+        draw_beliefs(attributes, record, facts, rng_for(seed, STAGE, f"{key}|beliefs"))
+        redrawn += beliefs
+    if "big_five_scores" in names and attributes.values["big_five_scores"] is not None:
+        facts -= PERSONALITY_FACTS
+        draw_personality(attributes, record, facts, rng_for(seed, STAGE, f"{key}|big_five"))
+        redrawn.append("big_five_scores")
     for name in redrawn:
-        old = {attributes.values[name]} if name in LISTS else set(extras[name])
-        count = {**LISTS, **EXTRAS}[name]
-        drawn = draw_phrases(name, count, record["AGEP"], facts, rng_for(seed, STAGE, f"{key}|{name}"), without=old)
+        attributes.put(name, attributes.values[name], "repaired")
+
+    phrases = [name for name in (*LISTS, *EXTRAS) if name in names]
+    old = {name: drawn_phrases(name, attributes, extras) for name in phrases}
+    kept = [name for name in (*LISTS, *EXTRAS) if name not in phrases]
+    still_given = given_facts({name: drawn_phrases(name, attributes, extras) for name in kept})
+    facts -= (given_facts(old) - still_given) & LIST_FACTS
+    for name in phrases:
+        rng = rng_for(seed, STAGE, f"{key}|{name}")
+        drawn = draw_phrases(name, {**LISTS, **EXTRAS}[name], record["AGEP"], facts, rng, without=old[name])
         if name in EXTRAS:
             extras[name] = drawn
         else:
             attributes.put(name, drawn[0] if drawn else None, "repaired")
-    if "big_five_scores" in names and attributes.values["big_five_scores"] is not None:
-        levels = draw_big_five(record["AGEP"], record["SEX"], rng_for(seed, STAGE, f"{key}|big_five"))
-        attributes.put("big_five_scores", levels, "repaired")
-        facts -= PERSONALITY_FACTS
-        facts |= personality_as_facts(levels)
-        redrawn.append("big_five_scores")
-    beliefs = [name for name in ("religion", "political_views", "ideology") if attributes.values[name] is not None]
-    if set(beliefs) & set(names):
-        facts -= BELIEF_FACTS
-        draw_beliefs(attributes, record, facts, rng_for(seed, STAGE, f"{key}|beliefs"))
-        for name in beliefs:
-            attributes.put(name, attributes.values[name], "repaired")
-        redrawn += beliefs
-    return redrawn
+    return redrawn + phrases
 
 
-def draw_big_five(age: int, sex: int, rng: np.random.Generator) -> dict[str, str]:
-    """Trait -> level. `sex` is the PUMS code: 1 male, 2 female."""
-    norms = read_json("big_five")
-    shift = np.array(norms["women_minus_men"]) * (0.5 if sex == 2 else -0.5)
-    if age >= ADULT_AGE:
-        shift = shift + np.array(norms["age_shift"][age_group(age)])
-    scores = rng.multivariate_normal(shift, np.array(norms["correlations"]), method="cholesky")
-    levels = np.searchsorted(QUINTILES, scores)
-    return {trait: BIG_FIVE_LEVELS[level] for trait, level in zip(norms["traits"], levels, strict=True)}
+def drawn_phrases(name: str, attributes: Attributes, extras: dict[str, list[str]]) -> set[str]:
+    if name in EXTRAS:
+        return set(extras[name])
+    return set() if attributes.values[name] is None else {attributes.values[name]}
+
+
+def given_facts(texts: Mapping[str, Collection[str]]) -> set[str]:
+    """What these phrases, list by list, have added to the facts."""
+    return {
+        fact for name in texts for phrase in load_phrases(name) if phrase.text in texts[name] for fact in phrase.gives
+    }
 
 
 def draw_beliefs(attributes: Attributes, record: Record, facts: set[str], rng: np.random.Generator) -> None:
-    adult = record["AGEP"] >= ADULT_AGE
-    situation = survey_groups(record)
-    origin = asian_origin(record, attributes)
-    religion = draw_class("religion", situation, rng, religion_factors(origin, situation) if origin else None)
+    """Religion; for adults also party and ideology. Adds to `facts`."""
+    situation = survey_situation(record)
+    origin = origin_of(record, attributes.values["ancestry"], attributes.values["place_of_birth"])
+    religion = draw_class("religion", situation, rng, origin)
     attributes.put("religion", RELIGION_WORDS.get(religion, religion), "sampled")
-    facts |= beliefs_as_facts(religion)
-    if not adult:
+    if record["AGEP"] < ADULT_AGE:
         attributes.leave_out("political_views", "not_applicable")
         attributes.leave_out("ideology", "not_applicable")
+        facts |= beliefs_as_facts(religion, None)
         return
     situation["religion13"] = religion
     party = draw_class("party", situation, rng)
@@ -147,17 +169,10 @@ def draw_beliefs(attributes: Attributes, record: Record, facts: set[str], rng: n
     ideology = draw_class("ideology", situation, rng)
     attributes.put("political_views", PARTY_WORDS.get(party, party), "sampled")
     attributes.put("ideology", ideology, "sampled")
-    for side in ("liberal", "conservative"):
-        if side in ideology.lower():
-            facts |= {side, f"very_{side}"} if "Very" in ideology else {side}
+    facts |= beliefs_as_facts(religion, ideology)
 
 
-def personality_as_facts(levels: dict[str, str]) -> set[str]:
-    low = {f"low_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[:2]}
-    return low | {f"high_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[3:]}
-
-
-def beliefs_as_facts(religion: str) -> set[str]:
+def beliefs_as_facts(religion: str, ideology: str | None) -> set[str]:
     facts = set()
     if religion not in (*UNAFFILIATED, "Something else"):
         facts.add("religious")
@@ -165,117 +180,179 @@ def beliefs_as_facts(religion: str) -> set[str]:
         facts.add("christian")
     if religion == "Protestant (born-again/evangelical)":
         facts.add("evangelical")
-    if religion == "Atheist":
-        facts.add("atheist")
+    if religion in UNAFFILIATED:
+        facts.add("unaffiliated")
+    if religion in ("Atheist", "Latter-day Saint", "Muslim", "Buddhist"):
+        facts.add(religion.lower().replace("-", "_").replace(" ", "_"))
+    for side in ("liberal", "conservative"):
+        if ideology is not None and side in ideology.lower():
+            facts |= {side, f"very_{side}"} if "Very" in ideology else {side}
     return facts
 
 
-def survey_groups(record: Record) -> dict[str, str]:
+def survey_situation(record: Record) -> Situation:
     """The person in the categories of the Pew surveys; a category that the record does not tell is left out."""
     age, schooling = record["AGEP"], record["SCHL"]
     adult = age >= ADULT_AGE
-    groups = {
+    situation = {
         "race5": race_group(record),
-        # A minor's family religion: as the generation of the parents has it.
+        # A minor's religion is the family's: as the generation of the parents has it.
         "age4": age_group(age) if adult else "30-49",
         "sex": "Female" if record["SEX"] == 2 else "Male",
         "nativity": "Foreign-born" if record["CIT"] in (4, 5) else "Native",
     }
     if adult and schooling is not None:
-        groups["educ3"] = "HS or less" if schooling < 18 else "Some college" if schooling < 21 else "College grad+"
-    for region, states in REGION_STATES.items():
-        if record.get("STATE") in states:
-            groups["region4"] = region
-    return groups
+        situation["educ3"] = "HS or less" if schooling < 18 else "Some college" if schooling < 21 else "College grad+"
+    if record.get("STATE") in REGIONS:
+        situation["region4"] = REGIONS[record["STATE"]]
+    return situation
 
 
 def race_group(record: Record) -> str:
     if record["HISP"] not in (None, NOT_HISPANIC):
         return "Hispanic"
-    return {1: "White NH", 2: "Black NH", 6: "Asian NH"}.get(record["RAC1P"], "Other/Multiracial NH")
+    return RACES.get(record["RAC1P"], "Other/Multiracial NH")
 
 
 def age_group(age: int) -> str:
     return "18-29" if age < 30 else "30-49" if age < 50 else "50-64" if age < 65 else "65+"
 
 
-def draw_class(
-    model_name: str, situation: dict[str, str], rng: np.random.Generator, factors: dict[str, float] | None = None
-) -> str:
-    probabilities = class_probabilities(model_name, situation)
-    if factors:
-        probabilities = {name: p * factors[name] for name, p in probabilities.items()}
-    weights = np.array(list(probabilities.values()))
-    return str(rng.choice(list(probabilities), p=weights / weights.sum()))
-
-
-def class_probabilities(model_name: str, situation: dict[str, str]) -> dict[str, float]:
-    """P = softmax(intercept + sum of the coefficients of the features that hold). A feature is `a=x` or `a=x & b=y`."""
-    classes, intercept, coefficients, positions = logit(model_name)
-    held = [f"{name}={value}" for name, value in situation.items()]
-    features = [*held, *(f"{first} & {second}" for first in held for second in held if first != second)]
-    columns = [positions[feature] for feature in features if feature in positions]
-    scores = intercept + coefficients[:, columns].sum(axis=1)
-    weights = np.exp(scores - scores.max())
-    return dict(zip(classes, (weights / weights.sum()).tolist(), strict=True))
-
-
-@lru_cache(maxsize=4)
-def logit(model_name: str) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, int]]:
-    model = read_json("religion_and_politics")[model_name]
-    positions = {feature: index for index, feature in enumerate(model["features"])}
-    return model["classes"], np.array(model["intercept"]), np.array(model["coef"]), positions
-
-
-def asian_origin(record: Record, attributes: Attributes) -> str | None:
-    """The Asian origin for which a religious composition is published, from ancestry, else birthplace."""
-    if race_group(record) != "Asian NH":
+def origin_of(record: Record, ancestry: str | None, birthplace: str | None) -> str | None:
+    """Of a Hispanic or Asian person, from HISP; from the detailed race (RAC2P), else ancestry, else birthplace. None for all others."""
+    race = race_group(record)
+    if race == "Hispanic":
+        return origins_by("HISP").get(record["HISP"], OTHER_HISPANIC)
+    if race != "Asian NH":
         return None
-    origins = read_json("religion_and_politics")["asian_origin_religion"]["origins"]
-    for attribute in ("ancestry", "place_of_birth"):
-        for origin, entry in origins.items():
-            if attributes.values[attribute] in entry["words"]:
-                return origin
-    return None
+    words = origins_by("words")
+    known = origins_by("RAC2P").get(record.get("RAC2P")) or words.get(ancestry) or words.get(birthplace)
+    return known or OTHER_ASIAN
 
 
-def religion_factors(origin: str, situation: dict[str, str]) -> dict[str, float]:
-    """Class -> factor by which the survey model's probability is multiplied for this origin.
+@lru_cache(maxsize=3)
+def origins_by(mark: str) -> dict[Any, str]:
+    """Code or word by which an origin is known -> origin."""
+    origins = read_json("religion_and_politics")["religion_by_origin"]["origins"]
+    return {value: origin for origin, entry in origins.items() for value in entry["known_by"].get(mark, ())}
 
-    The surveys hold too few Asian respondents to tell origins apart. The factor is the origin's published share over the model's own for
-    an average Asian adult of the same nativity, so differences by age, sex, schooling and region stay.
+
+def draw_class(model: str, situation: Situation, rng: np.random.Generator, origin: str | None = None) -> str:
+    variables = logit(model).variables
+    known = tuple((name, value) for name, value in situation.items() if name in variables)
+    classes, cumulative = cumulative_probabilities(model, known, origin)
+    return classes[bisect(cumulative, rng.random())]
+
+
+@lru_cache(maxsize=1 << 17)
+def cumulative_probabilities(
+    model: str, situation: tuple[tuple[str, str], ...], origin: str | None
+) -> tuple[list[str], list[float]]:
+    probabilities = class_probabilities(model, dict(situation), origin)
+    cumulative = np.cumsum(list(probabilities.values()))
+    return list(probabilities), [*(cumulative[:-1] / cumulative[-1]).tolist(), 1.0]
+
+
+def class_probabilities(model: str, situation: Situation, origin: str | None = None) -> dict[str, float]:
+    """Class -> probability, for `religion`, `party` or `ideology`. `origin` matters to religion only.
+
+    Region and schooling may be absent: then the probabilities are averaged over their categories as adults of the same race and age
+    have them. Raises KeyError where another variable of the model is absent or a category is unknown.
     """
-    average = average_asian_religion(situation["nativity"])
-    shares = read_json("religion_and_politics")["asian_origin_religion"]["origins"][origin]["shares"]
-    factors: dict[str, float] = {}
-    for names, share in shares.items():
-        classes = names.split("+")
-        total = sum(average[name] for name in classes)
-        factors |= dict.fromkeys(classes, share / total)
-    others = [name for name in average if name not in factors]
-    rest = 1.0 - sum(shares.values())
-    return factors | dict.fromkeys(others, rest / sum(average[name] for name in others))
+    table = logit(model)
+    for variable, numbers in read_json("religion_and_politics")["population"]["adults"].items():
+        if variable not in situation:
+            adults = numbers[situation["race5"]][situation["age4"]]
+            mean = dict.fromkeys(table.classes, 0.0)
+            for category, n in adults.items():
+                for name, p in class_probabilities(model, {**situation, variable: category}, origin).items():
+                    mean[name] += p * n / sum(adults.values())
+            return mean
+    return dict(zip(table.classes, softmax(table, situation, log_factors(origin)).tolist(), strict=True))
+
+
+def softmax(table: Logit, situation: Situation, log_factors: np.ndarray | float = 0.0) -> np.ndarray:
+    """(classes,): intercept, plus the coefficients of what holds, plus `log_factors` (classes,), as probabilities."""
+    held = [f"{name}={situation[name]}" for name in table.variables]
+    scores = table.intercept + log_factors
+    for category in held:
+        scores = scores + table.coefficients[frozenset((category,))]
+    for pair in combinations(held, 2):
+        if frozenset(pair) in table.coefficients:
+            scores = scores + table.coefficients[frozenset(pair)]
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def log_factors(origin: str | None) -> np.ndarray | float:
+    """(classes,): by how much belonging to an origin changes the score of every religion."""
+    if origin is None:
+        return 0.0
+    content = read_json("religion_and_politics")
+    return factor_array(content["religion_by_origin"]["origins"][origin]["log_factors"], content["religion"]["classes"])
+
+
+def factor_array(factors: dict[str, float], classes: list[str]) -> np.ndarray:
+    return np.array([factors.get(name, 0.0) for name in classes])
+
+
+@lru_cache(maxsize=3)
+def logit(model: str) -> Logit:
+    return logit_from(read_json("religion_and_politics")[model])
+
+
+def logit_from(table: dict[str, Any]) -> Logit:
+    coefficients = {frozenset(name.split(" & ")): np.array(values) for name, values in table["coefficients"].items()}
+    return Logit(table["classes"], table["variables"], np.array(table["intercept"]), coefficients)
+
+
+def draw_personality(attributes: Attributes, record: Record, facts: set[str], rng: np.random.Generator) -> None:
+    """Big Five levels, given the beliefs already drawn. Adds to `facts`."""
+    adult = record["AGEP"] >= ADULT_AGE
+    groups = ("Female" if record["SEX"] == 2 else "Male",)
+    if adult:
+        groups += (age_group(record["AGEP"]), *(attributes.values[name] for name in BELIEFS))
+    levels = levels_of(draw_scores(groups, rng))
+    attributes.put("big_five_scores", levels, "sampled")
+    facts |= personality_as_facts(levels)
+
+
+def draw_scores(groups: tuple[str, ...], rng: np.random.Generator) -> np.ndarray:
+    """(5,) latent scores in the order of BIG_FIVE; over all adults each has mean 0 and standard deviation 1.
+
+    groups: sex; for adults also age group, religion, party and ideology as the persona has them.
+    """
+    noise, _ = big_five_noise_and_cuts()
+    return mean_scores(groups) + noise @ rng.standard_normal(len(BIG_FIVE))
+
+
+def levels_of(scores: np.ndarray) -> dict[str, str]:
+    _, cuts = big_five_noise_and_cuts()
+    numbers = (scores[:, None] > cuts).sum(axis=1).tolist()
+    return {trait: BIG_FIVE_LEVELS[number] for trait, number in zip(BIG_FIVE, numbers, strict=True)}
+
+
+@lru_cache(maxsize=1 << 13)
+def mean_scores(groups: tuple[str, ...]) -> np.ndarray:
+    """(5,): the sum of the shifts of every group that the person belongs to."""
+    shifts = read_json("big_five")["shifts"]
+    return np.sum([shifts[name][group] for name, group in zip(shifts, groups, strict=False)], axis=0)
+
+
+@lru_cache(maxsize=1)
+def big_five_noise_and_cuts() -> tuple[np.ndarray, np.ndarray]:
+    """Lower-triangular factor of the covariance within groups, (5, 5), and the cut points between levels, (5, 4)."""
+    table = read_json("big_five")
+    assert table["traits"] == list(BIG_FIVE)
+    assert list(table["shifts"]) == ["sex", "age", *BELIEFS]
+    return np.linalg.cholesky(np.array(table["covariance_within_groups"])), np.array(table["cut_points"])
+
+
+def personality_as_facts(levels: dict[str, str]) -> set[str]:
+    low = {f"low_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[:2]}
+    return low | {f"high_{trait}" for trait, level in levels.items() if level in BIG_FIVE_LEVELS[3:]}
 
 
 @lru_cache(maxsize=2)
-def average_asian_religion(nativity: str) -> dict[str, float]:
-    """The model's shares over all combinations of age, sex, schooling and region, counted alike."""
-    total: dict[str, float] = {}
-    combinations = [
-        {"race5": "Asian NH", "age4": age, "sex": sex, "educ3": education, "region4": region, "nativity": nativity}
-        for age in ("18-29", "30-49", "50-64", "65+")
-        for sex in ("Female", "Male")
-        for education in ("HS or less", "Some college", "College grad+")
-        for region in REGION_STATES
-    ]
-    for combination in combinations:
-        for name, probability in class_probabilities("religion", combination).items():
-            total[name] = total.get(name, 0.0) + probability / len(combinations)
-    return total
-
-
-@lru_cache(maxsize=4)
 def read_json(name: str) -> Any:
-    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    assert name != "big_five" or content["traits"] == list(BIG_FIVE)
-    return content
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
