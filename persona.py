@@ -15,11 +15,16 @@ app = typer.Typer(
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
 app.add_typer(train_app, name="train")
+census_app = typer.Typer(no_args_is_help=True, help="Get census files, and compare personas with the census.")
+app.add_typer(census_app, name="census")
 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key: personas.count=20.")
 ]
-Census = Annotated[str | None, typer.Option(help="PUMS person file (.parquet, .csv, .csv.gz) instead of the recipe's.")]
+Census = Annotated[
+    str | None,
+    typer.Option(help="PUMS person file (.parquet, .csv, .csv.gz, .zip), or a folder that `census fetch` filled."),
+]
 Household = Annotated[str | None, typer.Option(help="The matching PUMS household file.")]
 Prompts = Annotated[str | None, typer.Option(help="JSONL file of questions instead of the recipe's.")]
 Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, small, paper.")]
@@ -223,6 +228,51 @@ def check(
         typer.echo(f"{problems} problem{'s' if problems > 1 else ''} to mend before building.")
         raise typer.Exit(2)
     typer.echo(f"Nothing stands in the way. Next: persona preview {recipe}")
+
+
+@census_app.command("fetch")
+def census_fetch(
+    year: Annotated[int, typer.Option(help="Survey year, the last one of a 5-year file.")],
+    states: Annotated[str, typer.Option(help="Postal codes: WY,CO. `us` for the whole nation in one file.")],
+    out: Annotated[Path | None, typer.Option(help="The folder for the files (default census/<year>).")] = None,
+    five_year: Annotated[
+        bool, typer.Option("--five-year", help="The 5-year files instead of the 1-year ones.")
+    ] = False,
+    base_url: Annotated[str | None, typer.Option(help="A mirror of the Bureau's PUMS folder.")] = None,
+) -> None:
+    """Download PUMS person and housing files from the Census Bureau. Running again goes on where it stopped."""
+    from builder.census.fetch import BUREAU_URL, fetch_pums
+
+    folder = out or Path("census") / (f"{year}-5-year" if five_year else str(year))
+    codes = [code.strip() for code in states.split(",") if code.strip()]
+    manifest = fetch_pums(year, codes, folder, five_year=five_year, base_url=base_url or BUREAU_URL)
+    total = sum(entry["bytes"] for entry in manifest["files"].values())
+    typer.echo(
+        f"{len(manifest['files'])} files, {total / 1e6:,.1f} MB in {folder}, hashes in {folder / 'manifest.json'}."
+    )
+    typer.echo(f"Next: persona build small --census {folder}")
+
+
+@census_app.command("compare")
+def census_compare(
+    what: Annotated[str, typer.Argument(help="A build's folder; or `packaged` or a PUMS file, with --census.")],
+    census: Annotated[str | None, typer.Option(help="Compare with this PUMS file instead of the build's own.")] = None,
+    household: Household = None,
+    draws: Annotated[int, typer.Option(help="Simulated draws for the distance that chance alone gives.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes (default: the build's folder).")] = None,
+) -> None:
+    """How far the personas are from the census, attribute by attribute and pair by pair, beside what chance alone gives."""
+    from builder.fidelity.compare import compare
+    from builder.fidelity.figures import figures
+    from builder.fidelity.page import write_fidelity
+    from builder.fidelity.table import fidelity_table
+
+    is_build = Path(what, "build.json").is_file()
+    result = compare(what, census, household, draws)
+    typer.echo(fidelity_table(result))
+    folder = out or (Path(what) if is_build else Path("runs") / "fidelity")
+    page, picture = write_fidelity(result, folder), figures(result, folder)
+    typer.echo(f"Histograms in {page} and {picture}. Next: persona build RECIPE{f' --out {what}' if is_build else ''}")
 
 
 @app.command()

@@ -2,8 +2,8 @@
 
     python -m benchmarks.personas --counts 1586 100000
 
-Each count is one fresh process, start-up included, as a user sees it. Besides seconds it prints the time per persona relative to that of the
-first count: above 1, making personas gets slower with their number.
+Each count is one fresh process, start-up included, as a user sees it. Besides seconds it prints the time per persona relative to that
+of the first count: above 1, making personas gets slower with their number.
 """
 
 import argparse

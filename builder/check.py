@@ -10,7 +10,7 @@ from builder.errors import InputError
 from builder.judge.judge import load_judge
 from builder.llm.calls import make_client
 from builder.llm.templates import load_template
-from builder.pipeline import hash_inputs
+from builder.pipeline import hash_inputs, template_names
 from builder.recipe import ROLES, BuildRecipe
 
 # A recorded answer with its request takes about 3 kB in SQLite; the tables take about as much again.
@@ -33,7 +33,8 @@ def check_recipe(recipe: BuildRecipe, folder: Path) -> list[tuple[str, str | Non
     checked: dict[Any, str] = {}
     for role in ROLES:
         model = getattr(recipe.models, role)
-        if model.provider == "none" or (role == "enricher" and recipe.personas.enrichment == "none"):
+        unused = {"enricher": recipe.personas.enrichment == "none", "checker": recipe.personas.consistency == "rules"}
+        if model.provider == "none" or unused.get(role):
             continue
         if model in checked:
             continue
@@ -64,7 +65,7 @@ def _check_prompts(recipe: BuildRecipe) -> None:
 
 
 def _check_templates(recipe: BuildRecipe) -> None:
-    for name in (recipe.pairs.answer_template, recipe.pairs.critique_template, recipe.pairs.revision_template):
+    for name in template_names(recipe):
         load_template(name)
 
 

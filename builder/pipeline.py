@@ -13,13 +13,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from builder.census.pums import PACKAGED_RECORDS
+from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
-from builder.files import read_json, sha256_file, write_atomically, write_json
+from builder.files import read_json, write_atomically, write_json
 from builder.judge.judge import load_judge
 from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls, make_client
 from builder.llm.record import Record
 from builder.llm.templates import load_template
+from builder.personas.consistency import TEMPLATE as CHECK_TEMPLATE
+from builder.personas.enrichment import REPAIR_TEMPLATE
+from builder.personas.enrichment import TEMPLATE as ENRICHMENT_TEMPLATE
+from builder.personas.lists import FOLDER as PERSONA_DATA
 from builder.recipe import ROLES, BuildRecipe, as_dict, deciding_keys, fingerprint
 from builder.schema import features
 
@@ -86,6 +92,8 @@ def run_build(
 
         def finish_stage(stage: str, table: Any) -> None:
             write_table(folder / "tables" / f"{TABLES[stage]}.parquet", TABLES[stage], table.rows)
+            if stage == "personas":
+                write_parquet(folder / "tables" / "persona_records.parquet", table.records)
             write_json(folder / "ledger" / f"{stage}.json", table.ledger)
             write_json(folder / "build.json", _with_usage(build, calls))
 
@@ -141,7 +149,8 @@ def read_inputs(recipe: BuildRecipe) -> Inputs:
 def check_models(recipe: BuildRecipe, until: str, clients: dict[str, Any] | None = None) -> None:
     """Ask every model that the stages up to `until` use whether it can do its part. Raises InputError."""
     used_by = {
-        "personas": ["enricher"] if recipe.personas.enrichment == "lm" else [],
+        "personas": ["enricher"] * (recipe.personas.enrichment == "lm")
+        + ["checker"] * (recipe.personas.consistency == "lm"),
         "prompts": ["classifier"] if recipe.models.classifier.provider != "none" else [],
         "pairs": ["generator", "critic", "reviser", "judge"],
         "contrast": ["judge"],
@@ -170,39 +179,54 @@ def refuse_cost_cap_without_prices(recipe: BuildRecipe, budget: Budget | None) -
 
 
 def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:
-    """SHA-256 of every input file that the recipe names; None for packaged inputs. Raises InputError for a file that is not there."""
-    named = {
+    """SHA-256 of every input that the recipe names; None for packaged inputs. Raises InputError for what is not there.
+
+    A census source may be a folder of PUMS files, as `persona census fetch` fills it; its hash is that of the files' contents.
+    """
+    census = {
         "census.source": recipe.census.source,
         "census.household_source": recipe.census.household_source,
-        "prompts.source": recipe.prompts.source,
     }
-    hashes: dict[str, str | None] = {}
-    for key, source in named.items():
-        if source in (None, "packaged"):
-            hashes[key] = None
-            continue
-        path = Path(source)
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "does not exist"
-            raise InputError(f"{key} is {source}, which {kind}. Give the path of a file, or `packaged`.")
-        try:
-            hashes[key] = sha256_file(path)
-        except OSError as error:
-            raise InputError(
-                f"{key} is {source}, which cannot be read ({error.strerror}). Check its permissions."
-            ) from None
+    hashes: dict[str, str | None] = {
+        key: None if source in (None, "packaged") else hash_source(key, input_files, source)
+        for key, source in census.items()
+    }
+    questions = recipe.prompts.source
+    hashes["prompts.source"] = None if questions == "packaged" else hash_source("prompts.source", one_file, questions)
     return hashes
+
+
+def hash_source(key: str, list_files: Callable[[Path], list[Path]], source: str) -> str:
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{key} is {source}, which does not exist. Give the path of a file, or `packaged`.")
+    try:
+        return content_hash(list_files(path))
+    except OSError as error:
+        raise InputError(
+            f"{key} is {source}, which cannot be read ({error.strerror}). Check its permissions."
+        ) from None
+
+
+def one_file(path: Path) -> list[Path]:
+    if path.is_dir():
+        raise InputError(f"prompts.source is {path}, which is a folder. Give the path of a file, or `packaged`.")
+    return [path]
 
 
 def write_table(path: Path, config: str, rows: list[Row]) -> None:
     """One Parquet file with the config's columns; pair tables carry `split` in front."""
-    import pyarrow.parquet as parquet
-
     table = arrow_table(config, rows)
     if "split" in (rows[0] if rows else {}):
         import pyarrow as arrow
 
         table = table.add_column(0, "split", arrow.array([row["split"] for row in rows], arrow.string()))
+    write_parquet(path, table)
+
+
+def write_parquet(path: Path, table: Any) -> None:
+    import pyarrow.parquet as parquet
+
     write_atomically(path, lambda temporary: parquet.write_table(table, temporary, compression="zstd"))
 
 
@@ -224,17 +248,35 @@ def read_table(folder: Path, config: str) -> list[Row]:
 
 
 def _new_build(recipe: BuildRecipe, inputs: dict[str, str | None]) -> dict[str, Any]:
-    pairs = recipe.pairs
-    templates = [load_template(n) for n in (pairs.answer_template, pairs.critique_template, pairs.revision_template)]
     return {
         "recipe": as_dict(recipe),
         "fingerprint": fingerprint(recipe),
         "inputs": inputs,
         "code_version": code_version(),
-        "templates": {template.name: template.version for template in templates},
+        "templates": {template.name: template.version for template in map(load_template, template_names(recipe))},
+        "packaged": hash_packaged(recipe),
         "stages": {},
         "usage": {},
     }
+
+
+def template_names(recipe: BuildRecipe) -> list[str]:
+    """The prompt templates that decide what a build contains."""
+    personas, pairs = recipe.personas, recipe.pairs
+    names = [pairs.answer_template, pairs.critique_template, pairs.revision_template]
+    if personas.enrichment == "lm":
+        names += [ENRICHMENT_TEMPLATE, REPAIR_TEMPLATE]
+    if personas.consistency == "lm":
+        names.append(CHECK_TEMPLATE)
+    return names
+
+
+def hash_packaged(recipe: BuildRecipe) -> dict[str, str]:
+    """SHA-256 of the data files of this version that decide what a build contains: another version's personas would be others."""
+    hashes = {"persona data": content_hash(sorted(file for file in PERSONA_DATA.iterdir() if file.is_file()))}
+    if recipe.census.source == "packaged":
+        hashes["census records"] = content_hash([PACKAGED_RECORDS])
+    return hashes
 
 
 def _with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
@@ -307,4 +349,5 @@ def _owner(build: dict[str, Any]) -> dict[str, Any]:
         **deciding_keys(build.get("recipe", {})),
         **{f"content of {key}": value for key, value in build.get("inputs", {}).items()},
         **{f"template {name}": value for name, value in build.get("templates", {}).items()},
+        **{f"packaged {name}": value for name, value in build.get("packaged", {}).items()},
     }

@@ -24,7 +24,9 @@ RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class CensusRecipe:
-    source: str = "packaged"  # `packaged` (synthetic records) or a PUMS person file: .parquet, .csv, .csv.gz
+    source: str = (
+        "packaged"  # `packaged` (synthetic records), a PUMS person file, or a folder that `persona census fetch` filled
+    )
     household_source: str | None = (
         None  # the matching household file, where the person file does not carry the household columns
     )

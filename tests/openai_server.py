@@ -57,7 +57,10 @@ def reply_in_form(body: dict[str, Any]) -> str:
         "REVISED PREFERENCE:": "revision_paper",
         "SUGGESTIONS:": "critique_paper",
         "<answer_a>": "judge_roleplay",
+        "ATTRIBUTES:": "check_persona",
         "VERDICT:": "classify_controversy",
+        "These parts of your reply": "repair_enrichment",
+        ": <phrase>": "enrich_persona",
     }
     template = next((t for mark, t in name.items() if mark in asked), "answer")
     request = ChatRequest(tuple(body["messages"]), Sampling(10), template, body.get("seed") or 0)

@@ -134,7 +134,7 @@ def bad_files(tmp_path: Path) -> dict[str, Path]:
         (["build", "demo", "--set", "models.judge.base_url=http://me:pw123456@h/v1"], "carries credentials"),
         (["build", "missing.yaml"], "does not exist"),
         (["build", "demo", "--prompts", "missing.jsonl"], "does not exist"),
-        (["build", "demo", "--census", "."], "is a folder"),
+        (["build", "demo", "--census", "."], "holds no PUMS file"),
         (["build", "demo", "--prompts", "{latin.jsonl}"], "UTF-8"),
         (["build", "demo", "--prompts", "{empty.jsonl}"], "question"),
         (["build", "demo", "--prompts", "{short.jsonl}"], "question"),

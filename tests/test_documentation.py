@@ -61,7 +61,16 @@ def test_make_targets_of_the_readme_exist_and_ci_runs_its_test_command():
 
 def test_every_folder_of_the_tree_is_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for folder in ("builder/", "training/", "eval/", "dataset_card/", "accelerate_configs/", "tests/", "docs/"):
+    for folder in (
+        "builder/",
+        "training/",
+        "eval/",
+        "dataset_card/",
+        "accelerate_configs/",
+        "benchmarks/",
+        "tests/",
+        "docs/",
+    ):
         assert folder in readme
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from builder.lexical import words
 from builder.llm.messages import Answer, ChatRequest, Reply, ScoreRequest, TokenScores, Usage
-from builder.llm.templates import TEMPLATE_FOLDER, load_template
+from builder.llm.templates import TEMPLATE_FOLDER, PromptTemplate, load_template
 from builder.llm.tokens import approximate_tokens
 
 FILLER = (
@@ -43,6 +43,9 @@ FILLER = (
     ),
     *("neighbours", "privacy", "courage", "kindness", "evidence", "experience", "rules"),
 )
+# The fillers that a persona's attributes may hold.
+HARMLESS = tuple(word for word in FILLER if word not in ("faith", "health", "money"))
+CHECKED = {"ATTRIBUTES:": ("none", "Lifestyle"), "VERDICT:": ("consistent", "inconsistent")}
 
 OnReply = Callable[[list[tuple[int, Reply]]], None]
 
@@ -87,8 +90,17 @@ def scripted_reply(request: ChatRequest) -> str:
     template = load_template(name)
     if not template.markers:
         return sentence
-    sections = []
-    for marker in template.markers:
-        choices = template.choices.get(marker)
-        sections.append(f"{marker} {choices[digest[9] % len(choices)] if choices else sentence}")
+    sections = [f"{m} {scripted_section(template, n, digest, sentence)}" for n, m in enumerate(template.markers)]
     return "\n".join([*sections, *([template.end] if template.end else [])])
+
+
+def scripted_section(template: PromptTemplate, number: int, digest: bytes, sentence: str) -> str:
+    marker = template.markers[number]
+    if template.name in ("enrich_persona", "repair_enrichment"):
+        # In the third person and without the words that no attribute may hold.
+        return f"Thinks a lot about {HARMLESS[digest[number] % len(HARMLESS)]} and {HARMLESS[digest[number + 9] % len(HARMLESS)]}"
+    if template.name == "check_persona" and marker in CHECKED:
+        # One persona in eight is found inconsistent, in something that can be mended.
+        return CHECKED[marker][digest[9] % 8 == 0]
+    choices = template.choices.get(marker)
+    return choices[digest[9] % len(choices)] if choices else sentence

@@ -53,30 +53,36 @@ class PromptTemplate:
         if not self.markers:
             text = reply.strip()
             return {"text": text} if text else None
-        starts = {}
+        sections = self.read_present(reply)
+        return sections if list(sections) == [section_name(marker) for marker in self.markers] else None
+
+    def read_present(self, reply: str) -> dict[str, str]:
+        """Those sections that the reply has, in its order: for a template that asks for some of its sections only."""
+        starts = []
         for marker in self.markers:
             found = list(re.finditer(rf"^[ \t*#]*{re.escape(marker)}", reply, re.MULTILINE))
-            if not found:
-                return None
-            starts[marker] = found[-1]
-        order = sorted(self.markers, key=lambda marker: starts[marker].start())
-        if order != list(self.markers):
-            return None
+            if found:
+                starts.append((found[-1], marker))
+        starts.sort(key=lambda start: start[0].start())
         sections = {}
-        for marker, following in zip(order, [*order[1:], None], strict=True):
-            stop = starts[following].start() if following else len(reply)
-            section = reply[starts[marker].end() : stop]
-            if following is None and self.end:
+        for number, (start, marker) in enumerate(starts):
+            last = number == len(starts) - 1
+            section = reply[start.end() : len(reply) if last else starts[number + 1][0].start()]
+            if last and self.end:
                 section = re.split(
                     rf"^[ \t*#]*{re.escape(self.end)}[ \t*.]*$", section, maxsplit=1, flags=re.MULTILINE
                 )[0]
             section = section.strip().strip("*").strip()
             if marker in self.choices:
                 section = _chosen(section, self.choices[marker])
-            if not section:
-                return None
-            sections[marker.rstrip(":").lower().replace(" ", "_")] = section
+            if section:
+                sections[section_name(marker)] = section
         return sections
+
+
+def section_name(marker: str) -> str:
+    """`PERSONAL TIME:` -> `personal_time`."""
+    return marker.rstrip(":").lower().replace(" ", "_")
 
 
 def _chosen(section: str, choices: tuple[str, ...]) -> str:

@@ -164,7 +164,8 @@ def facts_about(record: Record, veteran: bool) -> set[str]:
         "veteran": veteran,
         "children_at_home": record.get("HUPAC") in (1, 2, 3) and (age >= 25 or marital in (1, 2, 3, 4)),
         "only_small_children": record.get("HUPAC") == 1,
-        "new_baby": record.get("FER") == 1,
+        # A birth within the year, and the child lives here.
+        "new_baby": record.get("FER") == 1 and record.get("HUPAC") in (1, 3),
         "partnered": marital == 1,
         "never_married": marital == 5,
         "widowed": marital == 2,

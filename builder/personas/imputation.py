@@ -4,7 +4,6 @@ A donor shares citizenship, race, Hispanic origin, household language and age ba
 five donors. Both values come from the same donor, so that they belong together. They are labelled `imputed`.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,16 +16,9 @@ from builder.personas.demographics import NOT_HISPANIC, Record
 AGE_BAND_STARTS = (0, 18, 30, 45, 65)
 ENOUGH_DONORS = 5
 BORN_IN_US = 1
-# From the closest match to the loosest.
-LEVELS = (
-    ("CIT", "RAC1P", "HISP", "HHL", "band", "STATE"),
-    ("CIT", "RAC1P", "HISP", "HHL", "band"),
-    ("CIT", "RAC1P", "HISP", "HHL"),
-    ("CIT", "RAC1P", "HISP"),
-    ("CIT", "RAC1P", "hispanic"),
-    ("CIT", "hispanic"),
-    ("CIT",),
-)
+# What donor and person share; from the right, one after the other is given up until enough donors share the rest.
+MATCHED = ("CIT", "hispanic", "RAC1P", "HISP", "HHL", "band", "STATE")
+Key = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -35,47 +27,72 @@ class Imputed:
     place_of_birth: str | None
 
 
+@dataclass(frozen=True)
+class Donors:
+    """The packaged records in the order of MATCHED, so that whoever shares the first few of them lies side by side.
+
+    spans: values of the first few of MATCHED -> first donor and the one after the last; only where there are enough of them (or just
+    CIT is shared). ancestry, birthplace, state: codes, shape (donors,). ancestry_words, birthplace_words: code -> words.
+    """
+
+    spans: dict[Key, tuple[int, int]]
+    ancestry: np.ndarray
+    birthplace: np.ndarray
+    state: np.ndarray
+    ancestry_words: dict[int, str]
+    birthplace_words: dict[int, str]
+
+
 def impute_origin(record: Record, rng: np.random.Generator) -> Imputed:
-    """Ancestry and birthplace in words, from one donor."""
-    donors, index = packaged_donors()
-    keys = matching_values(record)
-    for level in LEVELS:
-        if any(keys[name] is None for name in level if name != "HHL"):
-            continue
-        candidates = index[level].get(tuple(keys[name] for name in level), ())
-        if len(candidates) >= ENOUGH_DONORS or (level == LEVELS[-1] and candidates):
-            donor = donors[candidates[int(rng.integers(len(candidates)))]]
+    """Ancestry and birthplace in words, from one donor; None where no donor shares even the citizenship, or it is not known."""
+    donors = packaged_donors()
+    key = matching_values(record)
+    for shared in range(len(key), 0, -1):
+        span = donors.spans.get(key[:shared])
+        if span is not None:
             break
     else:
         return Imputed(None, None)
-    labels = codebook_for(read_packaged_year())
-    birthplace = donor["POBP"]
+    donor = int(rng.integers(*span))
+    birthplace = int(donors.birthplace[donor])
     # "Born where they live" carries over to the person's own state.
-    if keys["CIT"] == BORN_IN_US and birthplace == donor["STATE"] and record.get("STATE") is not None:
+    if key[0] == BORN_IN_US and birthplace == donors.state[donor] and record.get("STATE") is not None:
         birthplace = record["STATE"]
-    return Imputed(labels["ANC1P"].get(donor["ANC1P"]), labels["POBP"].get(birthplace))
+    return Imputed(donors.ancestry_words.get(int(donors.ancestry[donor])), donors.birthplace_words.get(birthplace))
 
 
-def matching_values(record: Record) -> dict[str, int | None]:
-    hispanic = None if record["HISP"] is None else int(record["HISP"] != NOT_HISPANIC)
+def matching_values(record: Record) -> Key:
+    """The person's values of MATCHED, up to the first that is not known. A blank HHL (group quarters) is a value, 0."""
+    hispanic = None if record.get("HISP") is None else int(record["HISP"] != NOT_HISPANIC)
     band = sum(record["AGEP"] >= start for start in AGE_BAND_STARTS)
-    plain = {name: record.get(name) for name in ("CIT", "RAC1P", "HISP", "HHL", "STATE")}
-    return {**plain, "hispanic": hispanic, "band": band}
+    values = (
+        *(record.get("CIT"), hispanic, record.get("RAC1P"), record.get("HISP")),
+        *(record.get("HHL") or 0, band, record.get("STATE")),
+    )
+    return values[: values.index(None)] if None in values else values
 
 
 @lru_cache(maxsize=1)
-def packaged_donors() -> tuple[list[Record], dict[tuple[str, ...], dict[tuple[int | None, ...], list[int]]]]:
-    donors = read_packaged().table.select(["AGEP", "RAC1P", "HISP", "CIT", "HHL", "STATE", "ANC1P", "POBP"]).to_pylist()
-    index: dict[tuple[str, ...], dict[tuple[int | None, ...], list[int]]] = {
-        level: defaultdict(list) for level in LEVELS
-    }
-    for number, donor in enumerate(donors):
-        keys = matching_values(donor)
-        for level in LEVELS:
-            index[level][tuple(keys[name] for name in level)].append(number)
-    return donors, index
+def packaged_donors() -> Donors:
+    records = read_packaged()
+    columns = ("AGEP", "CIT", "RAC1P", "HISP", "HHL", "STATE", "ANC1P", "POBP")
+    codes = {name: records.table[name].fill_null(0).to_numpy().astype(np.int16) for name in columns}
+    codes["hispanic"] = (codes["HISP"] != NOT_HISPANIC).astype(np.int16)
+    codes["band"] = np.searchsorted(AGE_BAND_STARTS, codes["AGEP"], side="right").astype(np.int16)
+    order = np.lexsort([codes[name] for name in reversed(MATCHED)])
+    matched = np.column_stack([codes[name][order] for name in MATCHED])
 
-
-@lru_cache(maxsize=1)
-def read_packaged_year() -> int:
-    return read_packaged().survey_year
+    spans: dict[Key, tuple[int, int]] = {}
+    differs = np.zeros(len(order), dtype=bool)  # from the donor before, in what is shared
+    differs[0] = True
+    for shared in range(1, len(MATCHED) + 1):
+        differs[1:] |= matched[1:, shared - 1] != matched[:-1, shared - 1]
+        starts = np.flatnonzero(differs)
+        stops = np.append(starts[1:], len(order))
+        kept = (stops - starts >= ENOUGH_DONORS) | (shared == 1)
+        keys = map(tuple, matched[starts[kept], :shared].tolist())
+        spans |= zip(keys, zip(starts[kept].tolist(), stops[kept].tolist(), strict=True), strict=True)
+    labels = codebook_for(records.survey_year)
+    return Donors(
+        spans, codes["ANC1P"][order], codes["POBP"][order], codes["STATE"][order], labels["ANC1P"], labels["POBP"]
+    )

@@ -1,35 +1,48 @@
-"""The persona stage: census records -> the table of personas."""
+"""The persona stage: census records -> the table of personas.
+
+Records come in the order of the weighted draw, are described in words and completed, checked, enriched and checked again; whoever is turned
+away is replaced by the next record of the draw, so that a larger build extends a smaller one.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builder.census.codebook import codebook_for, null_unknown_codes
-from builder.census.draw import ADULT_AGE, draw_records
-from builder.census.pums import CensusRecords, read_packaged, read_pums
-from builder.personas.attributes import Attributes
-from builder.personas.demographics import Record, describe_demographics, facts_about
-from builder.personas.enrichment import enrich
-from builder.personas.imputation import impute_origin
+import numpy as np
+import pyarrow as pa
+
+from builder.census.codebook import codebook_for, null_unknown_codes, packaged_years
+from builder.census.draw import ADULT_AGE, draw_order, refuse_too_few
+from builder.census.pums import CensusRecords, adjinc_factors, read_packaged, read_pums
+from builder.errors import InputError
+from builder.personas.candidate import Candidate, make_candidate
+from builder.personas.consistency import add_logs, check_after_enrichment, check_after_sampling
+from builder.personas.enrichment import WRITTEN, enrich
+from builder.personas.groups import assign_groups, describe_clusters, find_clusters
 from builder.personas.profile import fit_profiles, profile_lines
-from builder.personas.psychographics import describe_psychographics
-from builder.personas.work import describe_work_in_words
-from builder.randomness import rng_for
 from builder.recipe import BuildRecipe, CensusRecipe, seen_count
 from builder.schema import ATTRIBUTES, persona_id
+
+# Candidates that are in memory with everything known about them. Also the most that a language model is asked about at once.
+ROUND = 8192
 
 
 @dataclass
 class PersonaTable:
     """rows: columns of schema.features("personas"), in order of persona id.
 
+    records: one row a persona, the same order: persona_id, position in the draw, the census codes of the record (SERIALNO and PUMA
+        among them), and `unwritten_<attribute>`, the text of the rule or the lists where a language model's stands now. It stays in the
+        build and is never published.
     counts: {"in": records read, "out": personas, "dropped": {reason: records}}; in = out + dropped.
-    details: source, sha256, survey_year, imputed columns, unknown codes, profile attributes left out, null rates.
-    ledger: {"stage", "item", "reason", "detail"} for every persona that the enricher failed on.
+    details: source, sha256, survey_year, income, imputed columns, unknown codes, consistency, clusters, profile attributes left out, null
+        rates, provenance.
+    ledger: {"stage", "item", "reason", "detail"} for every candidate that was mended or turned away, or that a model failed on.
     """
 
     rows: list[dict[str, Any]]
+    records: pa.Table
     counts: dict[str, Any]
     details: dict[str, Any]
     ledger: list[dict[str, str]] = field(default_factory=list)
@@ -51,65 +64,152 @@ def build_personas(
 ) -> PersonaTable:
     """Draw `recipe.personas.count` records by weight and make a persona of each. `known` is read here unless it was read before.
 
-    calls: the language models (`generate(role, requests, label)`); used with enrichment `lm` only. count_tokens: texts -> numbers of
-    tokens, by the tokenizer that will read the profiles. Raises InputError for a census file that cannot be used.
+    calls: the language models (`generate(role, requests, label)`); used with enrichment or consistency `lm` only. count_tokens: texts ->
+    numbers of tokens, by the tokenizer that will read the profiles. Raises InputError for a census file that cannot be used.
     """
     known = known or read_records(recipe.census)
-    records = known.records
-    drawn, left_out = draw_records(records, recipe.personas.count, recipe.seed, recipe.census.adults_only)
-    people: list[Record] = drawn.to_pylist()
+    records, count = known.records, recipe.personas.count
+    order = draw_order(records, recipe.seed, recipe.census.adults_only)
+    refuse_too_few(records, len(order), count, recipe.census.adults_only)
 
-    labels = codebook_for(records.survey_year)
-    personas: dict[str, Attributes] = {}
-    extras: dict[str, dict[str, list[str]]] = {}
-    for number, record in enumerate(people):
-        identity = persona_id(number)
-        attributes = describe_demographics(record, labels, records.imputed, recipe.personas.round_income)
-        complete_origin(attributes, record, recipe.seed, identity)
-        describe_work_in_words(attributes, record)
-        facts = facts_about(record, veteran=attributes.values["veteran_status"] == "Veteran")
-        extras[identity] = describe_psychographics(attributes, record, facts, recipe.seed, identity)
-        personas[identity] = attributes
+    rows: list[dict[str, Any]] = []
+    positions: list[int] = []
+    unwritten: list[dict[str, Any]] = []
+    ledger: list[dict[str, str]] = []
+    consistency: dict[str, dict[str, Any]] = {}
+    omitted: list[int] = []
+    examined = 0
+    while len(rows) < count:
+        drawn = order[examined : examined + min(count - len(rows), ROUND)]
+        refuse_exhausted(records, drawn, len(rows), count, consistency)
+        candidates = describe(recipe, records, drawn, examined)
+        examined += len(drawn)
+        sampled = check_after_sampling(candidates, recipe, calls)
+        ledger += sampled.ledger
+        if recipe.personas.enrichment == "lm":
+            ledger += enrich(sampled.kept, recipe, calls)
+        enriched = check_after_enrichment(sampled.kept, recipe, calls)
+        ledger += enriched.ledger
+        for name, checked in (("after_sampling", sampled), ("after_enrichment", enriched)):
+            consistency[name] = add_logs(consistency[name], checked.log) if name in consistency else checked.log
+        profiles, left_out = write_profiles(recipe, enriched.kept, count_tokens)
+        omitted += left_out
+        for candidate, profile in zip(enriched.kept, profiles, strict=True):
+            rows.append(persona_row(candidate, persona_id(len(rows)), profile))
+            positions.append(candidate.position)
+            unwritten.append(candidate.unwritten)
 
-    ledger = enrich(personas, calls, recipe.seed) if recipe.personas.enrichment == "lm" else []
-    lines = [profile_lines(a.values, recipe.personas.profile_attributes) for a in personas.values()]
-    profiles, omitted = fit_profiles(lines, recipe.personas.profile_max_tokens, count_tokens)
-    groups = assign_groups([record["SERIALNO"] for record in people], seen_count(recipe.personas), recipe.seed)
-    rows = [
-        {
-            "persona_id": identity,
-            "group": group,
-            "is_adult": record["AGEP"] >= ADULT_AGE,
-            "weight": record["PWGTP"],
-            "profile": profile,
-            **attributes.values,
-            "extras": extras[identity],
-            "null_reasons": attributes.reasons,
-            "provenance": attributes.provenance,
-        }
-        for (identity, attributes), record, profile, group in zip(
-            personas.items(), people, profiles, groups, strict=True
-        )
-    ]
-    dropped = {reason: n for reason, n in {**records.dropped, **left_out}.items() if n}
+    drawn_records = records.table.take(pa.array(order[positions]))
+    households = drawn_records["SERIALNO"].to_pylist()
+    clusters = find_clusters(households, rows)
+    groups = assign_groups(clusters, seen_count(recipe.personas), recipe.seed)
+    for row, group in zip(rows, groups, strict=True):
+        row["group"] = group
+    dropped = {
+        **records.dropped,
+        f"under {ADULT_AGE}": records.table.num_rows - len(order),
+        "not drawn": len(order) - examined,
+        "inconsistent after sampling": consistency["after_sampling"]["resampled"],
+        "inconsistent after enrichment": consistency["after_enrichment"]["dropped"],
+    }
+    dropped = {reason: n for reason, n in dropped.items() if n}
     return PersonaTable(
         rows=rows,
+        records=source_records(rows, positions, drawn_records, unwritten),
         counts={"in": len(rows) + sum(dropped.values()), "out": len(rows), "dropped": dropped},
         details={
             "source": records.source,
             "sha256": records.sha256,
             "survey_year": records.survey_year,
+            "income": describe_income_unit(records, recipe.personas.round_income),
             "imputed_in_source": list(records.imputed),
             "unknown_codes": known.unknown_codes,
+            "consistency": consistency,
+            "clusters": describe_clusters(clusters, groups, households),
             "profile_attributes_left_out": {
                 "personas": sum(n > 0 for n in omitted),
                 "attributes": sum(omitted),
                 "most": max(omitted, default=0),
             },
-            "null_rates": null_rates(personas.values()),
+            "null_rates": null_rates(rows),
+            "provenance": provenance_shares(rows),
         },
         ledger=ledger,
     )
+
+
+def describe(recipe: BuildRecipe, records: CensusRecords, drawn: np.ndarray, position: int) -> list[Candidate]:
+    """Candidates from the rows `drawn`, the first of which is the draw's number `position`."""
+    labels = codebook_for(records.survey_year)
+    return [
+        make_candidate(position + n, record, labels, records.imputed, recipe.personas.round_income, recipe.seed)
+        for n, record in enumerate(records.table.take(pa.array(drawn)).to_pylist())
+    ]
+
+
+def refuse_exhausted(
+    records: CensusRecords, drawn: np.ndarray, found: int, count: int, consistency: dict[str, dict[str, Any]]
+) -> None:
+    if len(drawn):
+        return
+    resampled = consistency["after_sampling"]["resampled"]
+    dropped = consistency["after_enrichment"]["dropped"]
+    raise InputError(
+        f"All records of {records.source} have been drawn and only {found} of {count} personas are consistent ({resampled} turned away "
+        f"after sampling, {dropped} after enrichment). Give a larger PUMS file, lower personas.count, or set personas.consistency=rules."
+    )
+
+
+def write_profiles(
+    recipe: BuildRecipe, candidates: list[Candidate], count_tokens: Callable[[list[str]], list[int]]
+) -> tuple[list[str], list[int]]:
+    settings = recipe.personas
+    lines = [
+        profile_lines(
+            c.attributes.values,
+            settings.profile_attributes,
+            c.attributes.reasons if settings.profile_shows_nulls else None,
+        )
+        for c in candidates
+    ]
+    return fit_profiles(lines, settings.profile_max_tokens, count_tokens)
+
+
+def persona_row(candidate: Candidate, identity: str, profile: str) -> dict[str, Any]:
+    """Columns of schema.features("personas"); the group is decided when all are known."""
+    return {
+        "persona_id": identity,
+        "group": None,
+        "is_adult": candidate.is_adult,
+        "weight": candidate.record["PWGTP"],
+        "profile": profile,
+        **candidate.attributes.values,
+        "extras": candidate.extras,
+        "null_reasons": candidate.attributes.reasons,
+        "provenance": candidate.attributes.provenance,
+    }
+
+
+def source_records(
+    rows: list[dict[str, Any]], positions: list[int], drawn: pa.Table, unwritten: list[dict[str, Any]]
+) -> pa.Table:
+    columns: dict[str, Any] = {
+        "persona_id": pa.array([row["persona_id"] for row in rows], pa.string()),
+        "position": pa.array(positions, pa.int64()),
+    }
+    columns |= {name: drawn[name] for name in drawn.column_names}
+    columns |= {
+        f"unwritten_{name}": pa.array([old.get(name) for old in unwritten], pa.string()) for name in WRITTEN.values()
+    }
+    return pa.table(columns)
+
+
+def describe_income_unit(records: CensusRecords, rounded: bool) -> dict[str, Any]:
+    return {
+        "unit": f"dollars of {records.survey_year} a year",
+        "adjinc_applied": {str(factor): n for factor, n in adjinc_factors(records).items()},
+        "rounded_to_two_digits": rounded,
+    }
 
 
 def read_records(census: CensusRecipe) -> KnownRecords:
@@ -119,54 +219,31 @@ def read_records(census: CensusRecipe) -> KnownRecords:
     else:
         records = read_pums(census.source, census.household_source, census.survey_year)
     table, unknown_codes = null_unknown_codes(records.table, records.survey_year)
+    table = with_adjinc(table, records.survey_year)
     return KnownRecords(replace(records, table=table), unknown_codes)
 
 
-def complete_origin(attributes: Attributes, record: Record, seed: int, identity: str) -> None:
-    """Ancestry and birthplace from a donor, where the file does not have the columns. An answer that the file lacks stays missing."""
-    if "ANC1P" in record and "POBP" in record:
-        return
-    origin = impute_origin(record, rng_for(seed, "persona_origin", identity))
-    if "ANC1P" not in record and attributes.values["ancestry"] is None:
-        attributes.put("ancestry", origin.ancestry, "imputed")
-    if "POBP" not in record:
-        attributes.put("place_of_birth", origin.place_of_birth, "imputed")
+def with_adjinc(table: pa.Table, survey_year: int) -> pa.Table:
+    """The Bureau's factor of the survey year where an extract has lost the column: PINCP alone is not in dollars of one year."""
+    factor = packaged_years().get(survey_year, {}).get("adjinc")
+    if "ADJINC" in table.column_names or factor is None:
+        return table
+    return table.append_column("ADJINC", pa.array(np.full(table.num_rows, factor), pa.int32()))
 
 
-def assign_groups(households: Sequence[str], seen: int, seed: int) -> list[str]:
-    """`seen` for exactly `seen` personas, else `unseen`: a seeded permutation that looks at nothing but who lives together.
-
-    households: SERIALNO of each persona. Members of a household go to one group, so that nobody in `unseen` has a relative in `seen`;
-    only where the number cannot be met otherwise is one household divided.
-    """
-    members: dict[str, list[int]] = {}
-    for index, household in enumerate(households):
-        members.setdefault(household, []).append(index)
-    order = rng_for(seed, "persona_groups", "permutation").permutation(len(members))
-    units = list(members.values())
-    groups = ["unseen"] * len(households)
-    places = seen
-    passed_over: list[int] = []
-    for number in order:
-        unit = units[int(number)]
-        if len(unit) <= places:
-            for index in unit:
-                groups[index] = "seen"
-            places -= len(unit)
-        else:
-            passed_over += unit
-    for index in passed_over[:places]:
-        groups[index] = "seen"
-    return groups
-
-
-def null_rates(personas: Any) -> dict[str, dict[str, float]]:
+def null_rates(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Attribute -> reason -> share of the personas, for attributes that are ever null."""
-    everyone = list(personas)
-    rates = {}
+    return shares_by_attribute(rows, "null_reasons")
+
+
+def provenance_shares(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Attribute -> where its values came from -> share of the personas."""
+    return shares_by_attribute(rows, "provenance")
+
+
+def shares_by_attribute(rows: list[dict[str, Any]], column: str) -> dict[str, dict[str, float]]:
+    shares = {}
     for attribute in ATTRIBUTES:
-        reasons = Counter(attributes.reasons[attribute] for attributes in everyone)
-        rates[attribute] = {
-            reason: count / len(everyone) for reason, count in sorted(reasons.items(), key=str) if reason is not None
-        }
-    return {attribute: by_reason for attribute, by_reason in rates.items() if by_reason}
+        counts = Counter(row[column][attribute] for row in rows)
+        shares[attribute] = {value: n / len(rows) for value, n in sorted(counts.items(), key=str) if value is not None}
+    return {attribute: by_value for attribute, by_value in shares.items() if by_value}

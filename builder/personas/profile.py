@@ -9,9 +9,23 @@ from builder.schema import ATTRIBUTES, BIG_FIVE, paper_key
 HEADER = "About the person asking:"
 
 
-def profile_lines(values: dict[str, Any], order: Sequence[str] = ATTRIBUTES) -> list[str]:
-    """`Key: value` for every attribute of `order` that has a value, in that order."""
-    return [f"{label(name)}: {shown(name, values[name])}" for name in order if values[name] is not None]
+NULL_WORDS = {"missing": "Not known", "not_applicable": "Not applicable", "none": "None"}
+
+
+def profile_lines(
+    values: dict[str, Any], order: Sequence[str] = ATTRIBUTES, null_reasons: dict[str, str | None] | None = None
+) -> list[str]:
+    """`Key: value` for every attribute of `order` that has a value, in that order; with `null_reasons` also for those that have none.
+
+    The paper prints its nulls (as nan, whatever the reason); to a reader they are noise, so they are left out unless asked for.
+    """
+    lines = []
+    for name in order:
+        if values[name] is not None:
+            lines.append(f"{label(name)}: {shown(name, values[name])}")
+        elif null_reasons is not None:
+            lines.append(f"{label(name)}: {NULL_WORDS[null_reasons[name] or 'missing']}")
+    return lines
 
 
 def label(attribute: str) -> str:

@@ -113,8 +113,7 @@ def with_article(name: str) -> str:
 
 def short_industry(industry: str) -> str:
     """`Private hospitals (except ...)` -> `private hospitals`: exceptions and explanations are for coders."""
-    text = industry.replace(" (manufacturing)", " manufacturing")
-    text = re.sub(r",? *\([^)]*\)|, except .*|;.*", "", text)
+    text = re.sub(r",? *\([^)]*\)|, except .*|;.*", "", industry)
     return lower_first(re.sub(r"\s+", " ", text).strip())
 
 

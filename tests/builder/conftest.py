@@ -7,7 +7,9 @@ import pytest
 from builder.pipeline import BuildResult, run_build
 from builder.recipe import BuildRecipe, load_recipe
 
-SCRIPTED = [f"models.{role}.provider=scripted" for role in ("enricher", "generator", "critic", "reviser", "judge")]
+SCRIPTED = [
+    f"models.{role}.provider=scripted" for role in ("enricher", "checker", "generator", "critic", "reviser", "judge")
+]
 TEMPLATES = ["pairs.critique_template=critique_paper", "pairs.revision_template=revision_paper"]
 
 

@@ -1,10 +1,9 @@
-"""The persona stage through its public face: rows, counts, groups, profiles, enrichment, the paper's examples."""
+"""The persona stage through its public face: rows, counts, profiles, the paper's examples."""
 
 import dataclasses
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from hypothesis import strategies as st
 
 from builder.census.codebook import codebook_for
 from builder.errors import InputError
-from builder.llm.messages import Answer, Failure
 from builder.personas.demographics import describe_demographics, two_significant_digits
 from builder.personas.imputation import impute_origin
-from builder.personas.personas import assign_groups, build_personas
+from builder.personas.personas import build_personas
 from builder.personas.profile import fit_profiles, profile_lines, profile_text
 from builder.personas.work import describe_work_in_words, singular
 from builder.randomness import rng_for
@@ -200,20 +198,6 @@ def test_rebuilding_repeats_and_a_larger_build_extends() -> None:
         assert {k: v for k, v in small.items() if k != "group"} == {k: v for k, v in large.items() if k != "group"}
 
 
-@settings(max_examples=80, deadline=None)
-@given(households=st.lists(st.sampled_from("abcdefghij"), max_size=40), data=st.data(), seed=st.integers(0, 2**31))
-def test_groups_meet_the_number_and_divide_at_most_one_household(
-    households: list[str], data: st.DataObject, seed: int
-) -> None:
-    seen = data.draw(st.integers(0, len(households)))
-    groups = assign_groups(households, seen, seed)
-    assert groups.count("seen") == seen
-    divided = [
-        h for h in set(households) if len({g for g, own in zip(groups, households, strict=True) if own == h}) == 2
-    ]
-    assert len(divided) <= 1
-
-
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(0, 12), max_size=8), budget=st.integers(5, 40))
 def test_profiles_keep_the_longest_beginning_that_fits(lengths: list[int], budget: int) -> None:
@@ -295,47 +279,6 @@ def test_imputed_birthplace_agrees_with_citizenship() -> None:
 )
 def test_occupations_in_the_singular(label: str, one: str) -> None:
     assert singular(label) == one
-
-
-class ScriptedCalls:
-    """Answers in turn by a function of the request; remembers what it was asked."""
-
-    def __init__(self, reply: Any) -> None:
-        self.reply, self.requests = reply, []
-
-    def generate(self, role: str, requests: list[Any], label: str) -> list[Any]:
-        assert role == "enricher"
-        self.requests += requests
-        return [self.reply(request) for request in requests]
-
-
-GOOD = "JOB: Sorts letters before dawn.\nLIFESTYLE: Quiet\nPERSONAL TIME: Fishing\nDONE"
-
-
-def test_the_enricher_writes_three_attributes() -> None:
-    calls = ScriptedCalls(lambda request: Answer(GOOD))
-    table = build_personas(recipe(5, enrichment="lm"), calls, count_words)
-    for row in table.rows:
-        assert row["detailed_job_description"] == "Sorts letters before dawn"
-        assert (row["lifestyle"], row["provenance"]["lifestyle"]) == ("Quiet", "lm")
-        assert row["provenance"]["mannerisms"] == "sampled"
-        assert "Personal time: Fishing" in row["profile"]
-    assert not any("Political views" in m["content"] for request in calls.requests for m in request.messages)
-
-
-def test_unreadable_replies_are_asked_again_and_then_fall_back() -> None:
-    patient = ScriptedCalls(lambda request: Answer(GOOD if request.attempt == 2 else "no form"))
-    table = build_personas(recipe(4, enrichment="lm"), patient, count_words)
-    assert Counter(request.attempt for request in patient.requests) == {0: 4, 1: 4, 2: 4}
-    assert table.ledger == []
-
-    plain = build_personas(recipe(4), None, count_words).rows
-    hopeless = ScriptedCalls(lambda request: Failure("refused", "would rather not"))
-    table = build_personas(recipe(4, enrichment="lm"), hopeless, count_words)
-    assert max(request.attempt for request in hopeless.requests) == 3
-    assert [entry["item"] for entry in table.ledger] == [row["persona_id"] for row in table.rows]
-    assert {(entry["stage"], entry["reason"]) for entry in table.ledger} == {("personas", "refused")}
-    assert table.rows == plain
 
 
 def test_the_stage_does_not_load_a_model_library() -> None:
