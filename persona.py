@@ -259,6 +259,7 @@ def census_compare(
     census: Annotated[str | None, typer.Option(help="Compare with this PUMS file instead of the build's own.")] = None,
     household: Household = None,
     draws: Annotated[int, typer.Option(help="Simulated draws for the distance that chance alone gives.")] = 1000,
+    adults: Annotated[bool, typer.Option("--adults", help="Compare the adults of two PUMS files.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where the report goes (default: the build's folder).")] = None,
 ) -> None:
     """How far the personas are from the census, attribute by attribute and pair by pair, beside what chance alone gives."""
@@ -268,7 +269,7 @@ def census_compare(
     from builder.fidelity.table import fidelity_table
 
     is_build = Path(what, "build.json").is_file()
-    result = compare(what, census, household, draws)
+    result = compare(what, census, household, draws, adults)
     typer.echo(fidelity_table(result))
     folder = out or (Path(what) if is_build else Path("runs") / "fidelity")
     page, picture = write_fidelity(result, folder), figures(result, folder)

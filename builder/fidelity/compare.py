@@ -27,10 +27,12 @@ PACKAGED = "packaged"
 FINER_COLUMNS = ("HHT2", "FPARC", "TYPEHUGQ")
 
 
-def compare(what: str, census: str | None = None, household: str | None = None, draws: int = 1000) -> dict[str, Any]:
+def compare(
+    what: str, census: str | None = None, household: str | None = None, draws: int = 1000, adults_only: bool = False
+) -> dict[str, Any]:
     """A build's folder beside its census, or a census table (`packaged` or a PUMS file or folder) beside `census`.
 
-    household: the housing file that belongs to `census`. Raises InputError where `what` is neither.
+    household: the housing file that belongs to `census`. adults_only: of two tables; a build's recipe says it for a build. Raises InputError where `what` is neither.
     """
     folder = Path(what)
     if (folder / "build.json").is_file():
@@ -39,7 +41,7 @@ def compare(what: str, census: str | None = None, household: str | None = None, 
         raise InputError(
             f"{what} is no build's folder (it has no build.json). Give one, or compare a census table with another: --census FILE."
         )
-    return compare_records(what, census, household=household, draws=draws)
+    return compare_records(what, census, household=household, adults_only=adults_only, draws=draws)
 
 
 def compare_build(
