@@ -32,7 +32,8 @@ def compare(
 ) -> dict[str, Any]:
     """A build's folder beside its census, or a census table (`packaged` or a PUMS file or folder) beside `census`.
 
-    household: the housing file that belongs to `census`. adults_only: of two tables; a build's recipe says it for a build. Raises InputError where `what` is neither.
+    household: the housing file that belongs to `census`. adults_only: of two tables; for a build the recipe says it. Raises
+    InputError where `what` is neither.
     """
     folder = Path(what)
     if (folder / "build.json").is_file():
