@@ -260,20 +260,27 @@ def census_compare(
     household: Household = None,
     draws: Annotated[int, typer.Option(help="Simulated draws for the distance that chance alone gives.")] = 1000,
     adults: Annotated[bool, typer.Option("--adults", help="Compare the adults of two PUMS files.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where the report goes (default: the build's folder).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the report goes (default: the build's folder; runs/fidelity for two files)."),
+    ] = None,
 ) -> None:
     """How far the personas are from the census, attribute by attribute and pair by pair, beside what chance alone gives."""
     from builder.fidelity.compare import compare
     from builder.fidelity.figures import figures
     from builder.fidelity.page import write_fidelity
     from builder.fidelity.table import fidelity_table
+    from builder.files import make_folder
 
     is_build = Path(what, "build.json").is_file()
+    folder = make_folder(out or (Path(what) if is_build else Path("runs") / "fidelity"))
     result = compare(what, census, household, draws, adults)
     typer.echo(fidelity_table(result))
-    folder = out or (Path(what) if is_build else Path("runs") / "fidelity")
     page, picture = write_fidelity(result, folder), figures(result, folder)
-    typer.echo(f"Histograms in {page} and {picture}. Next: persona build RECIPE{f' --out {what}' if is_build else ''}")
+    following = (
+        f"Next: the other stages, persona build RECIPE --out {what}" if is_build else "Next: persona census compare RUN"
+    )
+    typer.echo(f"Histograms in {page} and {picture}. {following}")
 
 
 @app.command()

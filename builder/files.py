@@ -1,14 +1,42 @@
 """Files appear whole or not at all."""
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if need be. Raises InputError where it cannot be, so that long work does not end without a place for its result."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}). Give another --out folder.") from None
+    return folder
+
+
+@contextmanager
+def locked(folder: Path, work: str) -> Iterator[None]:
+    """Hold the folder, made if need be, for this process. Raises InputError where another `work` (build, fetch) holds it."""
+    try:
+        lock = (make_folder(folder) / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}). Give another --out folder.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"Another {work} is running in {folder}. Wait for it, or give another --out folder."
+            ) from None
+        yield
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -6,7 +6,6 @@ A stage is a function of the recipe, the tables before it and the recorded respo
 
 import contextlib
 import dataclasses
-import fcntl
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +15,7 @@ from typing import Any
 from builder.census.pums import PACKAGED_RECORDS
 from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
-from builder.files import read_json, write_atomically, write_json
+from builder.files import locked, read_json, write_atomically, write_json
 from builder.judge.judge import load_judge
 from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls, make_client
@@ -82,9 +81,12 @@ def run_build(
         tables = _run_stages(recipe, calls, inputs, build, until, lambda stage, table: None)
         return BuildResult(folder, build | {"usage": dataclasses.asdict(calls.spending)}, tables)
     with _claimed(folder, build):
-        if not (folder / "responses.sqlite").exists():
+        if not _has_answers(folder / "responses.sqlite"):
             # A fresh build asks its models whether they are there; one that goes on may find all it needs in the record.
             check_models(recipe, until, clients)
+        if (folder / "build.json").is_file():
+            # What stages of an earlier run say stays until they have been run again; their tables are still here.
+            build["stages"] |= read_json(folder / "build.json")["stages"]
         # From here on the folder belongs to this recipe, also if nothing else gets written.
         write_json(folder / "build.json", build)
         record = Record(folder / "responses.sqlite")
@@ -105,6 +107,11 @@ def run_build(
             record.close()
         build = _with_usage(build, calls)
     return BuildResult(folder, build, tables)
+
+
+def _has_answers(path: Path) -> bool:
+    with contextlib.closing(Record(path, read_only=True)) as record:
+        return any(record.count())
 
 
 def _run_stages(
@@ -307,18 +314,7 @@ def _claimed(folder: Path, build: dict[str, Any]) -> Iterator[None]:
         raise InputError(f"{folder} is a file. Give another --out folder.")
     if folder.is_dir():
         _refuse_other_build(folder, build)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}). Give another --out folder.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"Another build is running in {folder}. Wait for it, or give another --out folder."
-            ) from None
+    with locked(folder, "build"):
         yield
 
 

@@ -55,7 +55,7 @@ class PersonasRecipe:
         ATTRIBUTES  # in the order of the profile; the first are kept when room is short
     )
     enrichment_categories: int = 3  # of the five open-ended categories, how many the enricher writes for a persona
-    enrichment_sampling: SamplingRecipe = field(default_factory=lambda: SamplingRecipe(max_tokens=300))
+    enrichment_sampling: SamplingRecipe = field(default_factory=SamplingRecipe)
     consistency: str = "rules"  # `rules`: the packaged rules; `lm`: these, and the checker reads every persona twice
     profile_shows_nulls: bool = False  # print attributes without a value, with the reason, as the paper does
     profile_max_tokens: int = 700
@@ -245,6 +245,15 @@ def _validate(recipe: BuildRecipe) -> None:
         1 <= personas.enrichment_categories <= 5,
         f"personas.enrichment_categories is {personas.enrichment_categories}; the enricher knows five categories. Choose 1 to 5.",
     )
+    for key, sampling in (
+        ("personas.enrichment_sampling", personas.enrichment_sampling),
+        *((f"pairs.{part}", getattr(pairs, part)) for part in ("answer", "critique", "revision")),
+    ):
+        require(
+            sampling.max_tokens >= 1 and sampling.temperature >= 0 and 0 < sampling.top_p <= 1,
+            f"{key} has max_tokens {sampling.max_tokens}, temperature {sampling.temperature}, top_p {sampling.top_p}; it takes max_tokens "
+            "of at least 1, a temperature of at least 0 (0: the likeliest token) and 0 < top_p <= 1.",
+        )
     unknown = [a for a in personas.profile_attributes if a not in ATTRIBUTES]
     if unknown:
         close = difflib.get_close_matches(unknown[0], ATTRIBUTES, n=1, cutoff=0.0)[0]

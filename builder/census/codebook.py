@@ -40,11 +40,6 @@ def codebook_for(survey_year: int) -> Codebook:
     }
 
 
-def packaged_codebooks() -> list[dict[str, Any]]:
-    """One {"survey_year", "columns": Codebook} for every survey year that is known, oldest first."""
-    return [{"survey_year": year, "columns": codebook_for(year)} for year in packaged_years()]
-
-
 def universe(column: str, survey_year: int) -> str:
     """Who has an answer in a column, in words ("persons 17 years and over"); everybody else is blank.
 
@@ -55,11 +50,6 @@ def universe(column: str, survey_year: int) -> str:
             f"Column {column} has no codes in survey year {survey_year}. Columns with codes: {', '.join(codebook_for(survey_year))}."
         )
     return str(packaged_columns()[column]["universe"])
-
-
-def known_adjinc_years() -> dict[int, int]:
-    """ADJINC factor of a 1-year file -> its survey year."""
-    return {facts["adjinc"]: year for year, facts in packaged_years().items()}
 
 
 def survey_year_of_adjinc(factors: Iterable[int | None]) -> int | None:

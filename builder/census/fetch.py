@@ -5,23 +5,22 @@ run compares size and SHA-256 and downloads nothing that agrees.
 """
 
 import difflib
-import fcntl
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from builder.census.codebook import packaged_years
 from builder.census.download import download_zip, forget, http_client
 from builder.errors import InputError
-from builder.files import sha256_file, write_json
+from builder.files import locked, sha256_file, write_json
 
 BUREAU_URL = "https://www2.census.gov/programs-surveys/acs/data/pums"
-FIRST_YEAR = 2005
+FIRST_YEAR = min(packaged_years())
 TIMEOUT_S = 60.0
 NATION, PUERTO_RICO = "us", "pr"
 STATES = {
@@ -57,11 +56,13 @@ def fetch_pums(
     """
     codes = known_states(states)
     if year < FIRST_YEAR:
-        raise InputError(f"--year is {year}; the Bureau publishes PUMS files of {FIRST_YEAR} and later.")
+        raise InputError(
+            f"--year is {year}; files before {FIRST_YEAR} have no codebook here, so nothing could be built from them."
+        )
     folder = Path(folder)
     period = "5-Year" if five_year else "1-Year"
     names = [f"csv_{kind}{code}.zip" for code in codes for kind in ("p", "h")]
-    with claimed(folder), http_client(timeout_s) as client:
+    with locked(folder, "fetch"), http_client(timeout_s) as client:
         manifest = read_manifest(folder, year, period)
         refuse_unlisted_files(folder, names, manifest)
         for number, name in enumerate(names, start=1):
@@ -107,24 +108,6 @@ def close_states(text: str) -> list[str]:
     if len(text) <= 3:
         close += difflib.get_close_matches(text, STATES, n=4, cutoff=0.5)
     return list(dict.fromkeys(close))
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises InputError where another fetch holds it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}). Give another --out folder.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"Another fetch is running in {folder}. Wait for it, or give another --out folder."
-            ) from None
-        yield
 
 
 def read_manifest(folder: Path, year: int, period: str) -> dict[str, Any]:

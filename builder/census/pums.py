@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builder.census.codebook import known_adjinc_years
+from builder.census.codebook import survey_year_of_adjinc
 from builder.census.pums_files import content_hash, housing_files, person_and_housing_files
 from builder.census.tables import Wanted, read_parts
 from builder.errors import InputError
@@ -26,6 +26,7 @@ OPTIONAL_PERSON_COLUMNS = (
 )
 # Detailed race: the codes before 2020 mean other groups, and nothing here reads them.
 DETAILED_RACE, DETAILED_RACE_SINCE = "RAC2P", 2020
+OLDEST = 99  # the Bureau's top code
 OPTIONAL_HOUSEHOLD_COLUMNS = ("HHT2", "FPARC", "TYPEHUGQ")
 # 2024 name -> older or project-made name, which is used only where the new one is absent. RELP has other codes than RELSHIPP.
 RENAMED = {"STATE": "ST", "RELSHIPP": "RELP", "TYPEHUGQ": "TYPE", "HUPAC": "HUPAC_DERIVED"}
@@ -123,9 +124,22 @@ def read_persons(files: list[Path]) -> tuple[pa.Table, int | None, dict[str, str
             raise InputError(
                 f"{label} has {part['SERIALNO'].null_count} row(s) without SERIALNO, which says who lives together. Give the Bureau's file."
             )
+        refuse_impossible_ages(part["AGEP"], label)
     year = one_year(parts)
     persons = one_table(parts)
     return unite_puma(persons), year, metadata
+
+
+def refuse_impossible_ages(ages: pa.ChunkedArray, label: str) -> None:
+    """Everybody has an age in PUMS; who is an adult, and what was asked of a person, follows from it."""
+    possible = pc.fill_null(pc.and_(pc.greater_equal(ages, 0), pc.less_equal(ages, OLDEST)), False)
+    wrong = pc.sum(pc.invert(possible)).as_py() or 0
+    if wrong:
+        example = ages.filter(pc.invert(possible))[0].as_py()
+        raise InputError(
+            f"{label} has {wrong} row(s) whose age (AGEP) is blank or not from 0 to {OLDEST} (for instance "
+            f"{'blank' if example is None else example}). The Bureau gives everybody's age; give its file without recoding."
+        )
 
 
 def columns_of(*groups: tuple[str, ...]) -> Wanted:
@@ -189,9 +203,7 @@ def detect_year(records: pa.Table) -> int | None:
         if match:
             return int(match.group(1))
     if "ADJINC" in records.column_names:
-        years = {known_adjinc_years().get(factor) for factor in pc.unique(records["ADJINC"]).to_pylist()}
-        if len(years) == 1:
-            return years.pop()
+        return survey_year_of_adjinc(pc.unique(records["ADJINC"]).to_pylist())
     return None
 
 

@@ -35,8 +35,16 @@ def compare(
     household: the housing file that belongs to `census`. adults_only: of two tables; for a build the recipe says it. Raises
     InputError where `what` is neither.
     """
+    if household is not None and census is None:
+        raise InputError(
+            "--household belongs to --census, which is not given. Give both, or a folder with both kinds of file."
+        )
     folder = Path(what)
     if (folder / "build.json").is_file():
+        if adults_only:
+            raise InputError(
+                f"--adults is for two census tables; the recipe of {what} says whom the build draws. Leave it out."
+            )
         return compare_build(folder, census, household, draws)
     if census is None:
         raise InputError(
@@ -55,6 +63,8 @@ def compare_build(
     """
     refuse_few_draws(draws)
     build = read_json(folder / "build.json")
+    if not {"recipe", "stages"} <= build.keys():
+        raise InputError(f"{folder}/build.json is no build's: it has no recipe. Give the folder of a build.")
     recipe = build["recipe"]
     rows, drawn = read_personas(folder, build)
     details = build["stages"]["personas"]
@@ -67,7 +77,7 @@ def compare_build(
     personas = people_of_personas(rows, details["survey_year"], columns)
     people = people_of_records(records, adults_only, recipe["personas"]["round_income"])
     # A draw from these very records is without replacement; from another table nobody was drawn, and it stands for its population.
-    draws = min(draws, max(FEWEST_DRAWS, PEOPLE_SIMULATED // len(rows)))
+    asked, draws = draws, min(draws, max(FEWEST_DRAWS, PEOPLE_SIMULATED // len(rows)))
     tables = side_by_side(personas, people)
     distances = Distances.between(tables, personas, people)
     noise = noise_of_draws(tables, people, distances, len(rows), draws, recipe["seed"], replacement=not own)
@@ -85,7 +95,13 @@ def compare_build(
         "income_rounded": recipe["personas"]["round_income"],
         "seed": recipe["seed"],
         "draws": draws,
-        "notes": notes_on_years(details["survey_year"], records.survey_year),
+        "notes": [
+            *notes_on_years(details["survey_year"], records.survey_year),
+            *(
+                [f"{draws:,} of the {asked:,} draws asked for: more take too long with so many personas."]
+                * (draws < asked)
+            ),
+        ],
         **report_distances(tables, distances, noise, personas, people),
         "drift": measure_drift(rows, drawn, recipe),
     }
@@ -94,7 +110,6 @@ def compare_build(
 def compare_records(
     what: str,
     census: str,
-    what_household: str | None = None,
     household: str | None = None,
     adults_only: bool = False,
     draws: int = 1000,
@@ -107,7 +122,7 @@ def compare_records(
     both are described by HHT and HUPAC.
     """
     refuse_few_draws(draws)
-    first, second, left_out = in_common_states(other_records(what, what_household), other_records(census, household))
+    first, second, left_out = in_common_states(other_records(what, None), other_records(census, household))
     first, second = without_columns_of_one(first, second), without_columns_of_one(second, first)
     table, people = (people_of_records(records, adults_only, round_income=True) for records in (first, second))
     tables = side_by_side(table, people)
@@ -136,11 +151,18 @@ def read_personas(folder: Path, build: dict[str, Any]) -> tuple[list[dict[str, A
     path = folder / "tables" / "personas.parquet"
     if "personas" not in build["stages"] or not path.is_file():
         raise InputError(f"{folder} has no personas yet. Build them first: persona build RECIPE --out {folder}.")
-    rows = pq.read_table(path).to_pylist()
+    rows = read_parquet(path).to_pylist()
     if not rows:
         raise InputError(f"{folder} has a table of personas without a row. Build it again.")
     drawn = path.with_name("persona_records.parquet")
-    return rows, pq.read_table(drawn) if drawn.is_file() else None
+    return rows, read_parquet(drawn) if drawn.is_file() else None
+
+
+def read_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError):
+        raise InputError(f"{path} cannot be read as Parquet; it is damaged. Remove it and build again.") from None
 
 
 def own_records(folder: Path, recipe: dict[str, Any], details: dict[str, Any]) -> CensusRecords:

@@ -82,7 +82,7 @@ def report_pairs(
         {
             "attributes": [tables.attributes[a], tables.attributes[b]],
             **report_distance(distances.tv[a, b], noise.tv[:, a, b], noise.floor_tv[a, b]),
-            "jsd": number(distances.jsd[a, b]),
+            "jsd": {"jsd": number(distances.jsd[a, b]), "noise": number(noise.floor_jsd[a, b])},
         }
         for a, b in pairs
     ]
@@ -96,7 +96,10 @@ def report_pairs(
     return {
         "count": len(pairs),
         "mean": summary,
-        "mean_jsd": number(distances.jsd[rows, columns].mean()),
+        "mean_jsd": {
+            "jsd": number(distances.jsd[rows, columns].mean()),
+            "noise": number(noise.floor_jsd[rows, columns].mean()),
+        },
         "share_within": number(np.mean([pair["within"] for pair in every])),
         "largest_excess": sorted(every, key=lambda pair: (-pair["excess"], pair["attributes"]))[:LARGEST],
         "every": every,

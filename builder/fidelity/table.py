@@ -7,7 +7,7 @@ from builder.census.pums import PACKAGED_RECORDS
 from builder.fidelity.drift import FEW_TEXTS
 
 WIDTH = 110
-NAME_WIDTH = 44
+NAME_WIDTH = 41
 WORST_PAIRS = 5
 
 
@@ -16,10 +16,10 @@ def fidelity_table(result: dict[str, Any]) -> str:
     direct = [entry for entry in result["attributes"] if entry["sampled"] == "directly"]
     donors = [entry for entry in result["attributes"] if entry["sampled"] != "directly"]
     lines = [*introduction(result), "", header("attribute", "bins")]
-    lines += [distance_line(entry["label"], len(entry["bins"]), entry, entry["jsd"]["jsd"]) for entry in direct]
+    lines += [distance_line(entry["label"], len(entry["bins"]), entry, entry["jsd"]) for entry in direct]
     if donors:
         lines += ["", header("taken from donors (imputed)", "bins")]
-        lines += [distance_line(entry["label"], len(entry["bins"]), entry, entry["jsd"]["jsd"]) for entry in donors]
+        lines += [distance_line(entry["label"], len(entry["bins"]), entry, entry["jsd"]) for entry in donors]
     lines += ["", header("without bins", "values")]
     lines += [distance_line(entry["label"], entry["values"], entry) for entry in result["without_bins"]]
     lines += ["", *pair_lines(result), "", *joint_lines(result)]
@@ -75,18 +75,17 @@ def counted_with(result: dict[str, Any]) -> str:
 
 
 def header(name: str, count: str) -> str:
-    return f"{name:{NAME_WIDTH}}{count:>7}{'TV':>9}{'noise':>9}{'99th pct':>10}{'excess':>9}{'within':>8}{'JSD':>10}"
+    return f"{name:{NAME_WIDTH}}{count:>7}{'TV':>9}{'noise':>9}{'99th pct':>10}{'excess':>9}{'within':>8}{'JSD':>9}{'noise':>8}"
 
 
-def distance_line(name: str, count: int | None, entry: dict[str, Any], jsd: float | None = None) -> str:
+def distance_line(name: str, count: int | None, entry: dict[str, Any], jsd: dict[str, Any] | None = None) -> str:
     """Without a count the name may run into its column."""
     start = f"{name:{NAME_WIDTH}}{count:>7}" if count is not None else f"{name:{NAME_WIDTH + 7}}"
     within = "" if entry["within"] is None else "yes" if entry["within"] else "NO"
     p99 = "" if entry["p99"] is None else f"{entry['p99']:.3f}"
-    last = "" if jsd is None else f"{jsd:.4f}"
-    return (
-        f"{start}{entry['tv']:9.3f}{entry['noise']:9.3f}{p99:>10}{entry['excess']:+9.3f}{within:>8}{last:>10}".rstrip()
-    )
+    last = "" if jsd is None else f"{jsd['jsd']:>9.4f}{jsd['noise']:>8.4f}"
+    excess = round(entry["excess"], 3) + 0.0  # no minus before a nought
+    return f"{start}{entry['tv']:9.3f}{entry['noise']:9.3f}{p99:>10}{excess:+9.3f}{within:>8}{last}".rstrip()
 
 
 def pair_lines(result: dict[str, Any]) -> list[str]:
@@ -113,8 +112,9 @@ def joint_lines(result: dict[str, Any]) -> list[str]:
     joint = result["joint"]
     lines = [f"{joint['within']} of {joint['attributes']} directly sampled attributes are within the 99th percentile."]
     if joint["p"] is not None:
+        share = "under 1%" if joint["p"] < 0.01 else f"{joint['p']:.0%}"
         lines.append(
-            f"In {joint['p']:.0%} of the simulated draws the most extreme attribute is at least as extreme as here (joint p)."
+            f"In {share} of the simulated draws the most extreme attribute is at least as extreme as here (joint p)."
         )
     return lines
 

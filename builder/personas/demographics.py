@@ -150,9 +150,38 @@ def describe_yes_or_no(
         attributes.leave_out(attribute, "none")
 
 
+# OCCP, first and last code of each group; the same in the codings of 2010 and 2018.
+DRIVING_JOBS = (
+    # emergency technicians, police patrol and its supervisors, couriers, mail carriers
+    *((3400, 3402), (3710, 3710), (3850, 3870), (5510, 5510), (5550, 5550)),
+    # ambulances, buses, trucks, taxis and other vehicles; fork lifts
+    *((9110, 9150), (9600, 9600)),
+)
+SHIFT_JOBS = (
+    # hospitals and pharmacies, nursing, emergencies and guarding
+    *((3050, 3110), (3200, 3200), (3220, 3220), (3255, 3258), (3300, 3300), (3320, 3330), (3400, 3423), (3500, 3500)),
+    *((3600, 3605), (3645, 3649), (3700, 3740), (3800, 3960)),
+    # food, cleaning, casinos, hotels, shops, dispatch and mail
+    *((4000, 4160), (4200, 4230), (4400, 4400), (4530, 4530), (4720, 4720), (4760, 4760), (5300, 5300), (5520, 5522)),
+    *((5540, 5560),),
+    # wells and mines, upkeep of machines, production, transportation and material moving, military
+    *((6800, 6950), (7330, 7360), (7700, 8990), (9000, 9760), (9800, 9830)),
+)
+# HHT2: with own children of a householder who has a partner or nobody, so that somebody who never married may be the parent.
+MAY_BE_UNMARRIED_PARENTS = (3, 6, 10)
+
+
 def facts_about(record: Record, veteran: bool) -> set[str]:
-    """What the lists of psychographic phrases need to know so as not to contradict the record. Names: see lists.py."""
+    """What the lists of psychographic phrases need to know so as not to contradict the record. Names: see lists.py.
+
+    The file does not say who in the household is whose. A fact about a spouse or about children is left out where the household may be
+    of other people: a phrase too few does no harm, a phrase about somebody who is not there does.
+    """
     age, marital, household = record["AGEP"], record.get("MAR"), record.get("HHT")
+    kind, job, schooling = record.get("HHT2"), record.get("OCCP") or 0, record.get("SCHL")
+    # Nobody who never married is householder or spouse of a married couple; without HHT2, HHT tells that much.
+    never_married_parent = household != 1 if kind is None else kind in MAY_BE_UNMARRIED_PARENTS
+    may_be_parent = age >= 25 and never_married_parent if marital == 5 else age >= 25 or marital in (1, 2, 3, 4)
     works = record.get("ESR") in EMPLOYED
     english, income = record.get("ENG"), record.get("PINCP")
     checks = {
@@ -162,11 +191,17 @@ def facts_about(record: Record, veteran: bool) -> set[str]:
         "military": record.get("ESR") in ARMED_FORCES,
         "self_employed": works and record.get("COW") in (6, 7),
         "veteran": veteran,
-        "children_at_home": record.get("HUPAC") in (1, 2, 3) and (age >= 25 or marital in (1, 2, 3, 4)),
+        "driver": any(first <= job <= last for first, last in DRIVING_JOBS),
+        "shift_job": any(first <= job <= last for first, last in SHIFT_JOBS),
+        "children_at_home": record.get("HUPAC") in (1, 2, 3) and household not in (4, 5, 6, 7) and may_be_parent,
         "only_small_children": record.get("HUPAC") == 1,
         # A birth within the year, and the child lives here.
         "new_baby": record.get("FER") == 1 and record.get("HUPAC") in (1, 3),
-        "partnered": marital == 1,
+        "family_household": household in (1, 2, 3),
+        "cohabiting_household": kind in (3, 4),
+        # In group quarters and where HHT is missing, the marital status has to do.
+        "partnered": marital == 1 and household in (1, None),
+        "married": marital == 1,
         "never_married": marital == 5,
         "widowed": marital == 2,
         "lives_alone": household in (4, 6),
@@ -176,12 +211,15 @@ def facts_about(record: Record, veteran: bool) -> set[str]:
         "cognitive_difficulty": record.get("DREM") == 1,
         "vision_difficulty": record.get("DEYE") == 1,
         "hearing_difficulty": record.get("DEAR") == 1,
+        "deafblind": record.get("DEYE") == 1 and record.get("DEAR") == 1,
         "foreign_born": record.get("CIT") in (4, 5),
         "not_citizen": record.get("CIT") == 5,
         "other_language": english is not None,
         "good_english": english in (None, 1, 2),
         "weak_english": english in (3, 4),
         "spanish": record.get("HHL") == 2 and (english is not None or record.get("HISP") != NOT_HISPANIC),
+        # No more than grade 8.
+        "little_schooling": age >= 18 and schooling is not None and schooling < 12,
         "low_education": (record.get("SCHL") or 0) < 16,
         "low_income": income is not None and income < 15_000 and marital != 1,
         "high_income": income is not None and income >= 120_000,

@@ -26,22 +26,23 @@ TELLING_WEIGHT = 3
 # `group_quarters`. An entry need exclude the wider of the two only.
 RECORD_FACTS = frozenset(
     [
-        *("worker", "unemployed", "retired", "military", "self_employed", "veteran"),
+        *("worker", "unemployed", "retired", "military", "self_employed", "veteran", "driver", "shift_job"),
         *("children_at_home", "only_small_children", "new_baby", "lives_alone", "institution", "group_quarters"),
-        *("partnered", "never_married", "widowed"),
-        *("disability", "cognitive_difficulty", "vision_difficulty", "hearing_difficulty"),
+        *("family_household", "cohabiting_household", "partnered", "married", "never_married", "widowed"),
+        *("disability", "cognitive_difficulty", "vision_difficulty", "hearing_difficulty", "deafblind"),
         *("foreign_born", "not_citizen", "other_language", "good_english", "weak_english", "spanish"),
-        *("low_education", "low_income", "high_income"),
+        *("low_education", "little_schooling", "low_income", "high_income"),
     ]
 )
 # Facts of the record that set a person apart. Most people work, live with someone or speak English well; nobody is known for that.
-TELLING_FACTS = RECORD_FACTS - {"worker", "partnered", "never_married", "good_english"}
+TELLING_FACTS = RECORD_FACTS - {"worker", "family_household", "partnered", "married", "never_married", "good_english"}
 
-# 2. From the sampled religion, ideology and personality, by psychographics.beliefs_as_facts and personality_as_facts.
+# 2. From the sampled religion, party, ideology and personality, by psychographics.beliefs_as_facts and personality_as_facts.
 BELIEF_FACTS = frozenset(
     [
-        *("religious", "christian", "evangelical", "latter_day_saint", "muslim", "buddhist", "unaffiliated", "atheist"),
-        *("liberal", "very_liberal", "conservative", "very_conservative"),
+        *("religious", "christian", "evangelical", "latter_day_saint", "muslim", "buddhist", "hindu"),
+        *("abrahamic", "feast_and_fast_faith", "unaffiliated", "atheist"),
+        *("liberal", "very_liberal", "conservative", "very_conservative", "democrat", "republican"),
     ]
 )
 PERSONALITY_FACTS = frozenset(f"{side}_{trait}" for side in ("low", "high") for trait in BIG_FIVE)
@@ -78,13 +79,16 @@ RULED_OUT_BY = {
     **{fact: ["institution"] for fact in ("on_the_go", "traveler")},
     # by what the person cannot do
     "drives": ["vision_difficulty", "institution"],
-    "reader": ["vision_difficulty"],
+    "reader": ["vision_difficulty", "little_schooling"],
     "tv_viewer": ["vision_difficulty"],
+    "sports_fan": ["deafblind"],
     "noise": ["hearing_difficulty"],
     "phone_caller": ["hearing_difficulty"],
     "listener": ["hearing_difficulty"],
     "interrupter": ["hearing_difficulty", "high_agreeableness"],
     "good_memory": ["cognitive_difficulty"],
+    # by the present or last job
+    "no_car": ["driver"],
     # by personality
     **{fact: ["low_extraversion"] for fact in ("sociable", "talkative", "loud")},
     **{fact: ["high_extraversion"] for fact in ("solitary", "quiet")},
@@ -99,6 +103,7 @@ RULED_OUT_BY = {
     # by religion
     "alcohol": ["muslim", "latter_day_saint"],
     "coffee": ["latter_day_saint"],
+    "meat_eater": ["hindu"],
 }
 
 FACTS = RECORD_FACTS | BELIEF_FACTS | PERSONALITY_FACTS | LIST_FACTS

@@ -134,8 +134,17 @@ def build_personas(
             "null_rates": null_rates(rows),
             "provenance": provenance_shares(rows),
         },
-        ledger=ledger,
+        ledger=name_items(ledger, positions),
     )
+
+
+def name_items(ledger: list[dict[str, str]], positions: list[int]) -> list[dict[str, str]]:
+    """The entries with the published persona id in place of the place in the draw; who was turned away has none."""
+    published = {persona_id(position): persona_id(number) for number, position in enumerate(positions)}
+    return [
+        entry | {"item": published.get(entry["item"], f"turned away, draw {int(entry['item'][1:])}")}
+        for entry in ledger
+    ]
 
 
 def describe(recipe: BuildRecipe, records: CensusRecords, drawn: np.ndarray, position: int) -> list[Candidate]:

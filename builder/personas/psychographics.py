@@ -30,6 +30,7 @@ from builder.schema import BIG_FIVE, BIG_FIVE_LEVELS
 FOLDER = Path(__file__).parent / "data"
 STAGE = "persona_psychographics"
 PERSONALITY_FROM_AGE = 6
+OWN_BELIEFS_FROM_AGE = 13
 BELIEFS = ("religion", "political_views", "ideology")
 # In this order: what a lifestyle says must not be contradicted by a quirk.
 LISTS = {"lifestyle": 1, "personal_time": 1, "defining_quirks": 1, "mannerisms": 1}
@@ -157,11 +158,14 @@ def draw_beliefs(attributes: Attributes, record: Record, facts: set[str], rng: n
     situation = survey_situation(record)
     origin = origin_of(record, attributes.values["ancestry"], attributes.values["place_of_birth"])
     religion = draw_class("religion", situation, rng, origin)
+    if record["AGEP"] < OWN_BELIEFS_FROM_AGE and religion in ("Atheist", "Agnostic"):
+        # A small child's household belongs to no religion; a view of one's own on God comes later.
+        religion = "Nothing in particular"
     attributes.put("religion", RELIGION_WORDS.get(religion, religion), "sampled")
     if record["AGEP"] < ADULT_AGE:
         attributes.leave_out("political_views", "not_applicable")
         attributes.leave_out("ideology", "not_applicable")
-        facts |= beliefs_as_facts(religion, None)
+        facts |= beliefs_as_facts(religion, None, None)
         return
     situation["religion13"] = religion
     party = draw_class("party", situation, rng)
@@ -169,21 +173,29 @@ def draw_beliefs(attributes: Attributes, record: Record, facts: set[str], rng: n
     ideology = draw_class("ideology", situation, rng)
     attributes.put("political_views", PARTY_WORDS.get(party, party), "sampled")
     attributes.put("ideology", ideology, "sampled")
-    facts |= beliefs_as_facts(religion, ideology)
+    facts |= beliefs_as_facts(religion, party, ideology)
 
 
-def beliefs_as_facts(religion: str, ideology: str | None) -> set[str]:
+def beliefs_as_facts(religion: str, party: str | None, ideology: str | None) -> set[str]:
+    """All three in the words of the surveys. Who leans to a party counts with it."""
     facts = set()
     if religion not in (*UNAFFILIATED, "Something else"):
         facts.add("religious")
     if religion in CHRISTIAN:
         facts.add("christian")
+    if religion in (*CHRISTIAN, "Jewish", "Muslim"):
+        facts.add("abrahamic")
+    if religion in ("Catholic", "Orthodox", "Jewish", "Muslim", "Hindu"):
+        facts.add("feast_and_fast_faith")
     if religion == "Protestant (born-again/evangelical)":
         facts.add("evangelical")
     if religion in UNAFFILIATED:
         facts.add("unaffiliated")
-    if religion in ("Atheist", "Latter-day Saint", "Muslim", "Buddhist"):
+    if religion in ("Atheist", "Latter-day Saint", "Muslim", "Buddhist", "Hindu"):
         facts.add(religion.lower().replace("-", "_").replace(" ", "_"))
+    for name in ("Democrat", "Republican"):
+        if party is not None and name in party:
+            facts.add(name.lower())
     for side in ("liberal", "conservative"):
         if ideology is not None and side in ideology.lower():
             facts |= {side, f"very_{side}"} if "Very" in ideology else {side}

@@ -55,6 +55,13 @@ OTHER_WORKERS = {
     *("waitresses", "midwives", "maids", "judges", "models", "attorneys", "tutors", "magistrates", "surgeons"),
     *("machinists", "millwrights"),
 }
+# Census categories that join two kinds of work of which nearly everybody in them does the first.
+SPOKEN = {
+    "chief executives and legislators": "chief executives",
+    "security guards and gambling surveillance officers": "security guards",
+    "security guards and gaming surveillance officers": "security guards",
+}
+LONGEST_SETTING = 60
 IRREGULAR = {"midwives": "midwife", "actuaries": "actuary", "secretaries": "secretary", "orderlies": "orderly"}
 
 
@@ -114,20 +121,22 @@ def with_article(name: str) -> str:
 def short_industry(industry: str) -> str:
     """`Private hospitals (except ...)` -> `private hospitals`: exceptions and explanations are for coders."""
     text = re.sub(r",? *\([^)]*\)|, except .*|;.*", "", industry)
+    if len(text) > LONGEST_SETTING:
+        # A list of kinds: its first says enough.
+        text = text.split(", and ")[0]
     return lower_first(re.sub(r"\s+", " ", text).strip())
 
 
 def singular(occupation: str) -> str:
     """`Maids and housekeeping cleaners` -> `maid or housekeeping cleaner`; of supervisors only the supervisor is put into the singular."""
-    text = re.sub(r", all other.*", "", lower_first(occupation))
+    text = re.sub(r", all other.*|, except .*", "", lower_first(occupation))
+    text = SPOKEN.get(text, text)
     if text.startswith("other "):
         text = text[len("other ") :]
     if text.startswith("miscellaneous "):
         text = text[len("miscellaneous ") :]
     text = re.sub(r" occupations$", " worker", text)
     head, of, tail = text.partition(" of ")
-    if not of:
-        head, of, tail = text.partition(", except ")
     head = re.sub(r"[a-z'/-]+", lambda match: to_singular(match.group()), head)
     return head.replace(", and ", ", or ").replace(" and ", " or ") + of + tail
 

@@ -72,6 +72,24 @@ def test_blank_is_null_and_codes_are_whole_numbers(tmp_path: Path) -> None:
     assert records.survey_year == 2018
 
 
+@pytest.mark.parametrize("age", ["", "-3", "100", "999"])
+def test_an_age_that_nobody_has_is_refused(tmp_path: Path, age: str) -> None:
+    rows = [PERSON | HOUSEHOLD, PERSON | HOUSEHOLD | {"SERIALNO": "2018HU0000002", "AGEP": age}]
+    with pytest.raises(InputError, match=rf"1 row\(s\) whose age \(AGEP\) .* {age or 'blank'}\)"):
+        read_pums(write_csv(tmp_path / "p.csv", rows))
+
+
+@pytest.mark.parametrize(("year", "kept"), [(2018, False), (2019, False), (2020, True), (2022, True)])
+def test_detailed_race_is_read_only_where_its_codes_are_known(tmp_path: Path, year: int, kept: bool) -> None:
+    row = PERSON | HOUSEHOLD | {"SERIALNO": f"{year}HU0000001", "RAC2P": "43"}
+    assert ("RAC2P" in read_pums(write_csv(tmp_path / "p.csv", [row])).table.column_names) == kept
+
+
+def test_one_blank_factor_does_not_hide_the_year(tmp_path: Path) -> None:
+    rows = [PERSON | HOUSEHOLD | {"SERIALNO": str(n), "ADJINC": factor} for n, factor in ((1, "1013097"), (2, ""))]
+    assert read_pums(write_csv(tmp_path / "p.csv", rows)).survey_year == 2018
+
+
 def test_source_is_named_without_its_folder_and_hashed_by_content(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -235,14 +235,36 @@ def test_two_census_tables(tmp_path: Path) -> None:
     assert alike["joint"]["within"] >= alike["joint"]["attributes"] - 1
     assert alike["joint"]["p"] is None
     assert abs(alike["pairs"]["mean"]["excess"]) < 0.02
-    # The noise of one sample is smaller than that of two; the excess is taken over the smaller.
-    assert all(entry["noise"] < entry["p99"] for entry in alike["attributes"])
+    # The excess is taken over the noise of one sample with the reference as the truth: for two answers E|p^ - p| = sqrt(2 p q / (pi n)).
+    women = by_name(alike)["sex"]["bins"][1]["census"]
+    expected = np.sqrt(2 / np.pi * women * (1 - women) / alike["what"]["effective_size"])
+    assert by_name(alike)["sex"]["noise"] == pytest.approx(expected, rel=0.15)
     men = make_census(tmp_path / "men.parquet", SEX=[1] * ROWS)
     unlike = compare(str(men), str(second), draws=DRAWS)
     assert not by_name(unlike)["sex"]["within"]
     assert unlike["what"]["effective_size"] < unlike["what"]["people"] == ROWS
     assert max(len(line) for line in fidelity_table(unlike).splitlines()) <= WIDTH
     write_fidelity(unlike, tmp_path / "report")
+
+
+def test_a_draw_of_everybody_has_the_distance_that_every_such_draw_has(tmp_path: Path) -> None:
+    """Draws from the build's own census are without replacement, draws from another table are not."""
+    census = make_census(tmp_path / "census.parquet", rows=400)
+    adults = pc.sum(pc.greater_equal(pq.read_table(census)["AGEP"], 18)).as_py()
+    run = build_from(census, tmp_path / "run", count=adults)
+    own = compare_build(run, draws=DRAWS)
+    assert all(entry["noise"] == pytest.approx(entry["tv"], abs=1e-5) for entry in own["attributes"])
+    other = compare_build(run, census=str(make_census(tmp_path / "other.parquet", part=1, rows=400)), draws=DRAWS)
+    assert all(entry["noise"] < entry["p99"] for entry in other["attributes"])
+
+
+def test_the_finer_household_columns_of_one_table_are_left_aside(tmp_path: Path) -> None:
+    first = make_census(tmp_path / "first.parquet")
+    second = make_census(tmp_path / "second.parquet", HHT2=None, FPARC=None)
+    found = by_name(compare_records(str(first), str(second), draws=DRAWS))
+    for name in ("household_type", "family_presence_and_age"):
+        assert found[name]["tv"] == 0
+        assert len(found[name]["bins"]) > 2
 
 
 def test_only_common_states_of_two_tables_are_compared(tmp_path: Path) -> None:
@@ -270,6 +292,17 @@ def test_wrong_arguments_say_what_to_do(build: Path, tmp_path: Path) -> None:
         compare(str(tmp_path))
     with pytest.raises(InputError, match="at least 200"):
         compare(str(build), draws=20)
+    with pytest.raises(InputError, match="--household belongs to --census"):
+        compare(str(build), household="h.csv")
+    with pytest.raises(InputError, match="--adults is for two census tables"):
+        compare(str(build), adults_only=True)
+    shutil.copytree(build, tmp_path / "damaged")
+    (tmp_path / "damaged" / "tables" / "personas.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="it is damaged"):
+        compare(str(tmp_path / "damaged"))
+    write_json(tmp_path / "damaged" / "build.json", {})
+    with pytest.raises(InputError, match="it has no recipe"):
+        compare(str(tmp_path / "damaged"))
     (tmp_path / "empty").mkdir()
     write_json(tmp_path / "empty" / "build.json", {"recipe": {}, "stages": {}})
     with pytest.raises(InputError, match="has no personas yet"):

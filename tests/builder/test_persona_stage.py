@@ -1,6 +1,7 @@
 """The persona stage inside a build: a folder of census files, the table that is never published, and what checks remove."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def test_who_is_turned_away_is_replaced_by_the_next_of_the_draw():
     assert log["rates"]["resampled"] == pytest.approx(turned_away / log["checked"])
     assert table.counts["in"] == table.counts["out"] + sum(table.counts["dropped"].values())
     positions = table.records["position"].to_pylist()
+    assert {entry["item"].split(",")[0] for entry in table.ledger} == {"turned away"}
     # The men among the first of the draw, in its order: nobody else was passed over.
     unchecked = build_personas(
         replace(checked_recipe(40), personas=PersonasRecipe(count=max(positions) + 1, enrichment="none")),
@@ -140,3 +142,29 @@ def test_a_checker_that_turns_everybody_away_ends_with_a_reason(tmp_path):
     recipe = replace(checked_recipe(10), census=CensusRecipe(source=str(folder)))
     with pytest.raises(InputError, match=r"only 0 of 10 personas are consistent \(\d+ turned away after sampling"):
         build_personas(recipe, Checker(lambda text: False), count_words)
+
+
+def test_the_ledger_names_the_published_persona(tmp_path):
+    """Who is mended after others were turned away has another id than place in the draw."""
+    settings = ["personas.enrichment=none", "personas.consistency=lm", "models.checker.provider=scripted"]
+    recipe = load_recipe("demo", [*settings, "personas.count=150", "personas.seen=null"])
+    run_build(recipe, tmp_path / "run", until="personas")
+    ledger = json.loads((tmp_path / "run" / "ledger" / "personas.json").read_text())
+    personas = {row["persona_id"]: row for row in pq.read_table(tmp_path / "run/tables/personas.parquet").to_pylist()}
+    turned_away = [entry for entry in ledger if entry["item"].startswith("turned away, draw ")]
+    mended = [entry for entry in ledger if entry["item"] in personas]
+    assert len(turned_away) + len(mended) == len(ledger)
+    assert turned_away
+    assert mended
+    for entry in mended:
+        # The scripted checker finds fault with the lifestyle only.
+        assert personas[entry["item"]]["provenance"]["lifestyle"] == "repaired"
+        assert entry["detail"].rstrip(")").endswith(personas[entry["item"]]["lifestyle"]) or "->" in entry["detail"]
+
+
+def test_an_earlier_stage_run_again_keeps_what_later_stages_said(tmp_path):
+    recipe = load_recipe("demo", [*SETTINGS])
+    run_build(recipe, tmp_path / "run", until="prompts")
+    run_build(recipe, tmp_path / "run", until="personas")
+    stages = json.loads((tmp_path / "run" / "build.json").read_text())["stages"]
+    assert set(stages) == {"personas", "prompts"}

@@ -173,8 +173,68 @@ def test_minors_have_no_politics_and_nobody_young_has_a_job() -> None:
     assert all(row["is_adult"] for row in build_personas(recipe(100), None, count_words).rows)
 
 
+# Words of phrases, and what the rest of the persona must not say beside them. Written without a look at the tags of the lists.
+ABOUT_A_SPOUSE = (
+    "with a spouse",
+    "after a spouse",
+    "a spouse in",
+    "two-person team",
+    "marriage of many",
+    "Growing old together",
+)
+ABOUT_ONES_CHILDREN = (
+    "a good parent",
+    "Time with the children",
+    "the children",
+    "Raising a grandchild",
+    "caring for children",
+)
+ABOUT_BEING_SINGLE = ("dating", "Goes on dates", "Single and", "Solitary by choice")
+ABOUT_SHIFTS = ("shift work", "night shifts", "early shift")
+ABOUT_NO_CAR = ("Never learned to drive", "little driving")
+ON_SCREEN = (
+    *(
+        "films",
+        "Films",
+        "movies",
+        "Movies",
+        "dramas",
+        "sitcoms",
+        "documentaries",
+        "shows",
+        "television",
+        "game is on",
+        "basketball",
+    ),
+    *("Baseball", "football", "hockey", "Boxing", "Olympics", "racing", "races", "season closely"),
+)
+ALCOHOL_COFFEE_TEA = ("beer", "Brews", "coffee", "tea and", "in a bar", "bottle for guests")
+OFFICES = (
+    "teachers",
+    "Accountants",
+    "Lawyers",
+    "Software",
+    "Secretaries",
+    "analysts",
+    "Financial managers",
+    "Human resources",
+)
+WHEELS = (
+    "Truck drivers",
+    "Bus drivers",
+    "bus drivers",
+    "Taxi drivers",
+    "Shuttle drivers",
+    "Police officers",
+    "Couriers",
+)
+NO_SPOUSE_HERE = ("no spouse or partner present", "Cohabiting couple")
+ONLY_NONRELATIVES = ("only nonrelatives present", "living alone")
+
+
 def test_phrases_do_not_contradict_the_record() -> None:
-    for row in build_personas(recipe(1000), None, count_words).rows:
+    rows = build_personas(recipe(3000, adults_only=False), None, count_words).rows
+    for row in rows:
         written = " ".join(str(row[name]) for name in ("lifestyle", "personal_time", "defining_quirks", "mannerisms"))
         extras = " ".join(row["extras"]["core_values"] + row["extras"]["entertainment_preferences"])
         if row["hearing_difficulty"]:
@@ -188,6 +248,55 @@ def test_phrases_do_not_contradict_the_record() -> None:
             assert not row["detailed_job_description"].startswith("Works as")
         if row["age"] < 55:
             assert "grandchildren" not in written
+
+        def says(*words: str, said: str = f"{written} {extras}") -> list[str]:
+            return [word for word in words if word in said]
+
+        household, job, religion = (str(row[name]) for name in ("household_type", "occupation_category", "religion"))
+        if any(word in household for word in NO_SPOUSE_HERE):
+            assert not says(*ABOUT_A_SPOUSE), row
+        if any(word in household for word in ONLY_NONRELATIVES):
+            assert not says(
+                *ABOUT_ONES_CHILDREN[:2], *ABOUT_ONES_CHILDREN[3:], "household of relatives", "with the family"
+            ), row
+        if row["marital_status"] == "Never married" and "no children of the householder" in household:
+            assert not says("a good parent", "Time with the children", "children with homework", "the children to"), row
+        if "Cohabiting" in household or row["marital_status"] == "Married":
+            assert not says(*ABOUT_BEING_SINGLE, said=written), row
+        if any(word in job for word in OFFICES):
+            assert not says(*ABOUT_SHIFTS), row
+        if any(word in job for word in WHEELS):
+            assert not says(*ABOUT_NO_CAR), row
+        if row["vision_difficulty"] and row["hearing_difficulty"]:
+            assert not says(*ON_SCREEN), row
+        if religion == "Latter-day Saint":
+            assert not says(*ALCOHOL_COFFEE_TEA), row
+        if religion in ("Protestant", "Evangelical Protestant", "Latter-day Saint", "Buddhist"):
+            assert not says("fasts and feasts"), row
+        if religion == "Hindu":
+            assert not says(
+                "Goes hunting", "and hunting", "rifle", "fishing", "meat", "Grills", "sermons", "weekly day of rest"
+            ), row
+        if religion in ("Buddhist", "Hindu"):
+            assert not says("list of people by name", "Obedience to God", "Says grace"), row
+        if row["age"] < 13:
+            assert religion not in ("Atheist", "Agnostic"), row
+        if row["ability_to_speak_english"] in ("Not well", "Not at all"):
+            assert not says("Workplace comedies", "at the counter", "role-playing"), row
+        if "Democrat" in str(row["political_views"]):
+            assert not says("asking for handouts", "Limited government"), row
+        if row["employment_status"] and "Armed forces" in row["employment_status"]:
+            assert not says("signs in the yard", "doors for candidates"), row
+        if row["fertility"]:
+            assert not says("Skateboards"), row
+        if row["age"] >= 18 and row["education"] in (
+            "No schooling completed",
+            "Grade 3",
+            "Grade 5",
+            "Grade 6",
+            "Grade 8",
+        ):
+            assert not says("novels", "Popular science", "Reads history", "Bookish"), row
 
 
 def test_rebuilding_repeats_and_a_larger_build_extends() -> None:

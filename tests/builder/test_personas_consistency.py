@@ -97,6 +97,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"religion": "Catholic", "lifestyle": "Built around the mosque"},
         {"religion": "Muslim"},
     ),
+    "tea_of_a_latter_day_saint": (
+        {"religion": "Latter-day Saint", "defining_quirks": "Drinks only tea and has firm opinions about it"},
+        {"defining_quirks": "Has never tasted alcohol"},
+    ),
+    "spouse_not_there": (
+        {"facts": {"married"}, "personal_time": "Goes out to eat with a spouse on Fridays"},
+        {"facts": {"married", "partnered"}},
+    ),
+    "driver_without_a_car": (
+        {"facts": {"driver"}, "defining_quirks": "Never learned to drive and knows every bus"},
+        {"facts": {"worker"}},
+    ),
     "drives_or_reads_without_seeing": (
         {"vision_difficulty": "Yes", "personal_time": "Reads novels"},
         {"personal_time": "Never reads novels"},

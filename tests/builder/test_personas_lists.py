@@ -38,32 +38,45 @@ COUNTS = {**LISTS, **EXTRAS}  # list -> phrases of each person, in the order of 
 COMES_WITH = {
     **{f"{sense}_difficulty": ["disability"] for sense in ("vision", "hearing", "cognitive")},
     "institution": ["group_quarters"],
-    "christian": ["religious"],
-    "evangelical": ["christian", "religious"],
-    "latter_day_saint": ["christian", "religious"],
-    "muslim": ["religious"],
+    "deafblind": ["vision_difficulty", "hearing_difficulty", "disability"],
+    "little_schooling": ["low_education"],
+    "children_at_home": ["family_household"],
+    "partnered": ["married"],
+    "abrahamic": ["religious"],
+    "feast_and_fast_faith": ["religious"],
+    "christian": ["abrahamic", "religious"],
+    "evangelical": ["christian", "abrahamic", "religious"],
+    "latter_day_saint": ["christian", "abrahamic", "religious"],
+    "muslim": ["abrahamic", "feast_and_fast_faith", "religious"],
+    "hindu": ["feast_and_fast_faith", "religious"],
     "buddhist": ["religious"],
     "atheist": ["unaffiliated"],
     "very_liberal": ["liberal"],
     "very_conservative": ["conservative"],
 }
 # Facts that no record has together.
-AT_HOME = ["lives_alone", "children_at_home", "only_small_children"]
+AT_HOME = ["lives_alone", "family_household", "cohabiting_household", "children_at_home", "only_small_children"]
 AT_WORK = ["worker", "self_employed", "military", "unemployed"]
 NEVER_WITH = {
-    "low_income": ["high_income", "partnered"],
+    "low_income": ["high_income", "partnered", "married"],
     "institution": [*AT_HOME, *AT_WORK],
     "group_quarters": AT_HOME,
-    "lives_alone": ["children_at_home", "only_small_children"],
+    "lives_alone": ["family_household", "cohabiting_household", "children_at_home", "only_small_children", "partnered"],
     "retired": [*AT_WORK, "new_baby"],
     "unemployed": ["worker", "self_employed", "military"],
-    "partnered": ["never_married", "widowed"],
+    "partnered": ["never_married", "widowed", "cohabiting_household"],
+    "married": ["never_married", "widowed"],
     "widowed": ["never_married"],
     "good_english": ["weak_english"],
     "unaffiliated": ["religious"],
-    "christian": ["muslim", "buddhist"],
-    "muslim": ["buddhist"],
+    "abrahamic": ["buddhist", "hindu"],
+    "christian": ["muslim", "buddhist", "hindu"],
+    "evangelical": ["latter_day_saint", "feast_and_fast_faith"],
+    "latter_day_saint": ["feast_and_fast_faith"],
+    "muslim": ["buddhist", "hindu"],
+    "buddhist": ["hindu", "feast_and_fast_faith"],
     "liberal": ["conservative"],
+    "democrat": ["republican"],
     **{f"low_{trait}": [f"high_{trait}"] for trait in BIG_FIVE},
 }
 HARD = (
@@ -73,7 +86,9 @@ HARD = (
 
 
 def with_what_comes_along(facts: Iterable[str]) -> set[str]:
-    return {other for fact in facts for other in (fact, *COMES_WITH.get(fact, ()))}
+    found = {other for fact in facts for other in (fact, *COMES_WITH.get(fact, ()))}
+    # The one fact that two others make together.
+    return found | {"deafblind"} if found >= {"vision_difficulty", "hearing_difficulty"} else found
 
 
 def exclude_each_other(some: set[str], others: set[str]) -> bool:
@@ -284,6 +299,8 @@ EASY_ENGLISH = r"""
     puns? | crosswords? | grammar | slang | one-liner | stand-up | talk radio | talk shows? | satire
     | sketch comedy | quiz | joke ready | big words | word games | old-fashioned expressions | finishes other
     | sentences trail | swear word | town meetings | doors for candidates | "[^"]+"
+    | workplace comedies | sitcoms | at the counter | role-playing | haircut | book club | fan fiction | police scanner
+    | cabaret | radio serials | sports talk | strangers very | long arguments | volunteer fire
     | community theater | local theater | strangers in line | crime podcasts | news podcasts | quotes old
 """
 CITIZENSHIP = r"""
@@ -385,6 +402,8 @@ SITUATIONS: list[tuple[str, set[str], set[str]]] = [
             "Stalled since the last job and a little discouraged",
         },
     ),
+    ("early shift | night shifts?(?! manager) | shift work", {"shift_job"}, set()),
+    ("household of relatives | with the family", {"family_household"}, set()),
     ("retired | fixed income | rest without guilt", {"retired"}, set()),
     ("between jobs | odd jobs | last job | looking for work", {"unemployed"}, set()),
     (
@@ -401,7 +420,7 @@ SITUATIONS: list[tuple[str, set[str], set[str]]] = [
     (
         r"pray\w* | worship | sacred | scripture | sermons? | hymns | gospel | church | preachers | god | grace"
         r" | devotional | religious | faith | services | one's beliefs",
-        {"religious", "christian"},
+        {"religious", "christian", "abrahamic", "feast_and_fast_faith"},
         {"Secular, with nothing sacred about the weekend but sleep"},
     ),
     ("secular | without religion", {"unaffiliated"}, set()),
@@ -660,7 +679,7 @@ def random_person(number: int) -> tuple[int, set[str]]:
     for fact in rng.permutation(sorted(RECORD_FACTS | BELIEF_FACTS | PERSONALITY_FACTS)):
         added = with_what_comes_along([str(fact)])
         if rng.random() < 0.3 and not exclude_each_other(added, facts | added):
-            facts |= added
+            facts = with_what_comes_along(facts | added)
     return int(rng.integers(3, 101)), facts
 
 

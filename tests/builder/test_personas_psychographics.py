@@ -510,6 +510,59 @@ def test_minors_have_a_religion_and_no_politics(adults: list[tuple[Record, Attri
     assert attributes.reasons["big_five_scores"] == (None if age >= 6 else "not_applicable")
 
 
+def test_a_small_child_is_no_atheist_but_of_a_household_without_religion(
+    adults: list[tuple[Record, Attributes]],
+) -> None:
+    """Atheist and agnostic are what somebody thinks; the share of the unaffiliated stays as it was."""
+    religions = {
+        age: [
+            describe({**record, "AGEP": age, "SCHL": None}, str(n))[0].values["religion"]
+            for n, (record, _) in enumerate(adults[:300])
+        ]
+        for age in (12, 13)
+    }
+    thinking = {"Atheist", "Agnostic"}
+    assert thinking <= set(religions[13])
+    assert religions[12] == ["No particular religion" if name in thinking else name for name in religions[13]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "held", "missing"),
+    [
+        ({"OCCP": 9122}, {"driver", "shift_job"}, set()),
+        ({"OCCP": 9120}, {"driver", "shift_job"}, set()),  # bus drivers in the coding of 2010
+        ({"OCCP": 3870}, {"driver", "shift_job"}, set()),
+        ({"OCCP": 3255}, {"shift_job"}, {"driver"}),
+        ({"OCCP": 2310}, set(), {"driver", "shift_job"}),
+        ({"OCCP": 5740}, set(), {"driver", "shift_job"}),
+        (
+            {"MAR": 1, "HHT": 1, "HHT2": 1, "HUPAC": 2},
+            {"married", "partnered", "children_at_home", "family_household"},
+            set(),
+        ),
+        ({"MAR": 1, "HHT": 3, "HHT2": 7}, {"married", "family_household"}, {"partnered"}),
+        ({"MAR": 1, "HHT": 6, "HHT2": 5}, {"married", "lives_alone"}, {"partnered", "family_household"}),
+        ({"MAR": 1, "HHT": None, "HHT2": None}, {"married", "partnered"}, {"family_household"}),
+        ({"MAR": 5, "HHT": 1, "HHT2": 1, "HUPAC": 2}, set(), {"children_at_home"}),
+        ({"MAR": 5, "HHT": 3, "HHT2": 7, "HUPAC": 2}, set(), {"children_at_home"}),
+        ({"MAR": 5, "HHT": 3, "HHT2": 6, "HUPAC": 2}, {"children_at_home"}, {"cohabiting_household"}),
+        ({"MAR": 5, "HHT": 3, "HHT2": None, "HUPAC": 2}, {"children_at_home"}, set()),
+        ({"MAR": 5, "HHT": 2, "HHT2": 3, "HUPAC": 1}, {"children_at_home", "cohabiting_household"}, set()),
+        ({"MAR": 3, "HHT": 7, "HHT2": 8, "HUPAC": 2}, set(), {"children_at_home", "family_household"}),
+        ({"DEYE": 1, "DEAR": 1}, {"deafblind"}, set()),
+        ({"DEYE": 1, "DEAR": 2}, {"vision_difficulty"}, {"deafblind"}),
+        ({"SCHL": 11}, {"little_schooling", "low_education"}, set()),
+        ({"SCHL": 12}, {"low_education"}, {"little_schooling"}),
+    ],
+)
+def test_what_a_record_tells_of_job_household_and_schooling(
+    adults: list[tuple[Record, Attributes]], columns: Record, held: set[str], missing: set[str]
+) -> None:
+    facts = facts_about({**adults[0][0], "AGEP": 40, **columns}, veteran=False)
+    assert held <= facts
+    assert not missing & facts
+
+
 def test_a_person_depends_on_seed_and_key_alone(adults: list[tuple[Record, Attributes]]) -> None:
     records = [record for record, _ in adults[:40]]
     forwards = [describe(record, str(n))[0].values for n, record in enumerate(records)]
@@ -562,9 +615,15 @@ def sampled_facts(attributes: Attributes, extras: dict[str, list[str]]) -> set[s
         ("latter_day_saint", ("Latter-day Saint",)),
         ("muslim", ("Muslim",)),
         ("buddhist", ("Buddhist",)),
+        ("hindu", ("Hindu",)),
+        ("abrahamic", (*CHRISTIAN, "Jewish", "Muslim")),
+        ("feast_and_fast_faith", ("Catholic", "Orthodox Christian", "Jewish", "Muslim", "Hindu")),
     ):
         if values["religion"] in religions:
             facts.add(fact)
+    for party in ("Democrat", "Republican"):
+        if values["political_views"] in (party, f"Leans {party}"):
+            facts.add(party.lower())
     for side in ("liberal", "conservative"):
         if values["ideology"] in (side.capitalize(), f"Very {side}"):
             facts.add(side)
