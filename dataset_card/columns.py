@@ -63,7 +63,7 @@ _ATTRIBUTES = {
     "veteran_status": "Military service.",
     "disability": "Whether any of the census's difficulties is reported.",
     "health_insurance": "Whether covered by health insurance, and how.",
-    "big_five_scores": "Five traits sampled from published norms; each level, from Extremely Low to Extremely High, is a fifth of all adults.",
+    "big_five_scores": "Five traits from published norms; each level, from Extremely Low to Extremely High, is a fifth of all adults.",
     "defining_quirks": "A habit that marks the person out, sampled or written by a language model.",
     "mannerisms": "How the person speaks and moves, sampled or written by a language model.",
     "personal_time": "How free time is spent, sampled or written by a language model.",
