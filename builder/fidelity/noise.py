@@ -27,7 +27,7 @@ class Noise:
     """Distances that chance gives. tv, jsd: shape (draws, attributes, attributes); floor: mean of the noise over which excess is taken.
 
     bands: 2.5th and 97.5th percentile of the share of every bin, shape (2, bins). exact: attribute -> distances without bins (draws,).
-    means: mean over the pairs of directly sampled attributes in each draw, where the draws are whole people; else None.
+    whole_people: a draw is the same people in every table, so that tables of one draw can be taken together.
     """
 
     tv: np.ndarray
