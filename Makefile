@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint clean-demo
+.PHONY: setup demo test test-slow bench lint clean-demo
 
 setup: $(VENV)/ready
 
@@ -25,6 +25,10 @@ test: setup
 # Minutes to half an hour: the embedded model, the whole demo, kills at random moments.
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Calls a second to a local endpoint, beside distilabel, curator, Inspect and data-designer, each installed into an environment of its own.
+bench: setup
+	$(BIN)/python -m benchmarks.endpoint --environments .bench --json .bench/result.json
 
 lint: setup
 	$(BIN)/ruff check .

@@ -17,6 +17,12 @@ train_app = typer.Typer(no_args_is_help=True, help="Train on a published folder 
 app.add_typer(train_app, name="train")
 census_app = typer.Typer(no_args_is_help=True, help="Get census files, and compare personas with the census.")
 app.add_typer(census_app, name="census")
+responses_app = typer.Typer(
+    no_args_is_help=True, help="Hand recorded responses on, so that others rebuild without a model."
+)
+app.add_typer(responses_app, name="responses")
+import_app = typer.Typer(no_args_is_help=True, help="Data of others in our tables.")
+app.add_typer(import_app, name="import")
 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key: personas.count=20.")
@@ -72,16 +78,27 @@ def build(
     household: Household = None,
     prompts: Prompts = None,
     out: Annotated[Path | None, typer.Option(help="The build's folder (default runs/<recipe name>).")] = None,
-    until: Annotated[str, typer.Option(help="Stop after a stage: personas, prompts, pairs or contrast.")] = "contrast",
+    until: Annotated[
+        str, typer.Option(help="Stop after a stage: personas, prompts, pairs, matched or contrast.")
+    ] = "contrast",
     settings: Settings = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count calls, tokens and cost; call and write nothing.")
+        bool, typer.Option("--dry-run", help="Estimate calls, tokens, cost and time; call and write nothing.")
     ] = False,
+    pilot: Annotated[
+        int | None, typer.Option(help="Only ask for what so many pairs need: their lengths make --dry-run exact.")
+    ] = None,
     max_calls: Annotated[int | None, typer.Option(help="Stop (exit code 3) after so many model calls.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="Stop (exit code 3) at so many USD.")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask again where a recorded attempt failed.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: shards on a Ray cluster (RAY_ADDRESS), else on this machine.")
+    ] = "local",
+    extend: Annotated[
+        str | None, typer.Option(help="A published version to extend: a folder, or hub:org/name@v1.0.0.")
+    ] = None,
 ) -> None:
     """Personas, prompts, pairs and contrast pairs from a recipe. Running again goes on from what is recorded."""
     from builder.llm.budget import Budget
@@ -90,19 +107,22 @@ def build(
 
     parsed = recipe_from(recipe, census, household, prompts, settings)
     folder = out or Path("runs") / parsed.name
-    result = run_build(parsed, folder, until, Budget(max_calls, max_cost), dry_run, retry_failed)
+    budget = Budget(max_calls, max_cost)
+    result = run_build(parsed, folder, until, budget, dry_run, retry_failed, engine=engine, pilot=pilot, extend=extend)
     typer.echo(build_summary(result.build))
     if dry_run:
-        typer.echo("Nothing was called or written. Calls that are not recorded are counted with their longest answer.")
+        typer.echo("Nothing was called or written.")
+    elif pilot is not None:
+        typer.echo(f"Replies in {folder}. Next: persona build {recipe} --out {folder} --dry-run")
     else:
         typer.echo(f"Build in {folder}. Next: persona publish {folder} --to {folder}-published")
 
 
 @app.command()
 def audit(run: Annotated[Path, typer.Argument(help="A build's folder.")]) -> None:
-    """Can the pairs be won without the persona, and do the splits hold? Writes RUN/audit.json; exit code 1 if a proof fails."""
-    from builder.pairs.audit import audit_table, failures
-    from builder.publish import audit_build
+    """Can the pairs be won without the persona, and do the splits hold? Writes RUN/audit.json; exit code 1 if a check fails."""
+    from builder.audit.audit import audit_build, failures
+    from builder.audit.table import audit_table
 
     checks = audit_build(run)
     typer.echo(audit_table(checks))
@@ -116,11 +136,14 @@ def publish(
     run: Annotated[Path, typer.Argument(help="A build's folder.")],
     to: Annotated[Path, typer.Option(help="The folder to write, which load_dataset then reads.")],
     version: Annotated[str, typer.Option(help="Version of the dataset.")] = "0.1.0",
+    for_own_use: Annotated[
+        bool, typer.Option("--for-own-use", help="Write a folder also from imported data that may not be passed on.")
+    ] = False,
 ) -> None:
     """Audit a build and write it as a dataset folder with its card, whole or not at all."""
     from builder.publish import publish as publish_build
 
-    published = publish_build(run, to, version)
+    published = publish_build(run, to, version, for_own_use)
     rows = {c: sum(s["rows"] for s in splits.values()) for c, splits in published["configs"].items()}
     typer.echo(
         f"Published {', '.join(f'{c} {n:,}' for c, n in rows.items())} rows, content {published['content_sha256'][:12]}."
@@ -281,6 +304,64 @@ def census_compare(
         f"Next: the other stages, persona build RECIPE --out {what}" if is_build else "Next: persona census compare RUN"
     )
     typer.echo(f"Histograms in {page} and {picture}. {following}")
+
+
+@responses_app.command("export")
+def responses_export(
+    run: Annotated[Path, typer.Argument(help="A build's folder.")],
+    file: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+) -> None:
+    """Every recorded response in one file, without what only this machine knows."""
+    from builder.llm.transfer import export_responses
+
+    said = export_responses(run, file)
+    typer.echo(f"{said['answers']:,} answers and {said['failed_attempts']:,} failed attempts in {file}.")
+    typer.echo(
+        f"Next, wherever it is wanted: persona responses import {file} NEW_RUN, then persona build RECIPE --out NEW_RUN"
+    )
+
+
+@responses_app.command("import")
+def responses_import(
+    file: Annotated[Path, typer.Argument(help="A file that `responses export` wrote.")],
+    run: Annotated[Path, typer.Argument(help="A new or an existing build's folder.")],
+) -> None:
+    """Add recorded responses to a build's record; what is there already stays as it is."""
+    from builder.llm.transfer import import_responses
+
+    said = import_responses(file, run)
+    typer.echo(", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in said.items()) + ".")
+    typer.echo(f"Next: persona build RECIPE --out {run}")
+
+
+@import_app.command("authors")
+def import_authors_command(
+    source: Annotated[str, typer.Argument(help="The release's file (Parquet, JSONL, CSV), or hub:org/name@revision.")],
+    out: Annotated[Path, typer.Option(help="The build folder to write.")],
+    seed: Annotated[int, typer.Option(help="Of the draw of seen personas and of the splits.")] = 20240724,
+    seen: Annotated[int | None, typer.Option(help="Seen personas (default: the paper's share).")] = None,
+) -> None:
+    """The pairs that the paper's authors released, with our ids and splits."""
+    from builder.imports.authors import import_authors
+    from builder.summary import build_summary
+
+    typer.echo(build_summary(import_authors(source, out, seed, seen)))
+    typer.echo(f"Build in {out}. Next: persona audit {out}")
+
+
+@app.command()
+def contamination(
+    data: Annotated[Path, typer.Argument(help="A build's folder, or a published one.")],
+    texts: Annotated[Path, typer.Option(help="The texts to look in: .txt, .jsonl, .csv or .parquet.")],
+    text_column: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the hits go (default: with the data).")] = None,
+) -> None:
+    """Does a list of texts (somebody's training data) hold these questions and answers?"""
+    from builder.contamination import contamination_table, find_contamination
+
+    found = find_contamination(data, texts, text_column, out)
+    typer.echo(contamination_table(found))
+    typer.echo(f"Every hit with its ids in {found.path}.")
 
 
 @app.command()

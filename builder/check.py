@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.judge.judge import load_judge
 from builder.llm.calls import make_client
 from builder.llm.templates import load_template
-from builder.pipeline import hash_inputs, template_names
+from builder.ownership import hash_inputs, template_names
+from builder.pipeline import load_judges
 from builder.recipe import ROLES, BuildRecipe
 
 # A recorded answer with its request takes about 3 kB in SQLite; the tables take about as much again.
@@ -21,13 +21,10 @@ def check_recipe(recipe: BuildRecipe, folder: Path) -> list[tuple[str, str | Non
     """(what was looked at, the problem or None) for every check; a problem does not hide those after it."""
     checks: list[tuple[str, Callable[[], Any]]] = [
         ("input files", lambda: hash_inputs(recipe)),
-        ("census records", lambda: _check_census(recipe)),
+        ("personas", lambda: _check_personas(recipe)),
         ("questions", lambda: _check_prompts(recipe)),
         ("prompt templates", lambda: _check_templates(recipe)),
-        (
-            "judge",
-            lambda: load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed),
-        ),
+        ("judges", lambda: load_judges(recipe)),
         ("disk space", lambda: _check_disk(recipe, folder)),
     ]
     checked: dict[Any, str] = {}
@@ -52,10 +49,14 @@ def _problem(check: Callable[[], Any]) -> str | None:
     return None
 
 
-def _check_census(recipe: BuildRecipe) -> None:
+def _check_personas(recipe: BuildRecipe) -> None:
+    from builder.imports.personas_file import draw_personas
     from builder.personas.personas import read_records
 
-    read_records(recipe.census)
+    if recipe.personas.source == "census":
+        read_records(recipe.census)
+    else:
+        draw_personas(recipe)
 
 
 def _check_prompts(recipe: BuildRecipe) -> None:

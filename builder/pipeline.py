@@ -1,4 +1,4 @@
-"""The stages of a build, in order: personas -> prompts -> pairs -> contrast.
+"""The stages of a build, in order: personas -> prompts -> pairs -> matched -> contrast.
 
 A stage is a function of the recipe, the tables before it and the recorded responses; it writes one Parquet table and its entry in
 `build.json`. To resume is to run again: recorded responses are replayed, missing ones are asked for, and the tables come out the same.
@@ -6,50 +6,59 @@ A stage is a function of the recipe, the tables before it and the recorded respo
 
 import contextlib
 import dataclasses
+import hashlib
+import json
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.census.pums import PACKAGED_RECORDS
-from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
-from builder.files import locked, read_json, write_atomically, write_json
-from builder.judge.judge import load_judge
+from builder.extension import read_earlier
+from builder.files import read_json, write_json
+from builder.judge.judge import Judge, load_judge
 from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls, make_client
+from builder.llm.estimate import estimate
 from builder.llm.record import Record
-from builder.llm.templates import load_template
-from builder.personas.consistency import TEMPLATE as CHECK_TEMPLATE
-from builder.personas.enrichment import REPAIR_TEMPLATE
-from builder.personas.enrichment import TEMPLATE as ENRICHMENT_TEMPLATE
-from builder.personas.lists import FOLDER as PERSONA_DATA
-from builder.recipe import ROLES, BuildRecipe, as_dict, deciding_keys, fingerprint
-from builder.schema import features
+from builder.ownership import claimed, new_build, owner
+from builder.pair_stages import Site, StageResult, make_contrast, make_pairs, run_pilot, write_judgements
+from builder.ray_engine import absorb_leftovers, ray_engine
+from builder.recipe import ROLES, BuildRecipe
+from builder.shards import remove_shards
+from builder.tables import read_table, write_parquet, write_table
 
-STAGES = ("personas", "prompts", "pairs", "contrast")
+STAGES = ("personas", "prompts", "pairs", "matched", "contrast")
 # The table that a stage writes.
-TABLES = {"personas": "personas", "prompts": "prompts", "pairs": "dpf", "contrast": "contrast"}
+TABLES = {
+    "personas": "personas",
+    "prompts": "prompts",
+    "pairs": "dpf",
+    "matched": "dpf_matched",
+    "contrast": "contrast",
+}
 Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildResult:
-    """`build`: the content of build.json. `tables`: rows by config."""
+    """`build`: the content of build.json. The tables stand in the folder (not after a dry run)."""
 
     folder: Path
     build: dict[str, Any]
-    tables: dict[str, list[Row]]
+
+    def rows(self, config: str) -> list[Row]:
+        return read_table(self.folder, config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a build reads before its first stage."""
+    """What a build reads before its first stage. `judges`: the recipe's judge, which also selects, and the second one if there is one."""
 
-    judge: Any
+    judges: list[Judge]
     prompts: Any  # builder.prompts.prompts.UsablePrompts
-    records: Any  # builder.personas.personas.KnownRecords
+    records: Any  # builder.personas.personas.KnownRecords, or what builder.imports.personas_file drew
 
 
 def run_build(
@@ -60,109 +69,195 @@ def run_build(
     dry_run: bool = False,
     retry_failed: bool = False,
     clients: dict[str, Any] | None = None,
+    engine: str = "local",
+    pilot: int | None = None,
+    extend: str | None = None,
 ) -> BuildResult:
     """Run the stages up to `until` into `folder`.
 
     A folder that holds a build of another recipe or of other input files is refused, naming what differs. `clients` replaces the
-    models of roles (tests). With `dry_run` nothing is called and nothing is written.
+    models of roles (tests). With `dry_run` nothing is called and nothing is written into the folder. `engine` ray runs the shards of
+    the pair stages on Ray. `pilot`: after personas and prompts, only ask for what so many pairs need. `extend`: a published version (a
+    folder or hub:org/name@version) whose rows are taken over.
 
     Raises InputError, and BudgetStop when a cap of `budget` is reached.
     """
     if until not in STAGES:
         raise InputError(f"--until is {until!r}; the stages are {', '.join(STAGES)}.")
     refuse_cost_cap_without_prices(recipe, budget)
+    if engine != "local" and clients:
+        raise InputError(
+            "Clients can be replaced with the local engine only: Ray's workers make their own from the recipe."
+        )
     # Everything that can be wrong with the input is found here, before anything is written or spent.
-    build = _new_build(recipe, hash_inputs(recipe))
+    build = new_build(recipe)
+    earlier = None
+    if extend is not None:
+        earlier = read_earlier(extend, recipe, build["inputs"]["census.source"])
+        build["inputs"]["extends"] = earlier.build["content_sha256"]
+        build["extends"] = {"version": earlier.build["version"], "content_sha256": earlier.build["content_sha256"]}
     inputs = read_inputs(recipe)
-    build["judge"] = {key: getattr(inputs.judge, key) for key in ("label", "kind", "temperature")}
+    build["judge"] = {key: getattr(inputs.judges[0], key) for key in ("label", "kind", "temperature")}
+    build["judges"] = [judge.label for judge in inputs.judges]
+    stages = stages_of(recipe.configs, until)
     if dry_run:
         record = Record(folder / "responses.sqlite", read_only=True)
         calls = ModelCalls(recipe.models, record, budget, dry_run=True, retry_failed=retry_failed, clients=clients)
-        tables = _run_stages(recipe, calls, inputs, build, until, lambda stage, table: None)
-        return BuildResult(folder, build | {"usage": dataclasses.asdict(calls.spending)}, tables)
-    with _claimed(folder, build):
-        if not _has_answers(folder / "responses.sqlite"):
+        with tempfile.TemporaryDirectory(prefix="persona-dry-run-") as elsewhere:
+            run_stages(
+                recipe, stages, Site(Path(elsewhere), calls, inputs.judges, key="", earlier=earlier), inputs, build
+            )
+        return BuildResult(folder, build | {"usage": dataclasses.asdict(calls.spending), "estimate": estimate(calls)})
+    with claimed(folder, build), chosen_engine(engine, folder, recipe, budget, retry_failed) as ray:
+        if not has_answers(folder / "responses.sqlite"):
             # A fresh build asks its models whether they are there; one that goes on may find all it needs in the record.
-            check_models(recipe, until, clients)
+            check_models(recipe, stages, clients)
         if (folder / "build.json").is_file():
             # What stages of an earlier run say stays until they have been run again; their tables are still here.
             build["stages"] |= read_json(folder / "build.json")["stages"]
         # From here on the folder belongs to this recipe, also if nothing else gets written.
         write_json(folder / "build.json", build)
         record = Record(folder / "responses.sqlite")
+        absorb_leftovers(folder, record)  # of a Ray run that was killed
         calls = ModelCalls(recipe.models, record, budget, retry_failed=retry_failed, clients=clients)
-
-        def finish_stage(stage: str, table: Any) -> None:
-            write_table(folder / "tables" / f"{TABLES[stage]}.parquet", TABLES[stage], table.rows)
-            if stage == "personas":
-                write_parquet(folder / "tables" / "persona_records.parquet", table.records)
-            write_json(folder / "ledger" / f"{stage}.json", table.ledger)
-            write_json(folder / "build.json", _with_usage(build, calls))
-
+        site = Site(folder, calls, inputs.judges, build_key(build), not retry_failed, ray, earlier)
         try:
-            tables = _run_stages(recipe, calls, inputs, build, until, finish_stage)
+            if pilot is not None:
+                run_stages(recipe, stages[:2], site, inputs, build)
+                build["pilot"] = run_pilot(
+                    recipe, site, read_table(folder, "personas"), read_table(folder, "prompts"), pilot
+                )
+            else:
+                run_stages(recipe, stages, site, inputs, build)
         finally:
             # Also after a stop by budget or a lost endpoint: what was spent is on file.
-            write_json(folder / "build.json", _with_usage(build, calls))
+            write_json(folder / "build.json", with_usage(build, calls))
             record.close()
-        build = _with_usage(build, calls)
-    return BuildResult(folder, build, tables)
+    return BuildResult(folder, with_usage(build, calls))
 
 
-def _has_answers(path: Path) -> bool:
+def stages_of(configs: Sequence[str], until: str = "contrast") -> list[str]:
+    """The stages that these configs need, up to `until`."""
+    wanted = STAGES[: STAGES.index(until) + 1]
+    return [s for s in wanted if s in ("personas", "prompts") or TABLES[s] in configs]
+
+
+def run_stages(recipe: BuildRecipe, stages: list[str], site: Site, inputs: Inputs, build: dict[str, Any]) -> None:
+    """Every stage writes its table, its ledger and its entry in build.json before the next one begins."""
+    work: dict[str, Callable[[], StageResult]] = {
+        "personas": lambda: make_personas(recipe, site, inputs),
+        "prompts": lambda: make_prompts(recipe, site, inputs),
+        "pairs": lambda: make_pairs(recipe, site, "dpf"),
+        "matched": lambda: make_pairs(recipe, site, "dpf_matched"),
+        "contrast": lambda: make_contrast(recipe, site),
+    }
+    for stage in stages:
+        started = time.monotonic()
+        result = work[stage]()
+        build["stages"][stage] = {
+            **result.counts,
+            "seconds": round(time.monotonic() - started, 2),
+            "usage": result.usage,
+            **result.details,
+        }
+        write_json(site.folder / "ledger" / f"{stage}.json", result.ledger)
+        write_json(site.folder / "build.json", with_usage(build, site.calls))
+    if "judgements" in recipe.configs:
+        write_judgements(site, [stage for stage in stages if stage not in ("personas", "prompts")])
+    remove_shards(site.folder / "shards")
+
+
+def make_personas(recipe: BuildRecipe, site: Site, inputs: Inputs) -> StageResult:
+    from builder.imports.personas_file import read_persona_file
+    from builder.personas.personas import build_personas
+
+    def count_tokens(texts: list[str]) -> list[int]:
+        return site.calls.count_tokens("generator", texts)
+
+    site.calls.begin_part()
+    if recipe.personas.source == "census":
+        known = site.earlier.earlier_personas() if site.earlier is not None else None
+        table = build_personas(recipe, site.calls, count_tokens, inputs.records, known)
+    else:
+        table = read_persona_file(recipe, count_tokens, inputs.records)
+    # The source's row of every persona, with SERIALNO and PUMA of the census: stays in the build and is never published.
+    write_parquet(site.folder / "tables" / "persona_records.parquet", table.records)
+    rows = (site.earlier.personas if site.earlier is not None else []) + table.rows
+    write_table(site.folder / "tables" / "personas.parquet", "personas", rows)
+    return StageResult(table.counts, table.details, table.ledger, site.calls.part_usage())
+
+
+def make_prompts(recipe: BuildRecipe, site: Site, inputs: Inputs) -> StageResult:
+    from builder.prompts.prompts import build_prompts
+
+    site.calls.begin_part()
+    earlier = site.earlier.prompts if site.earlier is not None else ()
+    table = build_prompts(recipe, site.calls, inputs.prompts, earlier)
+    write_table(site.folder / "tables" / "prompts.parquet", "prompts", table.rows)
+    return StageResult(table.counts, table.details, table.ledger, site.calls.part_usage())
+
+
+@contextlib.contextmanager
+def chosen_engine(
+    name: str, folder: Path, recipe: BuildRecipe, budget: Budget | None, retry_failed: bool
+) -> Iterator[Any]:
+    """None for `local`; Ray itself is imported only where it is asked for."""
+    if name == "local":
+        yield None
+        return
+    if name != "ray":
+        raise InputError(f"--engine is {name!r}; it takes local or ray.")
+    with ray_engine(folder, recipe, budget, retry_failed) as engine:
+        yield engine
+
+
+def has_answers(path: Path) -> bool:
     with contextlib.closing(Record(path, read_only=True)) as record:
         return any(record.count())
 
 
-def _run_stages(
-    recipe: BuildRecipe, calls: ModelCalls, inputs: Inputs, build: dict[str, Any], until: str, finish: Any
-) -> dict[str, list[Row]]:
-    from builder.pairs.contrast import build_contrast
-    from builder.pairs.dpf import build_pairs
-    from builder.personas.personas import build_personas
-    from builder.prompts.prompts import build_prompts
-
-    def count_tokens(texts: list[str]) -> list[int]:
-        return calls.count_tokens("generator", texts)
-
-    work: dict[str, Callable[[], Any]] = {
-        "personas": lambda: build_personas(recipe, calls, count_tokens, inputs.records),
-        "prompts": lambda: build_prompts(recipe, calls, inputs.prompts),
-        "pairs": lambda: build_pairs(recipe, calls, inputs.judge, tables["personas"], tables["prompts"]),
-        "contrast": lambda: build_contrast(recipe, calls, inputs.judge, tables["personas"], tables["dpf"]),
-    }
-    tables: dict[str, list[Row]] = {}
-    wanted = STAGES[: STAGES.index(until) + 1]
-    for stage in wanted:
-        if stage == "contrast" and "contrast" not in recipe.configs:
-            continue
-        started = time.monotonic()
-        table = work[stage]()
-        tables[TABLES[stage]] = table.rows
-        build["stages"][stage] = {**table.counts, "seconds": round(time.monotonic() - started, 2), **table.details}
-        finish(stage, table)
-    return tables
+def build_key(build: dict[str, Any]) -> str:
+    """Identifies recipe, inputs, templates and code: shards that were finished under another key are worked on again."""
+    text = json.dumps([owner(build), build["code_version"]], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def read_inputs(recipe: BuildRecipe) -> Inputs:
-    """Raises InputError for census records, questions, judge or templates that cannot be used."""
+    """Raises InputError for census records, questions, judges or templates that cannot be used."""
+    from builder.imports.personas_file import draw_personas
     from builder.personas.personas import read_records
     from builder.prompts.prompts import read_usable_prompts
 
-    judge = load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)
-    return Inputs(judge, read_usable_prompts(recipe), read_records(recipe.census))
+    records = read_records(recipe.census) if recipe.personas.source == "census" else draw_personas(recipe)
+    return Inputs(load_judges(recipe), read_usable_prompts(recipe), records)
 
 
-def check_models(recipe: BuildRecipe, until: str, clients: dict[str, Any] | None = None) -> None:
-    """Ask every model that the stages up to `until` use whether it can do its part. Raises InputError."""
+def load_judges(recipe: BuildRecipe) -> list[Judge]:
+    models = recipe.models
+    judges = [load_judge(recipe.judge, models.judge.provider, models.judge.model, recipe.seed)]
+    if models.second_judge.provider != "none":
+        second = models.second_judge
+        judges.append(load_judge(recipe.second_judge, second.provider, second.model, recipe.seed, "second_judge"))
+        if judges[0].label == judges[1].label:
+            raise InputError(
+                f"judge and second_judge are the same ({judges[0].label}), so the second would say nothing new. Give models.second_judge "
+                "another model, or second_judge another judge file."
+            )
+    return judges
+
+
+def check_models(recipe: BuildRecipe, stages: list[str], clients: dict[str, Any] | None = None) -> None:
+    """Ask every model that the stages use whether it can do its part. Raises InputError."""
+    second = ["second_judge"] if recipe.models.second_judge.provider != "none" else []
     used_by = {
         "personas": ["enricher"] * (recipe.personas.enrichment == "lm")
         + ["checker"] * (recipe.personas.consistency == "lm"),
-        "prompts": ["classifier"] if recipe.models.classifier.provider != "none" else [],
-        "pairs": ["generator", "critic", "reviser", "judge"],
-        "contrast": ["judge"],
+        "prompts": ["classifier"] if recipe.prompts.controversy == "lm" else [],
+        "pairs": ["generator", "critic", "reviser", "judge", *second],
+        "matched": ["generator", "critic", "reviser", "judge"],
+        "contrast": ["judge", *second],
     }
-    roles = {role for stage in STAGES[: STAGES.index(until) + 1] for role in used_by[stage]} - set(clients or {})
+    roles = {role for stage in stages for role in used_by[stage]} - set(clients or {})
     checked = set()
     for role in sorted(roles):
         model = getattr(recipe.models, role)
@@ -185,165 +280,22 @@ def refuse_cost_cap_without_prices(recipe: BuildRecipe, budget: Budget | None) -
             )
 
 
-def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:
-    """SHA-256 of every input that the recipe names; None for packaged inputs. Raises InputError for what is not there.
+def with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
+    """usage: this run's calls, and under `recorded` the replies that the stages consist of, whenever they were made (a reply that two
+    shards use is counted by both)."""
+    from builder.llm.budget import cost_usd
+    from builder.llm.messages import Usage
+    from builder.shards import add_usage
 
-    A census source may be a folder of PUMS files, as `persona census fetch` fills it; its hash is that of the files' contents.
-    """
-    census = {
-        "census.source": recipe.census.source,
-        "census.household_source": recipe.census.household_source,
-    }
-    hashes: dict[str, str | None] = {
-        key: None if source in (None, "packaged") else hash_source(key, input_files, source)
-        for key, source in census.items()
-    }
-    questions = recipe.prompts.source
-    hashes["prompts.source"] = None if questions == "packaged" else hash_source("prompts.source", one_file, questions)
-    return hashes
-
-
-def hash_source(key: str, list_files: Callable[[Path], list[Path]], source: str) -> str:
-    path = Path(source)
-    if not path.exists():
-        raise InputError(f"{key} is {source}, which does not exist. Give the path of a file, or `packaged`.")
-    try:
-        return content_hash(list_files(path))
-    except OSError as error:
-        raise InputError(
-            f"{key} is {source}, which cannot be read ({error.strerror}). Check its permissions."
-        ) from None
-
-
-def one_file(path: Path) -> list[Path]:
-    if path.is_dir():
-        raise InputError(f"prompts.source is {path}, which is a folder. Give the path of a file, or `packaged`.")
-    return [path]
-
-
-def write_table(path: Path, config: str, rows: list[Row]) -> None:
-    """One Parquet file with the config's columns; pair tables carry `split` in front."""
-    table = arrow_table(config, rows)
-    if "split" in (rows[0] if rows else {}):
-        import pyarrow as arrow
-
-        table = table.add_column(0, "split", arrow.array([row["split"] for row in rows], arrow.string()))
-    write_parquet(path, table)
-
-
-def write_parquet(path: Path, table: Any) -> None:
-    import pyarrow.parquet as parquet
-
-    write_atomically(path, lambda temporary: parquet.write_table(table, temporary, compression="zstd"))
-
-
-def arrow_table(config: str, rows: list[Row]) -> Any:
-    """The rows as an Arrow table with exactly the columns and types of the config."""
-    import pyarrow as arrow
-
-    schema = features(config).arrow_schema
-    return arrow.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
-
-
-def read_table(folder: Path, config: str) -> list[Row]:
-    import pyarrow.parquet as parquet
-
-    path = folder / "tables" / f"{config}.parquet"
-    if not path.is_file():
-        raise InputError(f"{folder} has no table {config}. Build it first: persona build RECIPE --out {folder}.")
-    return parquet.read_table(path).to_pylist()
-
-
-def _new_build(recipe: BuildRecipe, inputs: dict[str, str | None]) -> dict[str, Any]:
-    return {
-        "recipe": as_dict(recipe),
-        "fingerprint": fingerprint(recipe),
-        "inputs": inputs,
-        "code_version": code_version(),
-        "templates": {template.name: template.version for template in map(load_template, template_names(recipe))},
-        "packaged": hash_packaged(recipe),
-        "stages": {},
-        "usage": {},
-    }
-
-
-def template_names(recipe: BuildRecipe) -> list[str]:
-    """The prompt templates that decide what a build contains."""
-    personas, pairs = recipe.personas, recipe.pairs
-    names = [pairs.answer_template, pairs.critique_template, pairs.revision_template]
-    if personas.enrichment == "lm":
-        names += [ENRICHMENT_TEMPLATE, REPAIR_TEMPLATE]
-    if personas.consistency == "lm":
-        names.append(CHECK_TEMPLATE)
-    return names
-
-
-def hash_packaged(recipe: BuildRecipe) -> dict[str, str]:
-    """SHA-256 of the data files of this version that decide what a build contains: another version's personas would be others."""
-    hashes = {"persona data": content_hash(sorted(file for file in PERSONA_DATA.iterdir() if file.is_file()))}
-    if recipe.census.source == "packaged":
-        hashes["census records"] = content_hash([PACKAGED_RECORDS])
-    return hashes
-
-
-def _with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
-    """usage: this run's calls, and under `recorded` the replies that the build consists of, whenever they were made."""
     models = {}
     for role in ROLES:
         recipe = calls.recipe(role)
         known = calls.known_identity(role)
         models[role] = {"provider": recipe.provider, **(known or {"model": recipe.model, "revision": recipe.revision})}
-    return {
-        **build,
-        "models": models,
-        "usage": {**dataclasses.asdict(calls.spending), "recorded": calls.used()},
+    by_role = add_usage(stage.get("usage", {}) for stage in build["stages"].values())
+    sums = [sum(numbers[i] for numbers in by_role.values()) for i in range(3)]
+    recorded = {
+        **dict(zip(("responses", "prompt_tokens", "completion_tokens"), sums, strict=True)),
+        "cost_usd": sum(cost_usd(Usage(*numbers[1:]), calls.recipe(role)) for role, numbers in by_role.items()),
     }
-
-
-def code_version() -> str:
-    try:
-        return version("persona-testbed")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path, build: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder for this process, after checking that it is new or belongs to the same recipe and inputs."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Give another --out folder.")
-    if folder.is_dir():
-        _refuse_other_build(folder, build)
-    with locked(folder, "build"):
-        yield
-
-
-def _refuse_other_build(folder: Path, build: dict[str, Any]) -> None:
-    existing = folder / "build.json"
-    if not existing.is_file():
-        others = sorted(p.name for p in folder.iterdir() if p.name != ".lock" and not p.name.startswith(".build.json."))
-        if others:
-            raise InputError(
-                f"{folder} holds {others[0]} but no build.json, so it is not a build's folder. Nothing was changed; give an empty or "
-                "new --out folder."
-            )
-        return
-    old = read_json(existing)
-    old_keys, new_keys = _owner(old), _owner(build)
-    differing = sorted(k for k in old_keys.keys() | new_keys.keys() if old_keys.get(k) != new_keys.get(k))
-    if differing:
-        shown = "; ".join(f"{k}: {old_keys.get(k)!r} there, {new_keys.get(k)!r} now" for k in differing[:8])
-        raise InputError(
-            f"{folder} belongs to another build. Differing: {shown}{' ...' if len(differing) > 8 else ''}. Nothing was changed; give "
-            "another --out folder, or use the recipe that made this one."
-        )
-
-
-def _owner(build: dict[str, Any]) -> dict[str, Any]:
-    """What decides a build's content: recipe keys, and the content of input files and templates."""
-    return {
-        **deciding_keys(build.get("recipe", {})),
-        **{f"content of {key}": value for key, value in build.get("inputs", {}).items()},
-        **{f"template {name}": value for name, value in build.get("templates", {}).items()},
-        **{f"packaged {name}": value for name, value in build.get("packaged", {}).items()},
-    }
+    return {**build, "models": models, "usage": {**dataclasses.asdict(calls.spending), "recorded": recorded}}

@@ -14,13 +14,13 @@ def preview(recipe: BuildRecipe, clients: dict[str, Any] | None = None) -> tuple
     small = dataclasses.replace(
         recipe,
         personas=dataclasses.replace(recipe.personas, count=1, seen=1),
-        prompts=dataclasses.replace(recipe.prompts, count=1, heldout=0),
+        prompts=dataclasses.replace(recipe.prompts, count=1, heldout=0, controversy="none"),
         # One question is taken as it comes: to have all of a source voted on for one pair would be dear.
         models=dataclasses.replace(
             recipe.models, classifier=dataclasses.replace(recipe.models.classifier, provider="none")
         ),
-        pairs=dataclasses.replace(recipe.pairs, train=1, seen_test=0, heldout_test=0),
+        pairs=dataclasses.replace(recipe.pairs, train=1, seen_test=0, heldout_test=0, judged="all", judge_check=0),
     )
     with tempfile.TemporaryDirectory(prefix="persona-preview-") as folder:
         result = run_build(small, Path(folder) / "build", until="pairs", clients=clients)
-    return result.tables["personas"][0], next(iter(result.tables["dpf"]), None)
+        return result.rows("personas")[0], next(iter(result.rows("dpf")), None)

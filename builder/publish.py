@@ -6,49 +6,46 @@ therefore gives the same bytes, and a folder that holds something else is never 
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from builder.audit.audit import audit_build, failures
 from builder.errors import InputError
-from builder.files import read_json, sha256_file, write_json
-from builder.pairs.audit import audit_tables, failures
-from builder.pipeline import arrow_table, read_table
+from builder.files import read_json, sha256_file, write_bytes, write_json
+from builder.pipeline import stages_of
 from builder.recipe import PROVENANCE_KEYS, named_file
 from builder.schema import PAIR_CONFIGS, SPLITS
+from builder.tables import RowGroups, arrow_table, read_columns, read_table, table_path, table_schema
 
-# About ten personas to a row group: one persona is read without the rest, and the footer stays small (one row group per persona
-# makes it 8 % of the file, ten make it 1 %).
-PERSONAS_PER_ROW_GROUP = 10
 Row = dict[str, Any]
+TOPIC_FIGURE = "figures/topics.png"  # the paper's figure 3
+log = logging.getLogger(__name__)
 
 
-def audit_build(run: Path) -> list[dict[str, Any]]:
-    """Run the audit over a finished build, write RUN/audit.json and return its checks."""
-    build = _finished_build(run)
-    tables = {config: read_table(run, config) for config in _pair_configs(build)}
-    checks = audit_tables(build["recipe"]["seed"], read_table(run, "personas"), read_table(run, "prompts"), tables)
-    write_json(run / "audit.json", {"fingerprint": build["fingerprint"], "checks": checks})
-    return checks
-
-
-def publish(run: Path, target: Path, version: str = "0.1.0") -> dict[str, Any]:
+def publish(run: Path, target: Path, version: str = "0.1.0", for_own_use: bool = False) -> dict[str, Any]:
     """Write the build in `run` to the folder `target`, whole or not at all, and return the published build.json.
 
-    Raises InputError if the build is unfinished, fails the audit's proofs, or if `target` holds anything else than this content.
+    Raises InputError if the build is unfinished, if a proof of its audit fails, or if `target` holds anything else than this content. A
+    shortcut outside the recipe's band is warned of; `gate` says what stops a target that others read. Imported data that may not be
+    passed on need `for_own_use`.
     """
+    if str(target).startswith("hub:"):
+        raise InputError(f"--to {target}: this version publishes to folders. Publish to a folder and upload that.")
     build = _finished_build(run)
-    if not any(row["split"] == "train" for row in read_table(run, "dpf")):
+    if "not_for_publishing" in build and not for_own_use:
+        raise InputError(f"{build['not_for_publishing']}. A folder for your own use: --for-own-use.")
+    if "train" not in read_columns(run, "dpf", ["split"])["split"].unique().to_pylist():
         raise InputError(
             f"The build in {run} has no pair in train, so there is nothing to publish. {run / 'ledger' / 'pairs.json'} says why each "
             "pair failed; another model, template or number of retries may mend it."
         )
     checks = audit_build(run)
-    failed = failures(checks)
-    if failed:
-        raise InputError(f"The build in {run} fails its audit and is not published: {'; '.join(failed)}.")
+    for warning in gate(run, checks, for_hub=False):
+        log.warning("Warning: %s", warning)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -69,9 +66,21 @@ def publish(run: Path, target: Path, version: str = "0.1.0") -> dict[str, Any]:
     return published
 
 
+def gate(run: Path, checks: list[dict[str, Any]], for_hub: bool) -> list[str]:
+    """The failed checks that a folder may have and the Hub may not: shortcuts outside the recipe's bands.
+
+    Raises InputError for a failed proof (splits, mirrors, ids), which no target may have, and for any failure where `for_hub`.
+    """
+    proofs = [check for check in checks if check["proof"]]
+    stopping = failures(checks if for_hub else proofs)
+    if stopping:
+        raise InputError(f"The build in {run} fails its audit and is not published: {'; '.join(stopping)}.")
+    return failures(checks)
+
+
 def _finished_build(run: Path) -> dict[str, Any]:
     build = read_json(run / "build.json")
-    wanted = ["personas", "prompts", "pairs", *(["contrast"] if "contrast" in build["recipe"]["configs"] else [])]
+    wanted = stages_of(build["recipe"]["configs"])
     missing = [stage for stage in wanted if stage not in build["stages"]]
     if missing:
         raise InputError(
@@ -81,22 +90,17 @@ def _finished_build(run: Path) -> dict[str, Any]:
     return build
 
 
-def _pair_configs(build: dict[str, Any]) -> list[str]:
-    return [config for config in PAIR_CONFIGS if config in build["recipe"]["configs"]]
-
-
 def _write_folder(
     folder: Path, run: Path, build: dict[str, Any], checks: list[dict[str, Any]], version: str
 ) -> dict[str, Any]:
-    configs: dict[str, dict[str, dict[str, Any]]] = {}
-    for config in _pair_configs(build):
-        rows = read_table(run, config)
-        by_split = {split: [r for r in rows if r["split"] == split] for split in SPLITS}
-        configs[config] = {split: _write_split(folder, config, split, by_split[split]) for split in SPLITS}
+    wanted = build["recipe"]["configs"]
+    configs = {config: _write_pairs(folder, run, config) for config in PAIR_CONFIGS if config in wanted}
     personas, prompts = read_table(run, "personas"), read_table(run, "prompts")
-    # Personas and prompts are one table each; `datasets` calls the only split of a table `train`.
-    configs["personas"] = {"train": _write_split(folder, "personas", "train", personas)}
-    configs["prompts"] = {"train": _write_split(folder, "prompts", "train", prompts)}
+    # These are one table each; `datasets` calls the only split of a table `train`.
+    configs["personas"] = {"train": _write_rows(folder, "personas", personas)}
+    configs["prompts"] = {"train": _write_rows(folder, "prompts", prompts)}
+    if "judgements" in wanted:
+        configs["judgements"] = {"train": _copy_table(folder, run, "judgements")}
 
     published = published_build(build, version)
     published["configs"] = configs
@@ -107,28 +111,62 @@ def _write_folder(
     return published
 
 
-def _write_split(folder: Path, config: str, split: str, rows: list[Row]) -> dict[str, Any]:
+def _write_pairs(folder: Path, run: Path, config: str) -> dict[str, dict[str, Any]]:
+    """The build's table divided by split, a row group at a time, so that no more than ten personas are in memory."""
+    import pyarrow.compute as compute
     import pyarrow.parquet as parquet
 
-    if not rows:
-        # `datasets` cannot load a split without rows, nor any other split of a config that lists one.
-        return {"rows": 0, "file": None}
+    schema = table_schema(config).remove(0)  # without `split`, which is the file now
+    place = folder / "data" / config
+    place.mkdir(parents=True)
+    groups = {split: Counter[str]() for split in SPLITS}
+    files = {split: RowGroups(place / f"{split}.parquet", schema) for split in SPLITS}
+    with parquet.ParquetFile(table_path(run, config)) as table:
+        for number in range(table.num_row_groups):
+            rows = table.read_row_group(number)
+            for split in SPLITS:
+                own = rows.filter(compute.equal(rows["split"], split))
+                files[split].add(own)
+                groups[split].update(own["persona_group"].to_pylist())
+    entries = {}
+    for split, file in files.items():
+        file.close()
+        if file.rows:
+            counts = {group: groups[split][group] for group in ("seen", "unseen")}
+            entries[split] = _named(folder, config, split, file.rows) | {"groups": counts}
+        else:
+            # `datasets` cannot load a split without rows, nor any other split of a config that lists one.
+            (place / f"{split}.parquet").unlink()
+            entries[split] = {"rows": 0, "file": None}
+    return entries
+
+
+def _write_rows(folder: Path, config: str, rows: list[Row]) -> dict[str, Any]:
+    import pyarrow.parquet as parquet
+
+    place = folder / "data" / config / "train.parquet"
+    place.parent.mkdir(parents=True)
+    rows = sorted(rows, key=lambda r: r.get("persona_id") or r["prompt_id"])
+    parquet.write_table(arrow_table(config, rows), place, compression="zstd")
+    return _named(folder, config, "train", len(rows))
+
+
+def _copy_table(folder: Path, run: Path, config: str) -> dict[str, Any]:
+    import pyarrow.parquet as parquet
+
+    place = folder / "data" / config / "train.parquet"
+    place.parent.mkdir(parents=True)
+    shutil.copyfile(table_path(run, config), place)
+    return _named(folder, config, "train", parquet.read_metadata(place).num_rows)
+
+
+def _named(folder: Path, config: str, split: str, rows: int) -> dict[str, Any]:
+    """`datasets` (5.2) caches a local folder under its name and file names, not its content: without the hash in its name a dataset
+    that was built again would silently be read as it was before."""
     unnamed = folder / "data" / config / f"{split}.parquet"
-    unnamed.parent.mkdir(parents=True, exist_ok=True)
-    rows = sorted(rows, key=lambda r: (r.get("persona_id", ""), r.get("pair_id") or r.get("prompt_id") or ""))
-    personas = len({r["persona_id"] for r in rows}) if rows and "persona_id" in rows[0] else 0
-    # Rows per persona are nearly equal, so a fixed number of rows holds about ten personas.
-    per_group = max(1, round(len(rows) / personas * PERSONAS_PER_ROW_GROUP)) if personas else 10_000
-    parquet.write_table(arrow_table(config, rows), unnamed, compression="zstd", row_group_size=per_group)
-    # `datasets` (5.2) caches a local folder under its name and file names, not its content: without the hash a dataset that was
-    # built again would silently be read as it was before.
     name = f"data/{config}/{split}-00000-of-00001-{sha256_file(unnamed)[:12]}.parquet"
     unnamed.rename(folder / name)
-    entry: dict[str, Any] = {"rows": len(rows), "file": name}
-    if config in PAIR_CONFIGS:
-        groups = Counter(r["persona_group"] for r in rows)
-        entry["groups"] = {group: groups[group] for group in ("seen", "unseen")}
-    return entry
+    return {"rows": rows, "file": name}
 
 
 def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
@@ -144,9 +182,13 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
         elif not last.endswith("source"):
             section.pop(last)
     recipe["judge"] = named_file(recipe["judge"])
-    recipe["pairs"] = {key: named_file(value) for key, value in recipe["pairs"].items()}
+    for section in ("pairs", "matched"):
+        recipe[section] = {key: named_file(value) for key, value in recipe[section].items()}
+    recipe["second_judge"] = named_file(recipe["second_judge"])
+    terms = {key: build[key] for key in ("licence", "not_for_publishing", "imported", "extends") if key in build}
     return {
         "version": version,
+        **terms,
         "name": recipe["name"],
         "recipe": recipe,
         "fingerprint": build["fingerprint"],
@@ -155,7 +197,12 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
         "templates": build["templates"],
         "models": build["models"],
         "judge": build["judge"],
-        "stages": {name: {k: v for k, v in stage.items() if k != "seconds"} for name, stage in build["stages"].items()},
+        "judges": build["judges"],
+        "canary": build["canary"],
+        "stages": {
+            name: {k: v for k, v in stage.items() if not k.endswith("seconds")}
+            for name, stage in build["stages"].items()
+        },
         # Prices are the publisher's, so the cost that follows from them stays out.
         "usage": {key: value for key, value in build["usage"]["recorded"].items() if key != "cost_usd"},
     }
@@ -164,8 +211,11 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
 def _write_card(
     folder: Path, published: dict[str, Any], checks: list[dict[str, Any]], personas: list[Row], prompts: list[Row]
 ) -> None:
+    from dataset_card.figures import topic_figure
     from dataset_card.render import render_card
 
+    topics = Counter(p["topic"] for p in prompts)
+    write_bytes(folder / TOPIC_FIGURE, topic_figure(topics))
     stages = published["stages"]
     licences = Counter(p["licence"] or "unknown" for p in prompts)
     census = stages["personas"]
@@ -173,7 +223,7 @@ def _write_card(
         "repo_id": None,
         "version": published["version"],
         "recipe_name": published["name"],
-        "licence": "cc-by-4.0",
+        "licence": published.get("licence", "cc-by-4.0"),
         "configs": published["configs"],
         "build": {
             **published,
@@ -191,7 +241,8 @@ def _write_card(
             "unseen": sum(p["group"] == "unseen" for p in personas),
             "adults": sum(bool(p["is_adult"]) for p in personas),
         },
-        "topics": dict(Counter(p["topic"] for p in prompts)),
+        "topics": dict(topics),
+        "figures": {"Questions by topic": TOPIC_FIGURE},
     }
     (folder / "README.md").write_text(render_card(statistics), encoding="utf-8")
 

@@ -17,8 +17,11 @@ from builder.errors import InputError
 from builder.schema import ATTRIBUTES
 from builder.strict_yaml import apply_override, build_dataclass, read_yaml, refuse_secrets
 
-ROLES = ("enricher", "checker", "classifier", "generator", "critic", "reviser", "judge")
+ROLES = ("enricher", "checker", "classifier", "generator", "critic", "reviser", "judge", "second_judge")
+# The roles that a build can do without.
+OPTIONAL_ROLES = ("classifier", "enricher", "checker", "second_judge")
 PROVIDERS = ("transformers", "openai", "scripted", "none")
+BUILDABLE = ("dpf", "dpf_matched", "contrast", "judgements")
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
 
@@ -46,6 +49,9 @@ class SamplingRecipe:
 
 @dataclass(frozen=True)
 class PersonasRecipe:
+    # `census`, or a file of finished personas: JSONL, CSV or Parquet, plain or with the columns of Nemotron-Personas. Those are taken as
+    # they are: `enrichment` and `consistency` do nothing with them.
+    source: str = "census"
     count: int = 1586
     seen: int | None = None  # the rest is `unseen`: never trained on. null: the paper's share, 1,000 of 1,586
     enrichment: str = (
@@ -64,14 +70,17 @@ class PersonasRecipe:
 
 @dataclass(frozen=True)
 class PromptsRecipe:
-    source: str = (
-        "packaged"  # `packaged` or a JSONL file: PRISM's `conversations.jsonl` layout or {"question": ...} a line
-    )
+    # `packaged`, a JSONL or CSV file (PRISM's `conversations.jsonl` as it is), or `hub:org/name@revision`
+    source: str = "packaged"
+    text_column: str | None = None  # the column with the question, where it is none of the known names
     count: int = 3868
     heldout: int = 868
     min_words: int = 5
     require_question_mark: bool = True
-    controversy_threshold: float = 0.5  # mean of the classifier's votes
+    # Who says which questions people could answer differently. `lm`: the classifier role votes; `packaged`: the fitted model that comes
+    # with this project; `none`: every question is kept
+    controversy: str = "none"
+    controversy_threshold: float = 0.5  # mean of the classifier's votes, or the fitted model's probability
     controversy_votes: int = 3
     near_duplicate_similarity: float = 0.7  # Jaccard similarity of word shingles from which two prompts count as one
     topics: int = 20  # number of topic clusters where the source names no topics
@@ -83,7 +92,10 @@ class PairsRecipe:
     seen_test: int = 50
     heldout_test: int = 50
     candidates: int = 1  # revisions drawn per pair; the judge keeps the one it likes best for this persona
-    base_answer: str = "shared"  # one base answer per prompt
+    base_answer: str = "shared"  # `shared`: one base answer per prompt; `fresh`: one for every pair
+    judged: str = "all"  # which pairs the judge is asked about: `all`, or only those of the judge `check`
+    # Size of the stratified sample of unselected first revisions on which every judge says whether it prefers them to the base answer
+    judge_check: int = 2000
     answer_template: str = "answer"
     critique_template: str = "critique_paper"
     revision_template: str = "revision_paper"
@@ -94,8 +106,28 @@ class PairsRecipe:
 
 
 @dataclass(frozen=True)
+class MatchedRecipe:
+    """`dpf_matched`: critique and revision that say nothing about length, and pairs selected so that length tells nothing."""
+
+    critique_template: str = "critique_matched"
+    revision_template: str = "revision_matched"
+
+
+@dataclass(frozen=True)
 class ContrastRecipe:
     partners: int = 1  # partners drawn per row; both mirrors are always built
+    # How unlike the partners are: `spread` (over near, middling and far personas), `near`, `far` or `any`
+    partner_distance: str = "spread"
+
+
+@dataclass(frozen=True)
+class AuditRecipe:
+    """Bands for the share of pairs that a probe without the persona gets right; a check fails whose 95 % interval lies outside."""
+
+    matched_length: tuple[float, ...] = (0.48, 0.52)  # dpf_matched: taking the shorter answer
+    matched_text: tuple[float, ...] = (0.40, 0.60)  # dpf_matched: words of the answers
+    min_pairs: int = 1000  # below this a band check is `inconclusive`
+    probe_pairs: int = 20_000  # the fitted probes read at most so many pairs of a config, drawn by prompt
 
 
 @dataclass(frozen=True)
@@ -124,6 +156,7 @@ class ModelsRecipe:
     critic: ModelRecipe = field(default_factory=ModelRecipe)
     reviser: ModelRecipe = field(default_factory=ModelRecipe)
     judge: ModelRecipe = field(default_factory=ModelRecipe)
+    second_judge: ModelRecipe = field(default_factory=lambda: ModelRecipe(provider="none"))
 
 
 @dataclass(frozen=True)
@@ -134,11 +167,15 @@ class BuildRecipe:
     personas: PersonasRecipe = field(default_factory=PersonasRecipe)
     prompts: PromptsRecipe = field(default_factory=PromptsRecipe)
     pairs: PairsRecipe = field(default_factory=PairsRecipe)
+    matched: MatchedRecipe = field(default_factory=MatchedRecipe)
     contrast: ContrastRecipe = field(default_factory=ContrastRecipe)
+    audit: AuditRecipe = field(default_factory=AuditRecipe)
     models: ModelsRecipe = field(default_factory=ModelsRecipe)
     # A name from builder/judge/judges or a file. `auto`: by likelihood where the judge model runs in-process, else role-play.
     judge: str = "auto"
-    configs: tuple[str, ...] = ("dpf", "contrast")  # the pair configs to build
+    # The judge file of models.second_judge, which selects nothing and judges contrast pairs and the judge check too
+    second_judge: str = "auto"
+    configs: tuple[str, ...] = ("dpf", "contrast")  # of dpf, dpf_matched, contrast, judgements
 
 
 def seen_count(personas: PersonasRecipe) -> int:
@@ -151,6 +188,7 @@ def seen_count(personas: PersonasRecipe) -> int:
 PROVENANCE_KEYS = {
     "census.source",
     "census.household_source",
+    "personas.source",
     "prompts.source",
     *(
         f"models.{role}.{key}"
@@ -274,14 +312,31 @@ def _validate(recipe: BuildRecipe) -> None:
         f"pairs.heldout_test is {pairs.heldout_test}, but prompts.heldout is {prompts.heldout}. Lower one or raise the other.",
     )
     require(pairs.candidates >= 1, f"pairs.candidates is {pairs.candidates}; at least 1 revision must be drawn.")
+    for key, value, choices in (
+        ("pairs.base_answer", pairs.base_answer, ("shared", "fresh")),
+        ("pairs.judged", pairs.judged, ("all", "check")),
+        ("prompts.controversy", prompts.controversy, ("lm", "packaged", "none")),
+        ("contrast.partner_distance", recipe.contrast.partner_distance, ("spread", "near", "far", "any")),
+    ):
+        require(value in choices, f"{key} is {value!r}; it takes {', '.join(choices[:-1])} or {choices[-1]}.")
     require(
-        pairs.base_answer == "shared",
-        f"pairs.base_answer is {pairs.base_answer!r}; this version builds `shared` (one base answer per prompt).",
+        pairs.judge_check >= 0, f"pairs.judge_check is {pairs.judge_check}; it takes a number of pairs, or 0 for none."
     )
-    buildable = ("dpf", "contrast")
+    require(recipe.contrast.partners >= 1, f"contrast.partners is {recipe.contrast.partners}; at least 1 is needed.")
+    for key in ("matched_length", "matched_text"):
+        band = getattr(recipe.audit, key)
+        require(
+            len(band) == 2 and 0 <= band[0] < band[1] <= 1,
+            f"audit.{key} is {list(band)}; it takes the lowest and the highest share that pass, as [0.48, 0.52].",
+        )
     for config in recipe.configs:
-        require(config in buildable, f"configs names {config!r}; this version builds {', '.join(buildable)}.")
+        require(config in BUILDABLE, f"configs names {config!r}; it takes {', '.join(BUILDABLE)}.")
     require("dpf" in recipe.configs, "configs must name dpf: contrast pairs are made of its revisions.")
+    require(
+        (prompts.controversy == "lm") == (recipe.models.classifier.provider != "none"),
+        f"prompts.controversy is {prompts.controversy!r} and models.classifier.provider {recipe.models.classifier.provider!r}: the "
+        "classifier votes with `lm`, and only then. Set prompts.controversy=lm and name a classifier, or leave the classifier out.",
+    )
     for role in ROLES:
         model: ModelRecipe = getattr(recipe.models, role)
         require(
@@ -289,8 +344,8 @@ def _validate(recipe: BuildRecipe) -> None:
             f"models.{role}.provider is {model.provider!r}; choose one of {', '.join(PROVIDERS)}.",
         )
         require(
-            model.provider != "none" or role in ("classifier", "enricher", "checker"),
-            f"models.{role}.provider is none, but the build cannot do without a {role}. Only classifier, enricher and checker can be none.",
+            model.provider != "none" or role in OPTIONAL_ROLES,
+            f"models.{role}.provider is none, but the build cannot do without a {role}. Only {', '.join(OPTIONAL_ROLES)} can be none.",
         )
         require(
             model.provider != "openai" or model.base_url is not None,

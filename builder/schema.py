@@ -48,7 +48,10 @@ BIG_FIVE_LEVELS = ("Extremely Low", "Low", "Average", "High", "Extremely High")
 # Why an attribute is null: the source has no value / the question does not apply to this person / it applies and the answer is "none".
 NULL_REASONS = ("missing", "not_applicable", "none")
 # Where a value came from.
-PROVENANCE = ("census", "imputed", "sampled", "lm", "repaired")
+PROVENANCE = ("census", "imputed", "sampled", "lm", "repaired", "imported")
+
+# Stands in every row of `prompts`, on the card and in build.json, so that whoever trains a model can look for it in the training data.
+CANARY = "PERSONA testbed evaluation data, keep out of training corpora: canary b7f4c0de-5f3a-4c0e-9a53-2d4c9e61a7b8"
 
 # What the judge prefers, beside `judge_score`, whose scale depends on the kind of judge.
 JUDGE_VERDICTS = ("chosen", "rejected", "tie", "unscored")
@@ -126,11 +129,13 @@ def features(config: str) -> Any:
         "rejected_tokens": integer,
         "length_violation": boolean,
         "attribute_leak": boolean,
+        "inferable_attributes": List(string),
     }
     dpf = {**pair, "base_id": string, "critique": string}
     contrast = {
         **pair,
         "partner_persona_id": string,
+        "partner_distance": real,
         "mirror_pair_id": string,
         "flips": List({"judge": string, "flip": boolean, "margin": real, "is_selector": boolean}),
     }
@@ -157,6 +162,7 @@ def features(config: str) -> Any:
         "source": string,
         "source_id": string,
         "licence": string,
+        "canary": string,
     }
     judgements = {
         "pair_id": string,

@@ -146,15 +146,21 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             return None
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
-        if typing.get_origin(option) is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
+        if typing.get_origin(option) is tuple and isinstance(value, list):
+            inner = typing.get_args(option)[0]
+            if inner is str and all(isinstance(v, str) for v in value):
+                return tuple(value)
+            if inner is float and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+                return tuple(float(v) for v in value)
         if option in (str, int, bool) and type(value) is option:
             return value
-    wanted = " or ".join("a list of strings" if typing.get_origin(o) is tuple else _plain_type(o) for o in options)
+    wanted = " or ".join(_plain_type(option) for option in options)
     raise InputError(f"{where} is {value!r} ({type(value).__name__}); it takes {wanted}.")
 
 
 def _plain_type(option: Any) -> str:
+    if typing.get_origin(option) is tuple:
+        return "a list of strings" if typing.get_args(option)[0] is str else "a list of numbers"
     return {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}[option]
 
 

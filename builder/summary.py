@@ -13,6 +13,8 @@ def build_summary(build: dict[str, Any]) -> str:
         dropped = ", ".join(f"{reason} {n}" for reason, n in stage["dropped"].items()) or "none"
         lines.append(f"{name:<10}{stage['in']:>9,}{stage['out']:>9,}{stage['seconds']:>9.1f}  {dropped}")
     usage = build["usage"]
+    if "estimate" in build:
+        return "\n".join([*lines, *estimate_lines(build["estimate"], usage["hits"])])
     lines.append(
         f"calls: {usage['calls']:,} made, {usage['hits']:,} replayed; tokens: {usage['prompt_tokens']:,} read, "
         f"{usage['completion_tokens']:,} written; {usage['cost_usd']:.2f} USD"
@@ -29,7 +31,37 @@ def build_summary(build: dict[str, Any]) -> str:
         lines.append(
             f"its preference flips between the two personas in {flip['flipped']} of {flip['n']} = {flip['rate']:.1%} (chance 25 %)"
         )
+    for check in build["stages"].get("pairs", {}).get("judge_check", {}).get("judges", []):
+        lines.append(judge_check_line(check))
     return "\n".join(lines)
+
+
+def judge_check_line(check: dict[str, Any]) -> str:
+    """The paper's claim (a role-playing judge prefers 96 % of the revisions) on revisions that no judge chose."""
+    if check["rate"] is None:
+        return f"judge check: {check['judge']} gave no verdict on {check['unscored']} pairs"
+    low, high = check["rate_interval"]
+    own = ", which also wrote them" if check["judge_wrote_it"] else ""
+    return (
+        f"judge check: {check['judge_model']}{own} prefers {check['preferred']} of {check['n']} unselected revisions = {check['rate']:.1%} "
+        f"[{low:.1%}, {high:.1%}], ties {check['ties']} (paper: 96 %)"
+    )
+
+
+def estimate_lines(estimate: dict[str, Any], hits: int) -> list[str]:
+    """What a dry run found: what is still to be called, and what the expected lengths rest on."""
+    time_needed = "time unknown" if estimate["seconds"] is None else f"about {estimate['seconds'] / 3600:.1f} hours"
+    lines = [
+        f"still to be called: {estimate['calls']:,} calls ({hits:,} are recorded), {estimate['prompt_tokens']:,} tokens to read, "
+        f"{estimate['completion_tokens']:,} to write, {estimate['cost_usd']:.2f} USD, {time_needed}"
+    ]
+    guessed = sorted(name for name, basis in estimate["basis"].items() if basis == "max_tokens")
+    if guessed:
+        lines.append(
+            f"an upper bound: every answer of {', '.join(guessed)} counted with its max_tokens. Run the build with --pilot 50 first, and "
+            "the estimate rests on real answers."
+        )
+    return lines
 
 
 def run_costs(started: float) -> str:

@@ -9,13 +9,13 @@ _PAIR = {
     "rejected": "One assistant message: {rejected}.",
     "topic": "The question's topic.",
     "persona_group": "`seen` (has rows in `train`) or `unseen` (never trained on).",
-    "is_adult": "The persona is 18 or older.",
+    "is_adult": "The persona is 18 or older; null where an imported persona's age is unknown.",
     "wrong_persona_id": (
         "A seeded third persona of the same group, for the wrong-persona control. Never the contrast partner, whose score would be "
         "just one minus the true one."
     ),
-    "judge": "The judge of this row.",
-    "judge_verdict": "What the judge prefers for this persona: `chosen`, `rejected`, `tie` or `unscored`.",
+    "judge": "The judge of this row; `none` for imported pairs.",
+    "judge_verdict": "What the judge prefers for this persona: `chosen`, `rejected`, `tie` or `unscored`; null if it was not asked.",
     "judge_score": (
         "How much the judge prefers `chosen` for this persona: P(chosen) over both orders for a judge that gives verdicts, the margin "
         "for a judge by likelihood. Null if unscored, never a half."
@@ -24,7 +24,11 @@ _PAIR = {
     "chosen_tokens": "Tokens of `chosen`.",
     "rejected_tokens": "Tokens of `rejected`.",
     "length_violation": "`chosen` has at least as many tokens as `rejected`. Flagged, not dropped.",
-    "attribute_leak": "`chosen` states one of the persona's attribute values. Flagged, not dropped.",
+    "attribute_leak": "`chosen` states one of the persona's attribute values outright. Flagged, not dropped.",
+    "inferable_attributes": (
+        "Attributes whose true value a probe, fitted on other personas and questions, reads off `chosen`: ranked first, with probability "
+        "of at least one half and twice the value's share. Empty also where a build is too small to fit the probe."
+    ),
 }
 
 
@@ -38,8 +42,11 @@ def _pair(pair_id: str, chosen: str, rejected: str) -> dict[str, str]:
 
 
 _DPF_REST = {
-    "base_id": "Identifies the base answer, which all personas share for a question.",
-    "critique": "What the critic said about the base answer on the persona's behalf; the reviser saw this and not the persona.",
+    "base_id": "Identifies the base answer; all personas share one for a question, unless the recipe says `base_answer: fresh`.",
+    "critique": (
+        "What the critic said about the base answer on the persona's behalf; the reviser saw this and not the persona. Null where imported "
+        "data lack it."
+    ),
 }
 
 _ATTRIBUTES = {
@@ -102,6 +109,7 @@ COLUMNS: dict[str, dict[str, str]] = {
             "another persona's revision of the same base answer",
         ),
         "partner_persona_id": "The persona for whom `rejected` was written.",
+        "partner_distance": "Share of the attributes stated in the profiles in which the two personas differ, 0 to 1.",
         "mirror_pair_id": "The row with the two personas, and so the two texts, exchanged; always in the same split and group.",
         "flips": (
             "One entry per judge: whether its preference turned round between the two personas, its margin, and whether it had a hand "
@@ -117,18 +125,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_ATTRIBUTES,
         "extras": "Core values and entertainment preferences: used by the paper's human study, outside the 33 attributes.",
         "null_reasons": "Why an attribute is null: `missing`, `not_applicable` or `none`; null where it has a value.",
-        "provenance": "Where each value comes from: `census`, `imputed`, `sampled`, `lm` or `repaired`.",
+        "provenance": "Where each value comes from: `census`, `imputed`, `sampled`, `lm`, `repaired` or `imported`.",
     },
     "prompts": {
         "prompt_id": "Never changes between versions.",
         "question": "The question as its author typed it.",
         "topic": "The source's own topic, or the three most telling words of its cluster.",
         "pool": "`train` (seen by some persona's training rows) or `heldout` (by none).",
-        "controversy_score": "Share of readable votes that people could want different answers; null without a classifier.",
-        "controversy_votes": "The readable votes themselves.",
+        "controversy_score": (
+            "Share of readable votes that people could want different answers, or the packaged model's probability; null without a "
+            "classifier."
+        ),
+        "controversy_votes": "The readable votes themselves; empty for the packaged model.",
         "source": "Where the question comes from.",
         "source_id": "Its id there.",
         "licence": "The licence of the question's text.",
+        "canary": "The same text in every row: whoever finds it in training data has trained on this dataset.",
     },
     "judgements": {
         "pair_id": "The pair judged.",

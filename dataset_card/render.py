@@ -16,7 +16,7 @@ DEFAULT_CONFIG = "dpf"
 FEWEST = 20  # below so many rows a share says next to nothing, and the card says that
 SMALL = 1_000  # below so many rows in every pair config the card warns at the top
 # Recipe keys that name a file: only its name is printed. Keys that say where a model stands are not printed at all.
-FILE_KEYS = ("census.source", "census.household_source", "prompts.source")
+FILE_KEYS = ("census.source", "census.household_source", "personas.source", "prompts.source")
 PLACE_KEYS = ("path", "base_url", "api_key_env")
 SIZES = (
     (1_000, "n<1K"),
@@ -116,6 +116,10 @@ def _values(statistics: Mapping[str, Any]) -> dict[str, Any]:
         "code_version": build.get("code_version"),
         "audit_table": _audit(statistics.get("audit") or {}),
         "flip_rate": _flip_rate(statistics.get("flip_rate") or {}),
+        "judge_check_table": _judge_check((stages.get("pairs") or {}).get("judge_check") or {}),
+        "flip_table": _flips((stages.get("contrast") or {}).get("flips") or {}),
+        "flip_details": _flip_details((stages.get("contrast") or {}).get("flips") or {}),
+        "canary": build.get("canary"),
         "topic_table": _table(
             ("topic", "questions"), [(t, _number(n)) for t, n in _by_size(statistics.get("topics") or {})]
         ),
@@ -241,8 +245,56 @@ def _audit(audit: Mapping[str, Any]) -> str:
     return _table(("check", "value", "95 % interval", "n", "verdict", "note"), rows)
 
 
+def _judge_check(check: Mapping[str, Any]) -> str:
+    """Per judge how often it prefers an unselected revision to the base answer; the paper reports 96 %."""
+    rows = []
+    for entry in check.get("judges") or ():
+        judge = f"{entry['judge']}{' (also wrote the revisions)' if entry['judge_wrote_it'] else ''}"
+        shares = [_share(entry[name], entry[f"{name}_interval"]) for name in ("rate", "rate_ties_half")]
+        rows.append((_cell(judge), *shares, *(_number(entry[name]) for name in ("n", "ties", "unscored"))))
+    return _table(("judge", "prefers the revision", "ties counted half", "pairs", "ties", "unscored"), rows)
+
+
+def _flips(flips: Mapping[str, Any]) -> str:
+    """Per judge how often its preference turns round with the persona, beside how often it turns the wrong way."""
+    rows = []
+    for entry in flips.get("judges") or ():
+        rate = (
+            "withheld: it chose among the revisions"
+            if entry["selected_by_this_judge"]
+            else _share(entry["rate"], entry["interval"])
+        )
+        rows.append(
+            (_cell(entry["judge"]), rate, *(_number(entry[name]) for name in ("n", "flipped", "reversed", "unscored")))
+        )
+    return _table(("judge", "flip rate", "candidates", "flipped", "reversed", "unscored"), rows)
+
+
+def _flip_details(flips: Mapping[str, Any]) -> str:
+    """Rates of the first judge that has any, by topic and by attribute in which the two personas differ."""
+    judge = next((entry for entry in flips.get("judges") or () if not entry["selected_by_this_judge"]), None)
+    if judge is None:
+        return ""
+    rows = [
+        (f"topic: {_cell(topic)}", _number(said["n"]), _share(said["rate"], None))
+        for topic, said in judge["by_topic"].items()
+    ]
+    for attribute, said in judge["by_attribute"].items():
+        for kind, part in said.items():
+            rows.append((f"{attribute.replace('_', ' ')} {kind}", _number(part["n"]), _share(part["rate"], None)))
+    return _table(("candidates", "n", "flip rate"), rows)
+
+
+def _share(rate: float | None, interval: Sequence[float] | None) -> str:
+    if rate is None:
+        return "too few"
+    return f"{100 * rate:.1f} %" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
+
+
 def _flip_rate(flips: Mapping[str, Any]) -> str | None:
     rate, number = flips.get("rate"), flips.get("n")
+    if flips.get("judge_selected_the_revisions"):
+        return f"withheld: the judge chose among the revisions ({_number(flips.get('flipped'))} of {_number(number)} flipped)."
     if rate is None or not number:
         return None
     few = f" That is fewer than {FEWEST}: too few to conclude from." if number < FEWEST else ""

@@ -21,7 +21,8 @@ from eval.scores import PairScore
 MINIMUM_ROWS = 20  # a share of fewer rows is not printed
 FEW_CLUSTERS = 10  # below this many clusters a cluster bootstrap is known to give intervals that are too narrow
 CELLS = ("all", "seen/seen_test", "seen/heldout_test", "unseen/seen_test", "unseen/heldout_test")
-SUBSETS = {"dpf": ("all",), "contrast": ("all", "flipped")}
+# `flipped`: the judge that labelled the rows changes sides with the persona; `flipped_second`: another judge does.
+SUBSETS = {"dpf": ("all",), "contrast": ("all", "flipped", "flipped_second")}
 GAPS = (("true", "wrong"), ("true", "none"))
 WORTH = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0, "unscored": math.nan}  # of a verdict
 NORMAL_QUANTILE = 1.959964  # of 0.975
@@ -201,7 +202,7 @@ def _measurement(
 
 
 def _membership(rows: Sequence[EvaluatedRow], config: str, subset: str, cell: str) -> np.ndarray:
-    flipped = {row.pair_id for row in rows if row.flip}
+    flipped = {row.pair_id for row in rows if (row.second_flip if subset == "flipped_second" else row.flip)}
     return np.array(
         [
             row.config == config

@@ -32,6 +32,12 @@ TABLES = (
     ("dpf", "all", "Revision against base answer", "dpf"),
     ("contrast", "all", "One persona's revision against another's", "contrast"),
     ("contrast", "flipped", "Contrast pairs on which the judge changes sides with the persona", "contrast, flipped"),
+    (
+        "contrast",
+        "flipped_second",
+        "Contrast pairs on which a second judge changes sides with the persona",
+        "contrast, flipped by the second judge",
+    ),
 )
 CHECK: dict[str, Any] = dict.fromkeys(("name", "value", "low", "high", "n", "verdict", "note"))  # of audit.json
 KIND_NAMES = {"reward": "reward model", "dpo": "DPO model", "base": "untrained", "baseline": "baseline"}

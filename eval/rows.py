@@ -28,6 +28,7 @@ class EvaluatedRow:
     cluster: tuple[str, ...]  # the personas that are resampled: the row's own; on `contrast` both, in sorted order
     mirror_pair_id: str | None  # `contrast` only
     flip: bool | None  # `contrast` only: does the judge prefer each persona's own revision under that persona?
+    second_flip: bool | None  # the same by another judge, which selected nothing; None where there is none
     judge_verdict: str  # `chosen`, `rejected`, `tie` or `unscored`
     published: dict[str, Any]  # the row as published
 
@@ -126,7 +127,8 @@ def evaluated_row(config: str, split: str, published: dict[str, Any]) -> Evaluat
         persona_id=persona,
         cluster=(persona,) if partner is None else tuple(sorted((persona, partner))),
         mirror_pair_id=published.get("mirror_pair_id"),
-        flip=_flip(published),
+        flip=_flip(published, by_the_rows_judge=True),
+        second_flip=_flip(published, by_the_rows_judge=False),
         judge_verdict=published.get("judge_verdict") or "unscored",
         published=published,
     )
@@ -169,9 +171,16 @@ def _limited(rows: Sequence[EvaluatedRow], limit: int | None) -> list[EvaluatedR
     return sorted(kept, key=lambda row: row.pair_id)
 
 
-def _flip(published: dict[str, Any]) -> bool | None:
-    """As the judge has it that labelled the row. Other judges may have left their own value beside it."""
-    return next((entry["flip"] for entry in published.get("flips") or () if entry["judge"] == published["judge"]), None)
+def _flip(published: dict[str, Any], by_the_rows_judge: bool) -> bool | None:
+    """As the judge has it that labelled the row, or as the first other one."""
+    return next(
+        (
+            entry["flip"]
+            for entry in published.get("flips") or ()
+            if (entry["judge"] == published["judge"]) == by_the_rows_judge
+        ),
+        None,
+    )
 
 
 def _text(messages: Sequence[dict[str, str]] | None) -> str | None:

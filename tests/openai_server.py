@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +14,8 @@ from typing import Any
 from builder.llm.messages import ChatRequest, Sampling
 from builder.llm.scripted import scripted_reply
 
-# What one request gets: a status and a body (dict: sent as JSON; str: as it is), and headers.
+# What one request gets: a status and a body, and headers. Body: a dict is sent as JSON, str and bytes as they are; a function gets the
+# handler and does with the connection what it likes.
 Response = tuple[int, Any, dict[str, str]]
 
 
@@ -24,6 +28,9 @@ class Endpoint:
     requests: list[dict[str, Any]] = field(default_factory=list)
     answer: Callable[[dict[str, Any], int], Response] = lambda body, number: completion(reply_in_form(body))
     base_url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)  # of the last call
+    times: list[float] = field(default_factory=list)  # when each of `requests` came (time.monotonic)
+    connections: int = 0  # opened in all
     most_at_once: int = 0
     active: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -50,6 +57,48 @@ def completion(text: str | None, finish_reason: str = "stop", **message: Any) ->
     )
 
 
+def hang(handler: BaseHTTPRequestHandler) -> None:
+    """Says nothing until the client goes away."""
+    handler.close_connection = True
+    handler.connection.settimeout(10)
+    with contextlib.suppress(OSError):
+        handler.rfile.read(1)
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Ends the connection with RST: what a crashed server's system sends."""
+    handler.close_connection = True
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def cut_off(handler: BaseHTTPRequestHandler) -> None:
+    """Promises a thousand bytes and closes after a few."""
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+    handler.wfile.write(b'{"choices": [{"message": {"con')
+
+
+def blanks(handler: BaseHTTPRequestHandler) -> None:
+    """A proxy that keeps a connection alive: a blank every 20 ms, and never an answer."""
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with contextlib.suppress(OSError):
+        for _ in range(500):
+            handler.wfile.write(b"1\r\n \r\n")
+            time.sleep(0.02)
+
+
+def answer_and_close(handler: BaseHTTPRequestHandler) -> None:
+    """A whole answer; a moment later, when the client has it, the connection is closed."""
+    body = json.dumps(completion("ok")[1]).encode()
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
+    handler.wfile.write(body)
+    handler.wfile.flush()
+    time.sleep(0.05)
+
+
 def reply_in_form(body: dict[str, Any]) -> str:
     """A reply that every packaged template can read, and that differs with the messages."""
     asked = body["messages"][-1]["content"]
@@ -73,9 +122,15 @@ def openai_server(**settings: Any) -> Iterator[Endpoint]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else every reply waits 40 ms
 
         def log_message(self, *_: Any) -> None:
             pass
+
+        def setup(self) -> None:
+            super().setup()
+            with endpoint.lock:
+                endpoint.connections += 1
 
         def do_GET(self) -> None:
             if self._refused():
@@ -91,6 +146,8 @@ def openai_server(**settings: Any) -> Iterator[Endpoint]:
                 return
             with endpoint.lock:
                 endpoint.requests.append(body)
+                endpoint.times.append(time.monotonic())
+                endpoint.headers = {name.lower(): value for name, value in self.headers.items()}
                 number = len(endpoint.requests)
                 endpoint.active += 1
                 endpoint.most_at_once = max(endpoint.most_at_once, endpoint.active)
@@ -107,7 +164,12 @@ def openai_server(**settings: Any) -> Iterator[Endpoint]:
             return True
 
         def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
-            content = (body if isinstance(body, str) else json.dumps(body)).encode()
+            if callable(body):
+                body(self)
+                return
+            content = (
+                body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+            )
             self.send_response(status)
             self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -10,6 +10,7 @@ from builder.randomness import rng_for
 from builder.schema import (
     ATTRIBUTES,
     BIG_FIVE,
+    CANARY,
     assistant_message,
     contrast_pair_id,
     dpf_pair_id,
@@ -85,6 +86,7 @@ def build_tables(seen: int = 4, unseen: int = 2, profile_words: int = 4) -> Tabl
                 "rejected_tokens": 8,
                 "length_violation": False,
                 "attribute_leak": False,
+                "inferable_attributes": [],
             }
             dpf[split].append(
                 shared
@@ -104,6 +106,7 @@ def build_tables(seen: int = 4, unseen: int = 2, profile_words: int = 4) -> Tabl
                     "mirror_pair_id": contrast_pair_id(other, own, question_id),
                     "persona_id": own,
                     "partner_persona_id": other,
+                    "partner_distance": 0.5,
                     "wrong_persona_id": next(p for p in [*fellows, other] if p != own),
                     "prompt": preference_messages(profiles[own], question),
                     "chosen": assistant_message(revisions[own, question_id]),
@@ -142,6 +145,7 @@ def build_tables(seen: int = 4, unseen: int = 2, profile_words: int = 4) -> Tabl
             "source": "test",
             "source_id": question_id,
             "licence": "CC0-1.0",
+            "canary": CANARY,
         }
         for question_id, question in questions.items()
     ]

@@ -106,7 +106,7 @@ def test_check_names_every_problem_at_once(tmp_path):
         tmp_path / "b",
     )
     assert done.returncode == 2
-    assert "none.jsonl, which does not exist" in done.stdout
+    assert "none.jsonl does not exist" in done.stdout
     assert "cannot be reached" in done.stdout
     assert "judge: roleplay" in done.stdout
     assert not (tmp_path / "b").exists()

@@ -66,6 +66,11 @@ def compare_build(
     if not {"recipe", "stages"} <= build.keys():
         raise InputError(f"{folder}/build.json is no build's: it has no recipe. Give the folder of a build.")
     recipe = build["recipe"]
+    if build["stages"].get("personas", {}).get("survey_year", 0) is None:
+        raise InputError(
+            f"The personas of {folder} come from a file and were not drawn from the census: there is no draw to compare with. Give a build "
+            "whose personas.source is census."
+        )
     rows, drawn = read_personas(folder, build)
     details = build["stages"]["personas"]
     own = census is None

@@ -28,6 +28,7 @@ class Judge:
     model: str
     seed: int
     temperature: float = 1.0  # likelihood: divides the margin
+    role: str = "judge"  # the role of the recipe that answers: `judge` or `second_judge`
     template: str = ""  # pairwise
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=300))
     max_retries: int = 0
@@ -47,18 +48,34 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """One call of a verdict. `order`: AB (as given), BA (exchanged) or both (one score for the two). `verdict` and `probability` are
+    about the answers as given: A is the first of the comparison, whatever place it was shown in."""
+
+    order: str
+    verdict: str
+    probability: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """`verdict`: A, B, tie or unscored. `score`: for a pairwise judge P(A) over both orders (0, 0.25, 0.5, 0.75, 1), for a likelihood
-    judge the margin in nats per token, positive for A; None if unscored. `reason` says why it is unscored or what the judge wrote."""
+    judge the margin in nats per token, positive for A; None if unscored. `reason` says why it is unscored or what the judge wrote.
+    `judgements`: the calls that it is made of."""
 
     verdict: str
     score: float | None
     reason: str = ""
+    judgements: tuple[Judgement, ...] = ()
 
 
-def published_verdict(verdict: Verdict) -> str:
+PUBLISHED_VERDICTS = {"A": "chosen", "B": "rejected", "tie": "tie", "unscored": "unscored"}
+
+
+def published_verdict(verdict: Verdict | Judgement) -> str:
     """The verdict on (chosen, rejected) as the tables say it."""
-    return {"A": "chosen", "B": "rejected"}.get(verdict.verdict, verdict.verdict)
+    return PUBLISHED_VERDICTS[verdict.verdict]
 
 
 def margin(judge: Judge, verdict: Verdict) -> float | None:
@@ -68,7 +85,7 @@ def margin(judge: Judge, verdict: Verdict) -> float | None:
     return verdict.score if judge.kind == "likelihood" else verdict.score - 0.5
 
 
-def load_judge(name: str, provider: str, model: str, seed: int) -> Judge:
+def load_judge(name: str, provider: str, model: str, seed: int, role: str = "judge") -> Judge:
     """Read a judge file. `auto` chooses by likelihood for a model in this process (or scripted), by role-play for an endpoint."""
     if name == "auto":
         name = "roleplay" if provider == "openai" else "likelihood"
@@ -97,13 +114,14 @@ def load_judge(name: str, provider: str, model: str, seed: int) -> Judge:
         version=hashlib.sha256(content).hexdigest()[:12],
         model=model,
         seed=seed,
+        role=role,
         sampling=sampling,
         **raw,
     )
 
 
 def compare(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str = "judging") -> list[Verdict]:
-    """One verdict per comparison, in order. `calls`: builder.llm.calls.ModelCalls, whose `judge` role answers."""
+    """One verdict per comparison, in order. `calls`: builder.llm.calls.ModelCalls."""
     from builder.judge.likelihood import compare_by_likelihood
     from builder.judge.pairwise import compare_pairwise
 

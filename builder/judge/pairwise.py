@@ -7,7 +7,7 @@ refused is tried again and then unscored with its reason; it is never wrong and 
 from collections.abc import Sequence
 from typing import Any
 
-from builder.judge.judge import Comparison, Judge, Verdict
+from builder.judge.judge import Comparison, Judge, Judgement, Verdict
 from builder.llm.messages import ChatRequest, Failure
 from builder.llm.templates import load_template
 
@@ -45,7 +45,7 @@ def _ask(
             for i in open_questions
         ]
         unread = []
-        for i, reply in zip(open_questions, calls.generate("judge", requests, label), strict=True):
+        for i, reply in zip(open_questions, calls.generate(judge.role, requests, label), strict=True):
             if isinstance(reply, Failure):
                 said[i] = (None, reply.reason)
             else:
@@ -63,8 +63,19 @@ def _ask(
 
 def _verdict(forward: tuple[float | None, str], backward: tuple[float | None, str]) -> Verdict:
     """`backward` was asked with the answers exchanged."""
+    calls = (
+        _judgement("AB", *forward),
+        _judgement("BA", None if backward[0] is None else 1 - backward[0], backward[1]),
+    )
     if forward[0] is None or backward[0] is None:
         reasons = [reason for value, reason in (forward, backward) if value is None]
-        return Verdict("unscored", None, ", ".join(sorted(set(reasons))))
+        return Verdict("unscored", None, ", ".join(sorted(set(reasons))), calls)
     probability = (forward[0] + 1 - backward[0]) / 2
-    return Verdict("A" if probability > 0.5 else "B" if probability < 0.5 else "tie", probability, forward[1])
+    return Verdict("A" if probability > 0.5 else "B" if probability < 0.5 else "tie", probability, forward[1], calls)
+
+
+def _judgement(order: str, probability: float | None, reason: str) -> Judgement:
+    """`probability` that the first answer of the comparison is the preferred one."""
+    if probability is None:
+        return Judgement(order, "unscored", None, reason)
+    return Judgement(order, "A" if probability > 0.5 else "B" if probability < 0.5 else "tie", probability, reason)

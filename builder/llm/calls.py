@@ -1,17 +1,19 @@
 """The one way in which the rest of the builder asks a language model: recorded, replayed, counted and capped."""
 
-import dataclasses
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from builder.errors import InputError
 from builder.llm.budget import Budget, Spending, cost_usd
-from builder.llm.messages import ChatRequest, Failure, Reply, ScoreRequest, Usage
-from builder.llm.record import Record, record_key
+from builder.llm.estimate import StandIns
+from builder.llm.messages import Answer, ChatRequest, Failure, Reply, ScoreRequest, Usage
+from builder.llm.record import Record, record_keys
 from builder.llm.scripted import ScriptedClient
 from builder.recipe import ModelRecipe, ModelsRecipe
 
@@ -23,9 +25,10 @@ Request = TypeVar("Request", ChatRequest, ScoreRequest)
 class ModelCalls:
     """The models of one build by role, in front of its recorded responses.
 
-    dry_run: nothing is called or recorded; what is missing gets a scripted stand-in and is counted in `spending` at its most
-    expensive (max_tokens).
+    dry_run: nothing is called or recorded; what is missing gets a stand-in and is counted in `spending` (see builder.llm.estimate).
     retry_failed: failed attempts in the record count as not made.
+
+    A build of many parts says where each begins (`begin_part`), so that no more is remembered than one part's replies.
     """
 
     def __init__(
@@ -42,15 +45,16 @@ class ModelCalls:
         self.budget = budget or Budget()
         self.dry_run = dry_run
         self.retry_failed = retry_failed
-        # [replies, prompt tokens, completion tokens] by role of all that the build used, replayed or not: the same for every run of
-        # a recipe. Whole numbers, so that the order of arrival changes nothing.
-        self._used: dict[str, list[int]] = {}
+        self.stand_ins = StandIns(record)
+        # [replies, prompt tokens, completion tokens] by role of all that was used, replayed or not: the same for every run of a
+        # recipe. Whole numbers, so that the order of arrival changes nothing.
+        self._finished_parts: dict[str, list[int]] = {}
+        self._part: dict[str, list[int]] = {}
+        # Keys of the part's replies as numbers, which take a third of the room of texts; their first 60 bits tell them apart.
+        self._counted: set[int] = set()
         self._clients: dict[Any, Any] = {}
         self._given_clients = clients or {}
         self._checked: set[int] = set()
-        self._seen_keys: set[str] = set()
-        self._stand_in = ScriptedClient()
-        self._stood_in: dict[str, Reply] = {}
 
     @property
     def spending(self) -> Spending:
@@ -58,9 +62,20 @@ class ModelCalls:
 
     def used(self) -> dict[str, Any]:
         """What the build's replies took, whenever they were made: {responses, prompt_tokens, completion_tokens, cost_usd}."""
-        responses, prompt, completion = (sum(sums[i] for sums in self._used.values()) for i in range(3))
-        cost = sum(cost_usd(Usage(*self._used[role][1:]), self.recipe(role)) for role in sorted(self._used))
+        used = _added(self._finished_parts, self._part)
+        responses, prompt, completion = (sum(sums[i] for sums in used.values()) for i in range(3))
+        cost = sum(cost_usd(Usage(*used[role][1:]), self.recipe(role)) for role in sorted(used))
         return {"responses": responses, "prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}
+
+    def begin_part(self) -> None:
+        """From here on replies count for a new part. A reply that two parts use counts in both."""
+        self._finished_parts = _added(self._finished_parts, self._part)
+        self._part = {}
+        self._counted = set()
+
+    def part_usage(self) -> dict[str, list[int]]:
+        """{role: [replies, prompt tokens, completion tokens]} of the distinct replies used since the part began, replayed or not."""
+        return {role: list(self._part[role]) for role in sorted(self._part)}
 
     def client(self, role: str) -> Any:
         """The client of a role. Roles with the same model share one, so its weights are loaded once."""
@@ -111,52 +126,74 @@ class ModelCalls:
         return replies
 
     def _run_chunk(self, role: str, client: Any, requests: Sequence[Request], progress: Any) -> list[Reply]:
-        keys = [record_key(request, client.identity) for request in requests]
+        keys = record_keys(requests, client.identity)
         # Equal requests are one call.
         first_of: dict[str, int] = {}
         for index, key in enumerate(keys):
             first_of.setdefault(key, index)
-        unique = list(first_of.values())
-        found = self.record.find([keys[i] for i in unique], failures=not self.retry_failed)
-        found |= {key: self._stood_in[key] for key in first_of if key in self._stood_in}
-        wanted = [position for position, i in enumerate(unique) if keys[i] not in found]
-        self._count_hits(role, keys, found)
-        progress.update(sum(key in found for key in keys))
+        found = self.record.find(list(first_of), failures=not self.retry_failed)
+        for key, reply in found.items():
+            # A reply that this part itself made before is neither a call nor a replay.
+            self.spending.hits += self._count_used(key, reply.usage, role)
         copies = Counter(keys)
-        unique_requests, unique_keys = [requests[i] for i in unique], [keys[i] for i in unique]
+        progress.update(sum(copies[key] for key in found))
+        missing = [key for key in first_of if key not in found]
+        if missing and self.dry_run:
+            for key in missing:
+                found[key], is_new = self.stand_ins.reply(role, requests[first_of[key]], key)
+                if is_new:
+                    self.spending.add_call(found[key].usage, self.recipe(role))
+                self._count_used(key, found[key].usage, role)
+                progress.update(copies[key])
+        elif missing:
+            self._call_missing(
+                role, client, [requests[i] for i in first_of.values()], list(first_of), found, copies, progress
+            )
+        return [found[key] for key in keys]
+
+    def _call_missing(
+        self,
+        role: str,
+        client: Any,
+        requests: Sequence[Any],
+        keys: Sequence[str],
+        found: dict[str, Reply],
+        copies: Counter[str],
+        progress: Any,
+    ) -> None:
+        """Ask for those of `keys` that are not in `found`, record every reply as it arrives and put it there."""
 
         def on_reply(batch: list[tuple[int, Reply]]) -> None:
-            provenance = self._provenance(role)
-            if self.dry_run:
-                self._stood_in.update((unique_keys[p], reply) for p, reply in batch)
-            else:
-                self.record.add((unique_keys[p], unique_requests[p], reply, provenance) for p, reply in batch)
+            batch = [(position, _as_recorded(reply)) for position, reply in batch]
+            self.record.add((keys[p], requests[p], reply, provenance) for p, reply in batch)
             for position, reply in batch:
-                found[unique_keys[position]] = reply
+                key = keys[position]
+                found[key] = reply
                 self.spending.add_call(reply.usage, self.recipe(role))
                 if not (isinstance(reply, Failure) and reply.may_pass):
-                    self._count_used(unique_keys[position], reply.usage, role)
-                progress.update(copies[unique_keys[position]])
+                    self._count_used(key, reply.usage, role)
+                progress.update(copies[key])
             progress.set_postfix_str(f"{self.spending.calls} calls, {self.spending.cost_usd:.2f} USD", refresh=False)
 
-        if wanted and self.dry_run:
-            self._stand_in_for(unique_requests, unique_keys, set(wanted), on_reply)
-        elif wanted:
-            if id(client) not in self._checked:
-                client.check()
-                self._checked.add(id(client))
-            self._call(role, client, unique_requests, unique_keys, wanted, on_reply)
-        return [found[key] for key in keys]
+        provenance = self._provenance(role)
+        if id(client) not in self._checked:
+            client.check()
+            self._checked.add(id(client))
+        wanted = [position for position, key in enumerate(keys) if key not in found]
+        self._call(role, client, requests, keys, wanted, on_reply)
 
     def _call(
         self, role: str, client: Any, requests: Sequence[Any], keys: Sequence[str], wanted: list[int], on_reply: Any
     ) -> None:
         """All at once; an endpoint under a cost cap in portions, so that the cap is looked at in between."""
         capped = self.budget.max_cost_usd is not None and self.recipe(role).provider != "transformers"
-        portion = max(64, len(wanted) // 50) if capped else len(wanted)
-        for start in range(0, len(wanted), portion):
+        least = max(64, self.recipe(role).max_concurrency)
+        portion = least if capped else len(wanted)
+        start = 0
+        while start < len(wanted):
             part = wanted[start : start + portion]
             affordable = self.budget.affordable(len(part))
+            spent = self.spending.cost_usd
             if affordable:
                 if isinstance(requests[0], ChatRequest):
                     client.generate(requests, keys, set(part[:affordable]), on_reply)
@@ -164,29 +201,27 @@ class ModelCalls:
                     client.score(requests, set(part[:affordable]), on_reply)
             if affordable < len(part):
                 raise self.budget.stop()
+            start += len(part)
+            if capped:
+                portion = self._next_portion(least, (self.spending.cost_usd - spent) / len(part))
 
-    def _stand_in_for(self, requests: Sequence[Any], keys: Sequence[str], wanted: set[int], on_reply: Any) -> None:
-        def at_most(batch: list[tuple[int, Reply]]) -> None:
-            on_reply([(i, _with_most_tokens(reply, requests[i])) for i, reply in batch])
+    def _next_portion(self, least: int, cost_of_a_call: float) -> int:
+        """Half of what the rest of the money pays for, which keeps an endpoint busy; the last `least` calls at once."""
+        if cost_of_a_call <= 0:
+            return CHUNK
+        payable = max(0.0, (self.budget.max_cost_usd or 0.0) - self.spending.cost_usd) / cost_of_a_call
+        return max(int(payable / 2), min(least, math.ceil(payable)), 1)
 
-        if isinstance(requests[0], ChatRequest):
-            self._stand_in.generate(requests, keys, wanted, at_most)
-        else:
-            self._stand_in.score(requests, wanted, at_most)
-
-    def _count_hits(self, role: str, keys: Sequence[str], found: dict[str, Reply]) -> None:
-        for key in keys:
-            # A reply that this run itself made before is neither a call nor a replay.
-            if key in found and key not in self._seen_keys:
-                self.spending.hits += 1
-                self._count_used(key, found[key].usage, role)
-
-    def _count_used(self, key: str, usage: Usage, role: str) -> None:
-        if key not in self._seen_keys:
-            self._seen_keys.add(key)
-            sums = self._used.setdefault(role, [0, 0, 0])
-            for position, number in enumerate((1, usage.prompt_tokens, usage.completion_tokens)):
-                sums[position] += number
+    def _count_used(self, key: str, usage: Usage, role: str) -> bool:
+        """Whether the reply is the part's first under its key, and so was counted."""
+        number = int(key[:15], 16)
+        if number in self._counted:
+            return False
+        self._counted.add(number)
+        sums = self._part.setdefault(role, [0, 0, 0])
+        for position, count in enumerate((1, usage.prompt_tokens, usage.completion_tokens)):
+            sums[position] += count
+        return True
 
     def _provenance(self, role: str) -> dict[str, Any]:
         recipe = self.recipe(role)
@@ -210,7 +245,24 @@ def make_client(role: str, recipe: ModelRecipe) -> Any:
     )
 
 
-def _with_most_tokens(reply: Reply, request: ChatRequest | ScoreRequest) -> Reply:
-    if isinstance(request, ScoreRequest):
-        return reply
-    return dataclasses.replace(reply, usage=Usage(reply.usage.prompt_tokens, request.sampling.max_tokens))
+def _as_recorded(reply: Reply) -> Reply:
+    """Half a pair of surrogates, which JSON can bring (\\ud83d), is no text that a file can hold: it becomes a question mark before
+    anybody reads the reply, so that a replay gives the same."""
+    if isinstance(reply, Answer | Failure) and not _is_text(reply.text):
+        return replace(reply, text=reply.text.encode("utf-8", "replace").decode("utf-8"))
+    return reply
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _added(first: dict[str, list[int]], second: dict[str, list[int]]) -> dict[str, list[int]]:
+    return {
+        role: [a + b for a, b in zip(first.get(role, [0, 0, 0]), second.get(role, [0, 0, 0]), strict=True)]
+        for role in first.keys() | second.keys()
+    }

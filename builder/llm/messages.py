@@ -39,8 +39,11 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class Usage:
+    """What a call took. `seconds` from sending to the reply, 0 if nobody measured; it is no part of a reply's identity."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,12 @@ class Failure:
 
 
 Reply = Answer | TokenScores | Failure
+
+
+def prompt_characters(request: ChatRequest | ScoreRequest) -> int:
+    """Characters that a model reads to answer, a scored continuation included."""
+    characters = sum(len(message["content"]) for message in request.messages)
+    return characters + (len(request.continuation) if isinstance(request, ScoreRequest) else 0)
 
 
 def as_plain(messages: tuple[Message, ...]) -> list[dict[str, Any]]:

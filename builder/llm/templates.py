@@ -22,6 +22,7 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
 )
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class PromptTemplate:
     def render(self, **values: Any) -> tuple[Message, ...]:
         """The messages with `values` filled in. A value that the template names and `values` lacks is an error."""
         return tuple(
-            {"role": m["role"], "content": _ENVIRONMENT.from_string(m["content"]).render(values).strip()}
-            for m in self.messages
+            {"role": m["role"], "content": _compiled(m["content"]).render(values).strip()} for m in self.messages
         )
 
     def read(self, reply: str) -> dict[str, str] | None:
@@ -58,26 +58,54 @@ class PromptTemplate:
 
     def read_present(self, reply: str) -> dict[str, str]:
         """Those sections that the reply has, in its order: for a template that asks for some of its sections only."""
-        starts = []
-        for marker in self.markers:
-            found = list(re.finditer(rf"^[ \t*#]*{re.escape(marker)}", reply, re.MULTILINE))
-            if found:
-                starts.append((found[-1], marker))
-        starts.sort(key=lambda start: start[0].start())
+        starts = sorted(
+            (place, marker) for marker in self.markers if (place := _last_marker(reply, marker)) is not None
+        )
         sections = {}
-        for number, (start, marker) in enumerate(starts):
+        for number, ((_, begin), marker) in enumerate(starts):
             last = number == len(starts) - 1
-            section = reply[start.end() : len(reply) if last else starts[number + 1][0].start()]
+            section = reply[begin : len(reply) if last else starts[number + 1][0][0]]
             if last and self.end:
-                section = re.split(
-                    rf"^[ \t*#]*{re.escape(self.end)}[ \t*.]*$", section, maxsplit=1, flags=re.MULTILINE
-                )[0]
+                section = _before_end(section, self.end)
             section = section.strip().strip("*").strip()
             if marker in self.choices:
                 section = _chosen(section, self.choices[marker])
             if section:
                 sections[section_name(marker)] = section
         return sections
+
+
+@lru_cache(maxsize=256)
+def _compiled(content: str) -> jinja2.Template:
+    return _ENVIRONMENT.from_string(content)
+
+
+# What models put around a marker or the closing word: quotation, headings, bold type.
+_DECORATION = " \t*#"
+
+
+def _last_marker(reply: str, marker: str) -> tuple[int, int] | None:
+    """(start of its line, end of the marker) at the last line that begins with it. Searched from the end: most replies need one look."""
+    end = len(reply)
+    while (place := reply.rfind(marker, 0, end)) >= 0:
+        line = reply.rfind("\n", 0, place) + 1
+        if not reply[line:place].strip(_DECORATION):
+            return line, place + len(marker)
+        end = place + len(marker) - 1
+    return None
+
+
+def _before_end(section: str, word: str) -> str:
+    """The section up to the first line that is nothing but the closing word."""
+    place = section.find(word)
+    while place >= 0:
+        line = section.rfind("\n", 0, place) + 1
+        following = section.find("\n", place)
+        rest = section[place + len(word) : len(section) if following < 0 else following]
+        if not section[line:place].strip(_DECORATION) and not rest.strip(" \t\r*."):
+            return section[:line]
+        place = section.find(word, place + 1)
+    return section
 
 
 def section_name(marker: str) -> str:
@@ -90,7 +118,7 @@ def _chosen(section: str, choices: tuple[str, ...]) -> str:
 
     A reply that repeats the menu ("A, B or tie") has chosen nothing, and "A person like this ..." has not chosen A.
     """
-    said = re.findall(r"\w+", section.split("\n")[0].lower())
+    said = _WORD.findall(section.partition("\n")[0].lower())
     return next((choice for choice in choices if said == [choice.lower()]), "")
 
 

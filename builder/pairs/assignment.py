@@ -4,6 +4,7 @@ Persona and prompt are drawn independently (paper, section 3.2): nothing here lo
 between topic and demographics can be learned from the assignment.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from builder.recipe import PairsRecipe
 from builder.schema import GROUPS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Assigned:
     """`part`: `train` or `seen_test` (both from the train pool) or `heldout_test`."""
 
@@ -38,28 +39,39 @@ def assign_prompts(
                 f"Each persona needs {count} prompts of the {name} pool, and {len(pools[name])} passed the filters. Give more "
                 "prompts, or lower pairs.train, pairs.seen_test or pairs.heldout_test."
             )
+    parts = ["train"] * pairs.train + ["seen_test"] * pairs.seen_test + ["heldout_test"] * pairs.heldout_test
     assigned = []
     for persona in sorted(persona_ids):
         rng = rng_for(seed, "assignment", persona)
-        train_pool = [pools["train"][i] for i in rng.permutation(len(pools["train"]))[: needed["train"]]]
-        heldout = [pools["heldout"][i] for i in rng.permutation(len(pools["heldout"]))[: needed["heldout"]]]
-        assigned += [Assigned(persona, q, "train") for q in train_pool[: pairs.train]]
-        assigned += [Assigned(persona, q, "seen_test") for q in train_pool[pairs.train :]]
-        assigned += [Assigned(persona, q, "heldout_test") for q in heldout]
+        drawn = [pool[i] for name, pool in pools.items() for i in rng.permutation(len(pool))[: needed[name]].tolist()]
+        assigned += [Assigned(persona, prompt, part) for prompt, part in zip(drawn, parts, strict=True)]
     return assigned
 
 
 def wrong_persona(seed: int, pair_id: str, involved: Collection[str], group_members: Sequence[str]) -> str | None:
     """A seeded persona of the same group that has no part in the pair, for the wrong-persona control; None if there is none.
 
+    `group_members`: ids in ascending order, as `members_by_group` gives them.
+
     Never the contrast partner: under the partner's profile a contrast pair is its own mirror, so the control would be one minus the
     true score.
     """
-    others = [p for p in sorted(group_members) if p not in involved]
-    if not others:
+    # Asked for every row of the largest tables, so the list is neither copied nor filtered: the draw steps over those involved.
+    places = [bisect_left(group_members, persona) for persona in involved]
+    taken = sorted(
+        place
+        for place, persona in zip(places, involved, strict=True)
+        if place < len(group_members) and group_members[place] == persona
+    )
+    others = len(group_members) - len(taken)
+    if others == 0:
         return None
-    return others[int(rng_for(seed, "wrong_persona", pair_id).integers(len(others)))]
+    drawn = int(rng_for(seed, "wrong_persona", pair_id).integers(others))
+    for place in taken:
+        drawn += drawn >= place
+    return group_members[drawn]
 
 
 def members_by_group(personas: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    return {group: [p["persona_id"] for p in personas if p["group"] == group] for group in GROUPS}
+    """The persona ids of each group in ascending order."""
+    return {group: sorted(p["persona_id"] for p in personas if p["group"] == group) for group in GROUPS}

@@ -1,74 +1,162 @@
-"""`dpf` pairs: for each assigned (persona, prompt) the revision that was written for the persona over the base answer that was not.
+"""`dpf` and `dpf_matched` pairs: for each assigned (persona, prompt) the revision that was written for the persona over the base answer
+that was not.
 
-Where the reviser drew several candidates, the judge keeps the one it likes best for the persona.
+Where the reviser drew several candidates, the first judge keeps the one it likes best for the persona. The functions here work on the
+personas of one shard, from plain data to plain data, so that shards can run anywhere and in any order.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from builder.judge.judge import Comparison, Judge, Verdict, choose_best, compare, published_verdict
-from builder.pairs.assignment import Assigned, assign_prompts, members_by_group, wrong_persona
-from builder.pairs.feedback import Written, write_base_answers, write_critiques, write_revisions
-from builder.pairs.flags import leaks_attribute
+from builder.pairs.assignment import Assigned, wrong_persona
+from builder.pairs.feedback import Written, answer_questions, write_critiques, write_revisions
+from builder.pairs.flags import find_leak, statements_of
+from builder.pairs.judge_check import check_row
+from builder.pairs.judgements import judgement_rows
 from builder.recipe import BuildRecipe
 from builder.schema import assistant_message, dpf_pair_id, preference_messages, split_for
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class PairTable:
-    """`rows`: the columns of the config plus `split`. `counts`: {in, out, dropped: {reason: n}}. `ledger`: what failed, and why."""
+    """`rows`: the columns of the config plus `split`. `counts`: {in, out, dropped: {reason: n}}. `ledger`: what failed, and why.
 
-    rows: list[dict[str, Any]]
+    `judgements`: one row a call of a judge on the pairs of `rows`. `check`: outcomes of the judge check (builder/pairs/judge_check.py).
+    """
+
+    rows: list[Row]
     counts: dict[str, Any]
-    ledger: list[dict[str, Any]] = field(default_factory=list)
+    ledger: list[Row] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    judgements: list[Row] = field(default_factory=list)
+    check: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Draft:
+    """One pair in the making. `candidates`: the usable revisions; `revision`: the one that was kept."""
+
+    pair_id: str
+    persona: Row
+    prompt: Row
+    part: str
+    base: Written
+    critique: Written
+    first: str | None = None  # the first revision drawn, if it can be used
+    candidates: list[str] = field(default_factory=list)
+    revision: str = ""
+    problem: tuple[str, str] | None = None  # (reason, detail) why there is no pair
+    verdict: Verdict | None = None  # None: not judged
 
 
 def build_pairs(
-    recipe: BuildRecipe, calls: Any, judge: Judge, personas: list[dict[str, Any]], prompts: list[dict[str, Any]]
+    recipe: BuildRecipe,
+    calls: Any,
+    judges: Sequence[Judge],
+    personas: Sequence[Row],
+    prompts: Sequence[Row],
+    assigned: Sequence[Assigned],
+    base: Mapping[str, Written],
+    members: Mapping[str, Sequence[str]],
+    checked: Collection[str] = frozenset(),
+    config: str = "dpf",
 ) -> PairTable:
-    """One pair per assigned (persona, prompt); a pair whose texts cannot be had goes to the ledger with its reason."""
-    persona_of = {p["persona_id"]: p for p in personas}
-    question_of = {p["prompt_id"]: p["question"] for p in prompts}
-    assigned = assign_prompts(recipe.seed, recipe.pairs, list(persona_of), prompts)
+    """One pair per assigned (persona, prompt) of a shard; a pair whose texts cannot be had goes to the ledger with its reason.
 
-    base = write_base_answers(recipe, calls, {a.prompt_id: question_of[a.prompt_id] for a in assigned})
-    critiques = write_critiques(recipe, calls, assigned, persona_of, question_of, base)
-    candidates = write_revisions(recipe, calls, assigned, question_of, base, critiques)
+    Args:
+        judges: the first chooses among candidates and judges the pairs; a second one answers in the judge check only.
+        personas: rows of the shard's personas. prompts: rows of all prompts.
+        base: the shared base answer of every prompt; not read with `pairs.base_answer: fresh`, which writes one for every pair.
+        members: `members_by_group` of all personas of the build.
+        checked: pair ids of the judge check (choose_check).
+        config: `dpf`, or `dpf_matched` with the templates of `recipe.matched`.
 
-    problems = {a: _problem(base[a.prompt_id], critiques[a], candidates[a]) for a in assigned}
-    written = [a for a in assigned if problems[a] is None]
-    texts = {a: [w.text for w in candidates[a] if w.text is not None] for a in written}
-    chosen = dict(zip(written, _choose(calls, judge, written, texts, persona_of, question_of), strict=True))
-    revisions = {a: texts[a][chosen[a]] for a in written}
-    problems |= {a: ("identical_texts", "") for a in written if revisions[a] == base[a.prompt_id].text}
-
-    complete = [a for a in assigned if problems[a] is None]
-    comparisons = [
-        Comparison(
-            persona_of[a.persona_id]["profile"], question_of[a.prompt_id], (revisions[a], base[a.prompt_id].text or "")
-        )
-        for a in complete
-    ]
-    verdicts = compare(judge, calls, comparisons, "judging revisions against base answers")
+    Returns: rows in the order of persona and prompt ids. `inferable_attributes` is empty: it takes all pairs of the build to tell.
+    """
+    drafts = _write(recipe, calls, personas, prompts, assigned, base, config)
+    _keep_best(calls, judges[0], drafts)
+    complete = [d for d in drafts if d.problem is None]
+    asked = complete if recipe.pairs.judged == "all" else [d for d in complete if d.pair_id in checked]
+    comparisons = [_comparison(d, d.revision) for d in asked]
+    verdicts = compare(judges[0], calls, comparisons, "judging revisions against base answers") if asked else []
+    for draft, verdict in zip(asked, verdicts, strict=True):
+        draft.verdict = verdict
+    check, judgements = _check(recipe, calls, judges, [d for d in drafts if d.pair_id in checked])
+    for draft, verdict in zip(asked, verdicts, strict=True):
+        judgements += judgement_rows(judges[0], draft.pair_id, verdict)
     ledger = [
-        {"stage": "pairs", "item": dpf_pair_id(a.persona_id, a.prompt_id), "reason": problem[0], "detail": problem[1]}
-        for a, problem in problems.items()
-        if problem is not None
+        {
+            "stage": "pairs" if config == "dpf" else "matched",
+            "item": d.pair_id,
+            "reason": d.problem[0],
+            "detail": d.problem[1],
+        }
+        for d in drafts
+        if d.problem is not None
     ]
     return PairTable(
-        rows=_rows(recipe, calls, judge, complete, persona_of, prompts, base, critiques, revisions, verdicts),
+        rows=_rows(recipe, calls, judges[0], complete, members),
         counts={
-            "in": len(assigned),
+            "in": len(drafts),
             "out": len(complete),
             "dropped": dict(sorted(Counter(entry["reason"] for entry in ledger).items())),
         },
         ledger=ledger,
-        details={"judge_prefers_revision": _preference(verdicts, selected=recipe.pairs.candidates > 1)},
+        details={
+            "judge_prefers_revision": _preference(verdicts, selected=recipe.pairs.candidates > 1),
+        },
+        judgements=judgements,
+        check=check,
     )
+
+
+def _write(
+    recipe: BuildRecipe,
+    calls: Any,
+    personas: Sequence[Row],
+    prompts: Sequence[Row],
+    assigned: Sequence[Assigned],
+    base: Mapping[str, Written],
+    config: str,
+) -> list[Draft]:
+    """All texts of the pairs, in the order of persona and prompt ids."""
+    persona_of = {p["persona_id"]: p for p in personas}
+    prompt_of = {p["prompt_id"]: p for p in prompts}
+    ordered = sorted(assigned, key=lambda a: (a.persona_id, a.prompt_id))
+    profiles = [persona_of[a.persona_id]["profile"] for a in ordered]
+    questions = [prompt_of[a.prompt_id]["question"] for a in ordered]
+    if recipe.pairs.base_answer == "fresh":
+        answers = answer_questions(recipe, calls, questions, [fresh_sample(a.persona_id) for a in ordered])
+    else:
+        answers = [base[a.prompt_id] for a in ordered]
+    templates = recipe.matched if config == "dpf_matched" else recipe.pairs
+    critiques = write_critiques(recipe, calls, templates.critique_template, profiles, questions, answers)
+    revisions = write_revisions(recipe, calls, templates.revision_template, questions, answers, critiques)
+    return [
+        Draft(
+            pair_id=dpf_pair_id(a.persona_id, a.prompt_id, config),
+            persona=persona_of[a.persona_id],
+            prompt=prompt_of[a.prompt_id],
+            part=a.part,
+            base=answer,
+            critique=critique,
+            first=candidates[0].text if candidates else None,
+            candidates=[w.text for w in candidates if w.text is not None],
+            problem=_problem(answer, critique, candidates),
+        )
+        for a, answer, critique, candidates in zip(ordered, answers, critiques, revisions, strict=True)
+    ]
+
+
+def fresh_sample(persona: str) -> int:
+    """Which draw of the base answer is this persona's own: 1 + its number, so that it stays when personas come and go."""
+    return 1 + int(persona.lstrip("p"))
 
 
 def _problem(base: Written, critique: Written, candidates: list[Written]) -> tuple[str, str] | None:
@@ -79,6 +167,51 @@ def _problem(base: Written, critique: Written, candidates: list[Written]) -> tup
     if all(c.text is None for c in candidates):
         return f"revision_{candidates[0].reason}", candidates[0].detail
     return None
+
+
+def _keep_best(calls: Any, judge: Judge, drafts: Sequence[Draft]) -> None:
+    """Settle each draft's revision. The judge is asked only where there is a choice."""
+    written = [d for d in drafts if d.problem is None]
+    open_choices = [d for d in written if len(set(d.candidates)) > 1]
+    items = [(d.persona["profile"], d.prompt["question"], d.candidates) for d in open_choices]
+    best = choose_best(judge, calls, items, "choosing among revisions") if items else []
+    for draft in written:
+        draft.revision = draft.candidates[0]
+    for draft, choice in zip(open_choices, best, strict=True):
+        draft.revision = draft.candidates[choice]
+    for draft in written:
+        if draft.revision == draft.base.text:
+            draft.problem = ("identical_texts", "")
+
+
+def _comparison(draft: Draft, revision: str) -> Comparison:
+    return Comparison(draft.persona["profile"], draft.prompt["question"], (revision, draft.base.text or ""))
+
+
+def _check(
+    recipe: BuildRecipe, calls: Any, judges: Sequence[Judge], drafts: Sequence[Draft]
+) -> tuple[list[Row], list[Row]]:
+    """(outcomes, judgements): every judge on the first revision drawn, before any choice, against the base answer.
+
+    A pair is left out whose first revision could not be had or equals the base answer: a build with one candidate would not have it
+    either. A judgement counts for the pair only if the pair's own revision was judged.
+    """
+    outcomes: list[Row] = []
+    judgements: list[Row] = []
+    usable = [d for d in drafts if d.first is not None and d.first != d.base.text]
+    for judge in judges:
+        # The pair's own verdict is not asked for twice.
+        known = [judge is judges[0] and d.verdict is not None and d.first == d.revision for d in usable]
+        open_drafts = [d for d, k in zip(usable, known, strict=True) if not k]
+        comparisons = [_comparison(d, d.first or "") for d in open_drafts]
+        new = iter(compare(judge, calls, comparisons, "judge check") if comparisons else [])
+        for draft, is_known in zip(usable, known, strict=True):
+            verdict = draft.verdict if is_known and draft.verdict is not None else next(new)
+            split = split_for(draft.part, draft.persona["group"])
+            outcomes.append(check_row(draft.pair_id, split, draft.persona, draft.prompt, judge, verdict, recipe))
+            if not is_known and draft.first == draft.revision and draft.problem is None:
+                judgements += judgement_rows(judge, draft.pair_id, verdict)
+    return outcomes, judgements
 
 
 def _preference(verdicts: Sequence[Verdict], selected: bool) -> dict[str, Any]:
@@ -96,87 +229,66 @@ def _preference(verdicts: Sequence[Verdict], selected: bool) -> dict[str, Any]:
     }
 
 
-def _choose(
-    calls: Any,
-    judge: Judge,
-    complete: Sequence[Assigned],
-    texts: dict[Assigned, list[str]],
-    persona_of: dict[str, dict[str, Any]],
-    question_of: dict[str, str],
-) -> list[int]:
-    """The judge is asked only where there is a choice."""
-    open_choices = [a for a in complete if len(set(texts[a])) > 1]
-    items = [(persona_of[a.persona_id]["profile"], question_of[a.prompt_id], texts[a]) for a in open_choices]
-    best = (
-        dict(zip(open_choices, choose_best(judge, calls, items, "choosing among revisions"), strict=True))
-        if items
-        else {}
-    )
-    return [best.get(a, 0) for a in complete]
-
-
 def _rows(
-    recipe: BuildRecipe,
-    calls: Any,
-    judge: Judge,
-    complete: Sequence[Assigned],
-    persona_of: dict[str, dict[str, Any]],
-    prompts: Sequence[dict[str, Any]],
-    base: dict[str, Written],
-    critiques: dict[Assigned, Written],
-    revisions: dict[Assigned, str],
-    verdicts: Sequence[Any],
-) -> list[dict[str, Any]]:
-    prompt_of = {p["prompt_id"]: p for p in prompts}
-    members = members_by_group(list(persona_of.values()))
-    count = _token_counter(calls, persona_of, prompt_of, base, revisions)
+    recipe: BuildRecipe, calls: Any, judge: Judge, complete: Sequence[Draft], members: Mapping[str, Sequence[str]]
+) -> list[Row]:
+    count = _token_counter(calls, complete)
+    personas = {d.persona["persona_id"]: d.persona for d in complete}
+    statements = {persona_id: statements_of(persona) for persona_id, persona in personas.items()}
+    base_ids: dict[tuple[str, str], str] = {}
+    judge_label = judge.label
     rows = []
-    for a, verdict in zip(complete, verdicts, strict=True):
-        persona, prompt = persona_of[a.persona_id], prompt_of[a.prompt_id]
-        pair_id = dpf_pair_id(a.persona_id, a.prompt_id)
-        chosen, rejected = revisions[a], base[a.prompt_id].text or ""
+    for d in complete:
+        persona, prompt = d.persona, d.prompt
+        persona_id, prompt_id, group, question = (
+            persona["persona_id"],
+            prompt["prompt_id"],
+            persona["group"],
+            prompt["question"],
+        )
+        chosen, rejected = d.revision, d.base.text or ""
+        base_id = base_ids.get((prompt_id, rejected))
+        if base_id is None:
+            digest = hashlib.sha256(rejected.encode("utf-8")).hexdigest()[:12]
+            base_id = base_ids[(prompt_id, rejected)] = f"base/{prompt_id}/{digest}"
+        chosen_tokens = count[chosen]
+        rejected_tokens = count[rejected] if d.base.tokens is None else d.base.tokens
         rows.append(
             {
-                "split": split_for(a.part, persona["group"]),
-                "pair_id": pair_id,
-                "persona_id": a.persona_id,
-                "prompt_id": a.prompt_id,
-                "prompt": preference_messages(persona["profile"], prompt["question"]),
+                "split": split_for(d.part, group),
+                "pair_id": d.pair_id,
+                "persona_id": persona_id,
+                "prompt_id": prompt_id,
+                "prompt": preference_messages(persona["profile"], question),
                 "chosen": assistant_message(chosen),
                 "rejected": assistant_message(rejected),
                 "topic": prompt["topic"],
-                "persona_group": persona["group"],
+                "persona_group": group,
                 "is_adult": persona["is_adult"],
-                "wrong_persona_id": wrong_persona(recipe.seed, pair_id, {a.persona_id}, members[persona["group"]]),
-                "judge": judge.label,
-                "judge_verdict": published_verdict(verdict),
-                "judge_score": verdict.score,
-                "prompt_tokens": count[persona["profile"]] + count[prompt["question"]],
-                "chosen_tokens": count[chosen],
-                "rejected_tokens": count[rejected],
+                "wrong_persona_id": wrong_persona(recipe.seed, d.pair_id, (persona_id,), members[group]),
+                "judge": judge_label,
+                "judge_verdict": None if d.verdict is None else published_verdict(d.verdict),
+                "judge_score": None if d.verdict is None else d.verdict.score,
+                "prompt_tokens": count[persona["profile"]] + count[question],
+                "chosen_tokens": chosen_tokens,
+                "rejected_tokens": rejected_tokens,
                 # The paper's revision order: fewer tokens than the original.
-                "length_violation": count[chosen] >= count[rejected],
-                "attribute_leak": leaks_attribute(persona, chosen, [prompt["question"], rejected]),
-                "base_id": f"base/{a.prompt_id}/{hashlib.sha256(rejected.encode('utf-8')).hexdigest()[:12]}",
-                "critique": critiques[a].text,
+                "length_violation": chosen_tokens >= rejected_tokens,
+                "attribute_leak": find_leak(statements[persona_id], chosen, (question, rejected)) is not None,
+                "inferable_attributes": [],
+                "base_id": base_id,
+                "critique": d.critique.text,
             }
         )
-    return sorted(rows, key=lambda row: (row["persona_id"], row["prompt_id"]))
+    return rows
 
 
-def _token_counter(
-    calls: Any,
-    persona_of: dict[str, dict[str, Any]],
-    prompt_of: dict[str, dict[str, Any]],
-    base: dict[str, Written],
-    revisions: dict[Assigned, str],
-) -> dict[str, int]:
-    """Tokens of every text of the table, each counted once, by the generator's tokenizer (approximately for an endpoint)."""
-    texts = (
-        {p["profile"] for p in persona_of.values()}
-        | {p["question"] for p in prompt_of.values()}
-        | set(revisions.values())
-    )
-    texts |= {w.text for w in base.values() if w.text is not None}
-    ordered = sorted(texts)
-    return dict(zip(ordered, calls.count_tokens("generator", ordered), strict=True))
+def _token_counter(calls: Any, complete: Sequence[Draft]) -> dict[str, int]:
+    """Tokens of every text whose tokens are not known yet, each counted once, by the generator's tokenizer (approximately for an
+    endpoint)."""
+    texts: dict[str, None] = {}
+    for d in complete:
+        texts[d.persona["profile"]] = texts[d.prompt["question"]] = texts[d.revision] = None
+        if d.base.tokens is None:
+            texts[d.base.text or ""] = None
+    return dict(zip(texts, calls.count_tokens("generator", list(texts)), strict=True))

@@ -1,83 +1,88 @@
 """Direct principle feedback: base answer -> critique by the persona -> revision (paper, section 3.2).
 
-The base answer is written once per prompt, without a persona. The critic reads persona and base answer; the reviser reads the critique but
-not the persona. The reviser may draw several candidates: a strong model needs one, a small one rarely obeys.
+The base answer is written without a persona, once per prompt or once per pair. The critic reads persona and base answer; the reviser reads
+the critique but not the persona. The reviser may draw several candidates: a strong model needs one, a small one rarely obeys.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from builder.llm.messages import ChatRequest, Failure, Message, Sampling
 from builder.llm.templates import PromptTemplate, load_template
-from builder.pairs.assignment import Assigned
 from builder.recipe import BuildRecipe, SamplingRecipe
 from builder.schema import NEUTRAL_SYSTEM_TEXT
 
+EXCERPT = 200  # characters of an unusable reply that the ledger keeps
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """A usable reply, or the reason why there is none after all retries."""
+    """A usable reply, or the reason why there is none after all retries. `tokens` of the text, where they were counted."""
 
     text: str | None
     reason: str = ""
     detail: str = ""
+    tokens: int | None = None
 
 
 def write_base_answers(recipe: BuildRecipe, calls: Any, questions: dict[str, str]) -> dict[str, Written]:
-    """By prompt id: the answer to the question alone, by a model that knows no persona."""
-    template = load_template(recipe.pairs.answer_template)
+    """By prompt id: the answer to the question alone, by a model that knows no persona; shared by all pairs of the prompt."""
     ids = sorted(questions)
-    messages = [template.render(question=questions[q], neutral_system_text=NEUTRAL_SYSTEM_TEXT) for q in ids]
-    written = write_texts(recipe, calls, "generator", template, messages, recipe.pairs.answer, "base answers")
-    return dict(zip(ids, written, strict=True))
+    return dict(zip(ids, answer_questions(recipe, calls, [questions[q] for q in ids]), strict=True))
+
+
+def answer_questions(
+    recipe: BuildRecipe, calls: Any, questions: Sequence[str], samples: Sequence[int] | None = None
+) -> list[Written]:
+    """One base answer per question, its tokens counted. `samples`: which draw of the answer it is; the shared one is number 0."""
+    template = load_template(recipe.pairs.answer_template)
+    messages = [template.render(question=question, neutral_system_text=NEUTRAL_SYSTEM_TEXT) for question in questions]
+    written = write_texts(recipe, calls, "generator", template, messages, recipe.pairs.answer, "base answers", samples)
+    tokens = iter(calls.count_tokens("generator", [w.text for w in written if w.text is not None]))
+    return [w if w.text is None else replace(w, tokens=next(tokens)) for w in written]
 
 
 def write_critiques(
     recipe: BuildRecipe,
     calls: Any,
-    assigned: Sequence[Assigned],
-    persona_of: dict[str, dict[str, Any]],
-    question_of: dict[str, str],
-    base: dict[str, Written],
-) -> dict[Assigned, Written]:
-    template = load_template(recipe.pairs.critique_template)
-    answered = [a for a in assigned if base[a.prompt_id].text is not None]
-    messages = [
-        template.render(
-            profile=persona_of[a.persona_id]["profile"],
-            question=question_of[a.prompt_id],
-            answer=base[a.prompt_id].text,
-        )
-        for a in answered
-    ]
+    template_name: str,
+    profiles: Sequence[str],
+    questions: Sequence[str],
+    answers: Sequence[Written],
+) -> list[Written]:
+    """One critique per pair, in order; none where there is no base answer."""
+    template = load_template(template_name)
+    answered = [i for i, answer in enumerate(answers) if answer.text is not None]
+    messages = [template.render(profile=profiles[i], question=questions[i], answer=answers[i].text) for i in answered]
     written = write_texts(recipe, calls, "critic", template, messages, recipe.pairs.critique, "critiques")
-    result = dict.fromkeys(assigned, Written(None, "no_base_answer"))
-    return result | dict(zip(answered, written, strict=True))
+    result = [Written(None, "no_base_answer")] * len(answers)
+    for i, critique in zip(answered, written, strict=True):
+        result[i] = critique
+    return result
 
 
 def write_revisions(
     recipe: BuildRecipe,
     calls: Any,
-    assigned: Sequence[Assigned],
-    question_of: dict[str, str],
-    base: dict[str, Written],
-    critiques: dict[Assigned, Written],
-) -> dict[Assigned, list[Written]]:
-    """Per pair `candidates` revisions."""
-    template = load_template(recipe.pairs.revision_template)
-    criticised = [a for a in assigned if critiques[a].text is not None]
+    template_name: str,
+    questions: Sequence[str],
+    answers: Sequence[Written],
+    critiques: Sequence[Written],
+) -> list[list[Written]]:
+    """Per pair `candidates` revisions, in order; an empty list where there is no critique."""
+    template = load_template(template_name)
     count = recipe.pairs.candidates
-    messages = [
-        template.render(question=question_of[a.prompt_id], answer=base[a.prompt_id].text, critique=critiques[a].text)
-        for a in criticised
-        for _ in range(count)
-    ]
-    samples = [i for _ in criticised for i in range(count)]
+    criticised = [i for i, critique in enumerate(critiques) if critique.text is not None]
+    messages: list[tuple[Message, ...]] = []
+    for i in criticised:
+        rendered = template.render(question=questions[i], answer=answers[i].text, critique=critiques[i].text)
+        messages += [rendered] * count
+    samples = list(range(count)) * len(criticised)
     written = write_texts(recipe, calls, "reviser", template, messages, recipe.pairs.revision, "revisions", samples)
-    result: dict[Assigned, list[Written]] = {a: [] for a in assigned}
-    for position, a in enumerate(criticised):
-        result[a] = written[position * count : (position + 1) * count]
+    result: list[list[Written]] = [[] for _ in critiques]
+    for position, i in enumerate(criticised):
+        result[i] = written[position * count : (position + 1) * count]
     return result
 
 
@@ -95,11 +100,12 @@ def write_texts(
     samples = sample_indices or [0] * len(messages)
     results = [Written(None, "not_asked")] * len(messages)
     waiting = list(range(len(messages)))
+    how = Sampling(**asdict(sampling))
     for attempt in range(recipe.pairs.max_retries + 1):
         requests = [
             ChatRequest(
                 messages=messages[i],
-                sampling=Sampling(**asdict(sampling)),
+                sampling=how,
                 template=template.label,
                 seed=recipe.seed,
                 sample_index=samples[i],
@@ -108,19 +114,21 @@ def write_texts(
             for i in waiting
         ]
         again = []
-        for i, reply in zip(
-            waiting, calls.generate(role, requests, label if attempt == 0 else f"{label}, retry {attempt}"), strict=True
-        ):
-            if isinstance(reply, Failure):
-                results[i] = Written(None, reply.reason, reply.detail)
-            else:
-                sections = template.read(reply.text)
-                results[i] = (
-                    Written(list(sections.values())[-1]) if sections else Written(None, "unreadable", reply.text[:200])
-                )
+        replies = calls.generate(role, requests, label if attempt == 0 else f"{label}, retry {attempt}")
+        for i, reply in zip(waiting, replies, strict=True):
+            results[i] = _read(template, reply)
             if results[i].text is None and not (isinstance(reply, Failure) and reply.may_pass):
                 again.append(i)
         waiting = again
         if not waiting:
             break
     return results
+
+
+def _read(template: PromptTemplate, reply: Any) -> Written:
+    if isinstance(reply, Failure):
+        return Written(None, reply.reason, " ".join(filter(None, (reply.detail, reply.text[:EXCERPT]))))
+    sections = template.read(reply.text)
+    if not sections:
+        return Written(None, "unreadable", reply.text[:EXCERPT])
+    return Written(next(reversed(sections.values())))

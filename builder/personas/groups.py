@@ -84,18 +84,25 @@ def blocks_of_columns(codes: np.ndarray, count: int) -> list[list[int]]:
     return [block for block in blocks if block]
 
 
-def assign_groups(clusters: Sequence[int] | np.ndarray, seen: int, seed: int) -> list[str]:
+def assign_groups(clusters: Sequence[int] | np.ndarray, seen: int, seed: int, earlier: Sequence[str] = ()) -> list[str]:
     """`seen` for exactly `seen` personas, else `unseen`: a seeded permutation of the clusters that looks at nothing else.
 
-    clusters: cluster number of each persona. A cluster is divided only where the number cannot be met otherwise.
+    clusters: cluster number of each persona. A cluster is divided only where the number cannot be met otherwise. earlier: the groups of
+    the first personas, which stay; who is in a cluster with one of them goes where that one is.
     """
+    groups = [*earlier, *["unseen"] * (len(clusters) - len(earlier))]
+    fixed: dict[int, str] = {}
+    for cluster, group in zip(clusters, earlier, strict=False):
+        fixed[int(cluster)] = group
     members: dict[int, list[int]] = {}
-    for index, cluster in enumerate(clusters):
-        members.setdefault(int(cluster), []).append(index)
+    for index, cluster in list(enumerate(clusters))[len(earlier) :]:
+        if int(cluster) in fixed:
+            groups[index] = fixed[int(cluster)]
+        else:
+            members.setdefault(int(cluster), []).append(index)
     order = rng_for(seed, "persona_groups", "permutation").permutation(len(members))
     units = list(members.values())
-    groups = ["unseen"] * len(clusters)
-    places = seen
+    places = max(0, seen - groups.count("seen"))
     passed_over: list[int] = []
     for number in order:
         unit = units[int(number)]

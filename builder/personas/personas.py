@@ -56,21 +56,33 @@ class KnownRecords:
     unknown_codes: dict[str, dict[int, int]]
 
 
+@dataclass(frozen=True)
+class EarlierPersonas:
+    """The personas of a published version, and how many records of the draw it had looked at."""
+
+    rows: list[dict[str, Any]]
+    examined: int
+
+
 def build_personas(
     recipe: BuildRecipe,
     calls: Any,
     count_tokens: Callable[[list[str]], list[int]],
     known: KnownRecords | None = None,
+    earlier: EarlierPersonas | None = None,
 ) -> PersonaTable:
     """Draw `recipe.personas.count` records by weight and make a persona of each. `known` is read here unless it was read before.
 
     calls: the language models (`generate(role, requests, label)`); used with enrichment or consistency `lm` only. count_tokens: texts ->
-    numbers of tokens, by the tokenizer that will read the profiles. Raises InputError for a census file that cannot be used.
+    numbers of tokens, by the tokenizer that will read the profiles. earlier: personas that exist; only those beyond them are made, from
+    the rest of the same draw. Raises InputError for a census file that cannot be used.
     """
     known = known or read_records(recipe.census)
-    records, count = known.records, recipe.personas.count
-    order = draw_order(records, recipe.seed, recipe.census.adults_only)
-    refuse_too_few(records, len(order), count, recipe.census.adults_only)
+    earlier = earlier or EarlierPersonas([], 0)
+    records, count = known.records, recipe.personas.count - len(earlier.rows)
+    whole_draw = draw_order(records, recipe.seed, recipe.census.adults_only)
+    refuse_too_few(records, len(whole_draw), recipe.personas.count, recipe.census.adults_only)
+    places = places_left(records, whole_draw, earlier.examined)
 
     rows: list[dict[str, Any]] = []
     positions: list[int] = []
@@ -80,10 +92,10 @@ def build_personas(
     omitted: list[int] = []
     examined = 0
     while len(rows) < count:
-        drawn = order[examined : examined + min(count - len(rows), ROUND)]
-        refuse_exhausted(records, drawn, len(rows), count, consistency)
-        candidates = describe(recipe, records, drawn, examined)
-        examined += len(drawn)
+        round_places = places[examined : examined + min(count - len(rows), ROUND)]
+        refuse_exhausted(records, round_places, len(rows), count, consistency)
+        candidates = describe(recipe, records, whole_draw, round_places)
+        examined += len(round_places)
         sampled = check_after_sampling(candidates, recipe, calls)
         ledger += sampled.ledger
         if recipe.personas.enrichment == "lm":
@@ -95,22 +107,36 @@ def build_personas(
         profiles, left_out = write_profiles(recipe, enriched.kept, count_tokens)
         omitted += left_out
         for candidate, profile in zip(enriched.kept, profiles, strict=True):
-            rows.append(persona_row(candidate, persona_id(len(rows)), profile))
+            rows.append(persona_row(candidate, persona_id(len(earlier.rows) + len(rows)), profile))
             positions.append(candidate.position)
             unwritten.append(candidate.unwritten)
 
-    drawn_records = records.table.take(pa.array(order[positions]))
-    households = drawn_records["SERIALNO"].to_pylist()
-    clusters = find_clusters(households, rows)
-    groups = assign_groups(clusters, seen_count(recipe.personas), recipe.seed)
-    for row, group in zip(rows, groups, strict=True):
+    bridges = clones_of_both_groups(earlier.rows, rows)
+    rows, positions, unwritten = (
+        [x for i, x in enumerate(xs) if i not in bridges] for xs in (rows, positions, unwritten)
+    )
+    for number, row in enumerate(rows, start=len(earlier.rows)):
+        row["persona_id"] = persona_id(number)
+    drawn_records = records.table.take(pa.array(whole_draw[np.array(positions, dtype=int)]))
+    # No new persona shares a household with an earlier one (`places_left`), whose own households are not published.
+    households = [f"earlier {i}" for i in range(len(earlier.rows))] + drawn_records["SERIALNO"].to_pylist()
+    clusters = find_clusters(households, earlier.rows + rows)
+    groups = assign_groups(clusters, seen_count(recipe.personas), recipe.seed, [row["group"] for row in earlier.rows])
+    for row, group in zip(rows, groups[len(earlier.rows) :], strict=True):
         row["group"] = group
+    removed = (
+        consistency.get("after_sampling", {}).get("resampled", 0),
+        consistency.get("after_enrichment", {}).get("dropped", 0),
+    )
     dropped = {
         **records.dropped,
-        f"under {ADULT_AGE}": records.table.num_rows - len(order),
-        "not drawn": len(order) - examined,
-        "inconsistent after sampling": consistency["after_sampling"]["resampled"],
-        "inconsistent after enrichment": consistency["after_enrichment"]["dropped"],
+        f"under {ADULT_AGE}": records.table.num_rows - len(whole_draw),
+        "drawn by the earlier version": earlier.examined,
+        "household of an earlier draw": len(whole_draw) - earlier.examined - len(places),
+        "not drawn": len(places) - examined,
+        "inconsistent after sampling": removed[0],
+        "inconsistent after enrichment": removed[1],
+        "near-clone of earlier personas of both groups": len(bridges),
     }
     dropped = {reason: n for reason, n in dropped.items() if n}
     return PersonaTable(
@@ -124,6 +150,7 @@ def build_personas(
             "income": describe_income_unit(records, recipe.personas.round_income),
             "imputed_in_source": list(records.imputed),
             "unknown_codes": known.unknown_codes,
+            "examined": earlier.examined + examined,
             "consistency": consistency,
             "clusters": describe_clusters(clusters, groups, households),
             "profile_attributes_left_out": {
@@ -134,25 +161,48 @@ def build_personas(
             "null_rates": null_rates(rows),
             "provenance": provenance_shares(rows),
         },
-        ledger=name_items(ledger, positions),
+        ledger=name_items(ledger, positions, len(earlier.rows)),
     )
 
 
-def name_items(ledger: list[dict[str, str]], positions: list[int]) -> list[dict[str, str]]:
+def name_items(ledger: list[dict[str, str]], positions: list[int], first: int) -> list[dict[str, str]]:
     """The entries with the published persona id in place of the place in the draw; who was turned away has none."""
-    published = {persona_id(position): persona_id(number) for number, position in enumerate(positions)}
+    published = {persona_id(position): persona_id(first + number) for number, position in enumerate(positions)}
     return [
         entry | {"item": published.get(entry["item"], f"turned away, draw {int(entry['item'][1:])}")}
         for entry in ledger
     ]
 
 
-def describe(recipe: BuildRecipe, records: CensusRecords, drawn: np.ndarray, position: int) -> list[Candidate]:
-    """Candidates from the rows `drawn`, the first of which is the draw's number `position`."""
+def clones_of_both_groups(earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> set[int]:
+    """The new rows that near-clones link to seen and to unseen personas of the earlier version: they have no place in either group."""
+    if not earlier or not rows:
+        return set()
+    clusters = find_clusters([str(i) for i in range(len(earlier) + len(rows))], earlier + rows).tolist()
+    groups: dict[int, set[str]] = {}
+    for cluster, row in zip(clusters, earlier, strict=False):
+        groups.setdefault(cluster, set()).add(row["group"])
+    return {i for i, cluster in enumerate(clusters[len(earlier) :]) if len(groups.get(cluster, ())) > 1}
+
+
+def places_left(records: CensusRecords, whole_draw: np.ndarray, examined: int) -> np.ndarray:
+    """The places of the draw after the first `examined`, without people of households that were among those."""
+    places = np.arange(examined, len(whole_draw))
+    if not examined:
+        return places
+    households = records.table["SERIALNO"].take(pa.array(whole_draw)).to_pylist()
+    known = set(households[:examined])
+    return np.array([place for place in places if households[place] not in known], dtype=int)
+
+
+def describe(
+    recipe: BuildRecipe, records: CensusRecords, whole_draw: np.ndarray, places: np.ndarray
+) -> list[Candidate]:
+    """A candidate from each of these places of the draw."""
     labels = codebook_for(records.survey_year)
     return [
-        make_candidate(position + n, record, labels, records.imputed, recipe.personas.round_income, recipe.seed)
-        for n, record in enumerate(records.table.take(pa.array(drawn)).to_pylist())
+        make_candidate(int(place), record, labels, records.imputed, recipe.personas.round_income, recipe.seed)
+        for place, record in zip(places, records.table.take(pa.array(whole_draw[places])).to_pylist(), strict=True)
     ]
 
 

@@ -1,7 +1,8 @@
-"""Which prompts leave room for a persona: a language model votes on each, and the score is the share of yes.
+"""Which prompts leave room for a persona: a score between 0 and 1, by votes of a language model or by the packaged model.
 
-The paper asks once, with a prompt it does not print. Several votes give a graded score, so that the highest can be
-chosen and a reader can move the threshold. A vote that failed or cannot be read is no vote: it is never counted as no.
+The paper asks a language model once, with a prompt it does not print. Several votes give a graded score, the share of yes, so that
+the highest can be chosen and a reader can move the threshold. A vote that failed or cannot be read is no vote: it is never counted
+as no. The packaged model needs no language model; its score is its probability.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 from builder.errors import InputError
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling
 from builder.llm.templates import load_template
+from builder.prompts import controversy_model
 from builder.prompts.sources import SourcePrompt
 from builder.recipe import BuildRecipe
 from builder.schema import prompt_id
@@ -25,24 +27,20 @@ TEMPERATURE = 0.7
 
 @dataclass(frozen=True)
 class Controversy:
-    """The votes on one prompt."""
+    """What is known of one prompt. The packaged model gives a score and no votes."""
 
-    votes: tuple[bool, ...]  # the readable ones, in the order in which they were asked for
-    failures: tuple[str, ...]  # why each of the others is none
-
-    @property
-    def score(self) -> float | None:
-        """Share of yes among the readable votes; None without one."""
-        return sum(self.votes) / len(self.votes) if self.votes else None
+    score: float | None  # None without a readable vote
+    votes: tuple[bool, ...] = ()  # the readable ones, in the order in which they were asked for
+    failures: tuple[str, ...] = ()  # why each of the others is none
 
 
 @dataclass(frozen=True)
 class ControversyFilter:
     kept: list[SourcePrompt]
-    votes: dict[int, Controversy]  # by SourcePrompt.line; empty without a classifier
+    found: dict[int, Controversy]  # by SourcePrompt.line; empty without a classifier
     dropped: dict[str, int]  # {"not_controversial": n, "unscored": n}; empty without a classifier
     ledger: list[dict[str, str]]  # one entry per unscored prompt
-    details: dict[str, Any] | None  # pass rate and failed votes; None without a classifier
+    details: dict[str, Any] | None  # which classifier, pass rate, failed votes; None without a classifier
 
 
 def keep_controversial(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, calls: Any) -> ControversyFilter:
@@ -50,16 +48,22 @@ def keep_controversial(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, cal
 
     A prompt without a readable vote is dropped as `unscored`, with an entry in the ledger.
     """
-    if recipe.models.classifier.provider == "none":
-        return ControversyFilter(kept=list(prompts), votes={}, dropped={}, ledger=[], details=None)
-    votes = {prompt.line: result for prompt, result in zip(prompts, classify(prompts, recipe, calls), strict=True)}
+    if recipe.prompts.controversy == "none":
+        return ControversyFilter(kept=list(prompts), found={}, dropped={}, ledger=[], details=None)
+    if recipe.prompts.controversy == "lm":
+        results = classify(prompts, recipe, calls)
+        about = _about_votes(results, recipe)
+    else:
+        results = [Controversy(score) for score in controversy_model.scores([prompt.question for prompt in prompts])]
+        about = _about_packaged()
+    found = {prompt.line: result for prompt, result in zip(prompts, results, strict=True)}
     kept, ledger = [], []
     dropped = {"not_controversial": 0, "unscored": 0}
     for prompt in prompts:
-        score = votes[prompt.line].score
+        score = found[prompt.line].score
         if score is None:
             dropped["unscored"] += 1
-            item, detail = prompt_id(prompt.line), _explained(votes[prompt.line])
+            item, detail = prompt_id(prompt.line), _explained(found[prompt.line])
             ledger.append({"stage": "prompts", "item": item, "reason": "unscored", "detail": detail})
         elif score < recipe.prompts.controversy_threshold:
             dropped["not_controversial"] += 1
@@ -67,17 +71,13 @@ def keep_controversial(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, cal
             kept.append(prompt)
     scored = len(prompts) - dropped["unscored"]
     details = {
-        "template": load_template(TEMPLATE).label,
         "threshold": recipe.prompts.controversy_threshold,
         "scored": scored,
         "passed": len(kept),
         "pass_rate": len(kept) / scored if scored else None,
-        "votes_asked": recipe.prompts.controversy_votes * len(prompts),
-        "votes_failed": dict(
-            sorted(Counter(reason for result in votes.values() for reason in result.failures).items())
-        ),
+        **about,
     }
-    return ControversyFilter(kept=kept, votes=votes, dropped=dropped, ledger=ledger, details=details)
+    return ControversyFilter(kept=kept, found=found, dropped=dropped, ledger=ledger, details=details)
 
 
 def classify(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, calls: Any) -> list[Controversy]:
@@ -86,9 +86,8 @@ def classify(prompts: Sequence[SourcePrompt], recipe: BuildRecipe, calls: Any) -
     number = recipe.prompts.controversy_votes
     if number < 1:
         raise InputError(
-            f"prompts.controversy_votes is {number}, but models.classifier.provider is "
-            f"{recipe.models.classifier.provider}. Ask for at least 1 vote, or set models.classifier.provider=none to "
-            "switch the filter off."
+            f"prompts.controversy_votes is {number}, but prompts.controversy is lm. Ask for at least 1 vote, or set "
+            "prompts.controversy=packaged (no language model) or none (keep every question)."
         )
     sampling = Sampling(max_tokens=MAX_TOKENS, temperature=TEMPERATURE if number > 1 else 0.0)
     requests = [
@@ -118,10 +117,32 @@ def read_vote(reply: Answer | Failure) -> bool | str:
 
 def _counted(replies: Sequence[Answer | Failure]) -> Controversy:
     read = [read_vote(reply) for reply in replies]
+    votes = tuple(vote for vote in read if isinstance(vote, bool))
     return Controversy(
-        votes=tuple(vote for vote in read if isinstance(vote, bool)),
+        score=sum(votes) / len(votes) if votes else None,
+        votes=votes,
         failures=tuple(vote for vote in read if isinstance(vote, str)),
     )
+
+
+def _about_votes(results: Sequence[Controversy], recipe: BuildRecipe) -> dict[str, Any]:
+    failed = Counter(reason for result in results for reason in result.failures)
+    return {
+        "kind": "lm",
+        "template": load_template(TEMPLATE).label,
+        "votes_asked": recipe.prompts.controversy_votes * len(results),
+        "votes_failed": dict(sorted(failed.items())),
+    }
+
+
+def _about_packaged() -> dict[str, Any]:
+    model = controversy_model.read_model()
+    return {
+        "kind": "packaged",
+        "version": controversy_model.version(),
+        "fitted_on": model["about"]["fitted_on"],
+        "held_out": model["held_out"],
+    }
 
 
 def _explained(controversy: Controversy) -> str:

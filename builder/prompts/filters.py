@@ -54,6 +54,14 @@ def remove_duplicates(prompts: Sequence[SourcePrompt], similarity: float) -> tup
     return kept, {"exact_duplicate": exact, "near_duplicate": len(unlike) - len(kept)}
 
 
+def unlike_earlier(prompts: Sequence[SourcePrompt], earlier: Sequence[str], similarity: float) -> list[SourcePrompt]:
+    """The prompts that are neither equal to one of these questions nor similar to it, in the sense of `remove_duplicates`."""
+    known = {normalised(question) for question in earlier}
+    return _without_near(
+        [prompt for prompt in prompts if normalised(prompt.question) not in known], similarity, earlier
+    )
+
+
 def normalised(question: str) -> str:
     """The words in lower case with one space between: what remains equal when case, spacing and punctuation differ."""
     plain = unicodedata.normalize("NFKC", question).casefold()
@@ -75,25 +83,32 @@ def _without_exact(prompts: Sequence[SourcePrompt]) -> tuple[list[SourcePrompt],
     return list(first_of.values()), len(prompts) - len(first_of)
 
 
-def _without_near(prompts: Sequence[SourcePrompt], similarity: float) -> list[SourcePrompt]:
+def _without_near(
+    prompts: Sequence[SourcePrompt], similarity: float, earlier: Sequence[str] = ()
+) -> list[SourcePrompt]:
+    """The prompts that are unlike every earlier question and every prompt kept before them."""
     # datasketch is small, needs only numpy and scipy, and its hash tables are fixed by an integer, so that the result
     # is the same in every process. It only proposes; the Jaccard similarity of a proposed pair is computed exactly, so
     # nothing below the threshold is ever dropped. text-dedup wraps the same algorithm in a command line with Spark;
     # comparing all pairs is quadratic.
     from datasketch import MinHash, MinHashLSH
 
-    sets = [shingles(prompt.question) for prompt in prompts]
+    sets = [shingles(question) for question in (*earlier, *(prompt.question for prompt in prompts))]
     encoded = [[shingle.encode("utf-8") for shingle in sorted(members)] for members in sets]
     # The seed fixes which hash functions are used. It is part of the method, not a draw, so it does not follow the
     # recipe's seed.
-    signatures = MinHash.bulk(encoded, num_perm=PERMUTATIONS, seed=1)
+    signatures = list(MinHash.bulk(encoded, num_perm=PERMUTATIONS, seed=1))
     index = MinHashLSH(num_perm=PERMUTATIONS, params=_bands(similarity))
     kept = []
-    for position, (prompt, signature) in enumerate(zip(prompts, signatures, strict=True)):
-        if any(jaccard(sets[position], sets[other]) >= similarity for other in index.query(signature)):
+    for position, signature in enumerate(signatures):
+        is_earlier = position < len(earlier)
+        if not is_earlier and any(
+            jaccard(sets[position], sets[other]) >= similarity for other in index.query(signature)
+        ):
             continue
         index.insert(position, signature)
-        kept.append(prompt)
+        if not is_earlier:
+            kept.append(prompts[position - len(earlier)])
     return kept
 
 

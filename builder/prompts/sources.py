@@ -1,25 +1,26 @@
-"""Where the questions come from: the packaged ones, PRISM's file, or anybody's own, one JSON object a line."""
+"""Where the questions come from: the packaged ones, a file (PRISM's as it is, any JSONL or CSV) or a dataset of the Hugging Face Hub."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.prompts import hub
+from builder.prompts.rows import Row, decode, file_rows, read_bytes
 
 PACKAGED = Path(__file__).parent / "questions.jsonl"
-LAYOUTS = (
-    'One JSON object a line: {"question": "..."} with optional id, topic, source and licence, '
-    'or PRISM\'s {"conversation_id": "...", "opening_prompt": "..."} with optional topic.'
-)
+# A row with PRISM's column is read as PRISM's, with its id and licence.
+PRISM_COLUMN = "opening_prompt"
+KNOWN_COLUMNS = ("question", PRISM_COLUMN)
+NAME_THE_COLUMN = "Name the column that holds the question: prompts.text_column=NAME."
 
 
 @dataclass(frozen=True)
 class SourcePrompt:
     """One question as the source has it, white space at the ends removed."""
 
-    line: int  # 1-based line of the file; the published prompt id is made of it
+    line: int  # 1-based line of the file (row of a CSV or Hub table); the published prompt id is made of it
     question: str
     topic: str | None
     source: str
@@ -29,82 +30,79 @@ class SourcePrompt:
 
 @dataclass(frozen=True)
 class PromptSource:
-    name: str  # `packaged` or the file's name without its folder
-    sha256: str  # of the file's bytes
+    name: str  # `packaged`, the file's name without its folder, or hub:org/name
+    identity: dict[str, str]  # sha256 of a file's bytes; revision, commit, config and split of a Hub dataset
     prompts: list[SourcePrompt]
-    unusable: list[int]  # lines that are JSON but hold no question as text
+    unusable: list[int]  # lines that hold no question as text
 
 
-def read_prompts(source: str) -> PromptSource:
-    """Read `packaged` or a JSONL file in one of the two layouts (which may be mixed).
+def read_prompts(source: str, text_column: str | None = None) -> PromptSource:
+    """Read `packaged`, a file, or `hub:org/name@revision` with `:config/split` where the dataset has several.
 
-    Raises InputError for a missing file, a folder, text that is not UTF-8, a line that is not JSON (naming it) and a
-    file without any question. A line that is JSON but holds no question is noted in `unusable` and does not stop the
-    reading.
+    A question is the text in `text_column`, else in `question`, or in PRISM's `opening_prompt`. Raises InputError for what cannot be
+    read, saying where, for a column that is not there, naming those that are, and for a source without any question. A row that
+    holds no question is noted in `unusable` and does not stop the reading.
     """
-    path = PACKAGED if source == "packaged" else Path(source)
-    content = _read_bytes(path)
+    if hub.is_hub(source):
+        table = hub.read_hub(source)
+        name, identity, rows, licence = table.name, table.identity, table.rows, table.licence
+    else:
+        path = PACKAGED if source == "packaged" else Path(source)
+        content = read_bytes(path)
+        rows = file_rows(decode(content, path), path)
+        name, licence = ("packaged" if source == "packaged" else path.name), None
+        identity = {"sha256": hashlib.sha256(content).hexdigest()}
+    where = name if hub.is_hub(source) or source == "packaged" else str(Path(source))
+    _refuse_absent_column(rows, text_column, where)
     prompts: list[SourcePrompt] = []
     unusable: list[int] = []
-    # Split at line feeds only: str.splitlines would also split at separators such as U+2028, which JSON text may
-    # contain as they are.
-    for number, line in enumerate(_decode(content, path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        prompt = _prompt(_parse(line, number, path), number, path)
+    for number, row in rows:
+        prompt = _prompt(row, number, text_column, name if hub.is_hub(source) else path.name, licence)
         if prompt is None:
             unusable.append(number)
         else:
             prompts.append(prompt)
     if not prompts:
-        lines = f"{len(unusable)} lines, none" if unusable else "no line, so none"
-        raise InputError(f"{path} has {lines} with a question. {LAYOUTS}")
-    name = "packaged" if source == "packaged" else path.name
-    return PromptSource(name=name, sha256=hashlib.sha256(content).hexdigest(), prompts=prompts, unusable=unusable)
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.is_dir():
+        found = f"{len(unusable)} lines, none" if unusable else "no line, so none"
         raise InputError(
-            f"{path} is a folder, but prompts are read from one file. Name the JSONL file in it. {LAYOUTS}"
+            f"{where} has {found} with a question. {'' if not unusable else 'The column holds no text. '}Give a source with one text a row."
         )
-    if not path.exists():
-        raise InputError(
-            f"Prompt file {path} does not exist. Give the path of a JSONL file, or `packaged` for this project's own "
-            f"questions. {LAYOUTS}"
-        )
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from None
+    return PromptSource(name=name, identity=identity, prompts=prompts, unusable=unusable)
 
 
-def _decode(content: bytes, path: Path) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}, line {line}. "
-            "Save it as UTF-8; if it is compressed or Parquet, write it out as JSONL first."
-        ) from None
+def hash_prompt_source(source: str) -> str | None:
+    """What the source holds: None for `packaged`, the SHA-256 of a file, `hub:org/name@COMMIT` with config and split for the Hub.
+
+    Raises InputError where the file or the commit cannot be found.
+    """
+    if source == "packaged":
+        return None
+    if hub.is_hub(source):
+        return hub.pinned(source)
+    return hashlib.sha256(read_bytes(Path(source))).hexdigest()
 
 
-def _parse(line: str, number: int, path: Path) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long or nesting too deep"
-        start = line.strip()[:40]
-        raise InputError(f"{path}, line {number} is not JSON ({reason}): it starts with {start!r}. {LAYOUTS}") from None
+def _refuse_absent_column(rows: list[tuple[int, Row]], text_column: str | None, where: str) -> None:
+    """Some rows may lack the column; all of them may not."""
+    wanted = KNOWN_COLUMNS if text_column is None else (text_column,)
+    if not rows or any(isinstance(row, dict) and any(column in row for column in wanted) for _, row in rows):
+        return
+    columns = sorted({str(column) for _, row in rows if isinstance(row, dict) for column in row})
+    listed = ", ".join(repr(column[:40]) for column in columns[:12]) + (" ..." if len(columns) > 12 else "")
+    raise InputError(
+        f"{where} has {len(rows)} lines, none with a question: no column is called {' or '.join(wanted)}. "
+        f"There are: {listed or 'no columns at all'}. {NAME_THE_COLUMN} If a CSV file begins with a question, put a line with "
+        "the columns' names above it."
+    )
 
 
-def _prompt(row: Any, number: int, path: Path) -> SourcePrompt | None:
-    """The question of one parsed line, or None where there is none."""
+def _prompt(row: Row, number: int, text_column: str | None, name: str, licence: str | None) -> SourcePrompt | None:
+    """The question of one row, or None where there is none."""
     if not isinstance(row, dict):
         return None
-    is_prism = "opening_prompt" in row
-    question = _text(row.get("opening_prompt" if is_prism else "question"))
+    column = text_column or (PRISM_COLUMN if PRISM_COLUMN in row else "question")
+    is_prism = column == PRISM_COLUMN
+    question = _text(row.get(column))
     if question is None:
         return None
     own_id = row.get("conversation_id" if is_prism else "id")
@@ -113,9 +111,9 @@ def _prompt(row: Any, number: int, path: Path) -> SourcePrompt | None:
         line=number,
         question=question,
         topic=_text(row.get("topic")),
-        source="PRISM" if is_prism else _text(row.get("source")) or path.name,
+        source="PRISM" if is_prism else _text(row.get("source")) or name,
         source_id=own_id or str(number),
-        licence="CC-BY-4.0" if is_prism else _text(row.get("licence")) or "unknown",
+        licence="CC-BY-4.0" if is_prism else _text(row.get("licence")) or licence or "unknown",
     )
 
 

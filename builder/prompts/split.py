@@ -47,6 +47,23 @@ def sizes(available: int, recipe: BuildRecipe, history: str) -> Sizes:
     return Sizes(available, heldout, scaled_down=True)
 
 
+def sizes_of_more(available: int, recipe: BuildRecipe, earlier: Sequence[str]) -> Sizes:
+    """How many prompts come to those of an earlier version, whose pools are given, and how many of these are held out; fewer,
+    in proportion, where fewer are available. Raises InputError where the recipe asks for fewer than there are.
+    """
+    asked = recipe.prompts
+    more, heldout = asked.count - len(earlier), asked.heldout - earlier.count("heldout")
+    if more < 0 or heldout < 0 or heldout > more:
+        raise InputError(
+            f"prompts.count {asked.count} and prompts.heldout {asked.heldout} leave {more} prompts to add, {heldout} of them held "
+            f"out, to the {len(earlier)} of the earlier version ({earlier.count('heldout')} held out), which all stay where they "
+            "are. Raise them."
+        )
+    if available >= more:
+        return Sizes(more, heldout, scaled_down=False)
+    return Sizes(available, (2 * heldout * available + more) // (2 * more), scaled_down=True)
+
+
 def choose(scores: Mapping[str, float | None], topics: Mapping[str, str], count: int, seed: int) -> set[str]:
     """`count` of the questions: the highest scores first. Where a score is shared by more than are still wanted
     (without a classifier: always, as every score is null), those are drawn stratified by topic.

@@ -357,7 +357,7 @@ def test_table_page_and_figure(result: dict[str, Any], tmp_path: Path) -> None:
 def test_a_build_of_the_pipeline_is_read(scripted_build: BuildResult) -> None:
     """Twelve personas, as `persona demo` makes them."""
     found = compare_build(scripted_build.folder, draws=DRAWS)
-    assert found["what"]["people"] == len(scripted_build.tables["personas"])
+    assert found["what"]["people"] == len(scripted_build.rows("personas"))
     assert found["joint"]["attributes"] >= 20
     assert "note" in found["drift"]
     assert max(len(line) for line in fidelity_table(found).splitlines()) <= WIDTH

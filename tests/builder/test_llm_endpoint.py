@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from builder.llm.record import Record
 from builder.recipe import ModelRecipe, ModelsRecipe
 from tests.openai_server import completion, openai_server
 
+ROOT = Path(__file__).parent.parent.parent
 MESSAGES = ({"role": "system", "content": "s"}, {"role": "user", "content": "u"})
 
 
@@ -180,11 +184,11 @@ def test_token_scores_are_refused_with_the_way_out(tmp_path):
         client.score([ScoreRequest(MESSAGES, "x", "t")], {0}, print)
 
 
-def test_wrong_usage_counts_as_nothing(tmp_path):
-    def odd(body, number):
-        status, content, headers = completion("ok")
-        return status, json.loads(json.dumps(content).replace("11", '"many"')), headers
-
-    with openai_server(answer=odd) as endpoint:
-        replies, _ = ask(tmp_path, endpoint)
-    assert replies[0].usage.prompt_tokens in (0, 11)
+def test_the_benchmark_counts_what_a_server_answered_and_what_was_recorded(tmp_path):
+    figures = tmp_path / "figures.json"
+    sizes = ["--calls", "300", "--concurrency", "20", "--seconds", "0.01", "--json", str(figures)]
+    subprocess.run([sys.executable, "-m", "benchmarks.endpoint", *sizes], cwd=ROOT, check=True, capture_output=True)
+    ours = json.loads(figures.read_text())["results"]["ours"]
+    assert (ours["answers"], ours["served"]) == (300, 300)
+    assert 2 <= ours["most_at_once"] <= 20
+    assert 0 < ours["calls_per_s"] <= 2000  # 20 at once of 10 ms

@@ -1,20 +1,21 @@
 """What is recorded, under which key, and what is replayed."""
 
+import contextlib
 import dataclasses
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import BudgetStop, InputError
-from builder.llm.budget import Budget
-from builder.llm.calls import ModelCalls
+from builder.errors import InputError
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling, ScoreRequest, TokenScores, Usage
-from builder.llm.record import Record, record_key
-from builder.llm.scripted import ScriptedClient
-from builder.recipe import ModelRecipe, ModelsRecipe
+from builder.llm.record import Record, record_key, record_keys
 
+ROOT = Path(__file__).parents[2]
 IDENTITY = {"model": "m", "revision": "r"}
 REQUEST = ChatRequest(
     messages=({"role": "system", "content": "s"}, {"role": "user", "content": "u"}),
@@ -22,25 +23,10 @@ REQUEST = ChatRequest(
     template="answer@1",
     seed=1,
 )
-SCRIPTED = ModelsRecipe(**{f.name: ModelRecipe(provider="scripted") for f in dataclasses.fields(ModelsRecipe)})
 
 
-def requests(count, **changes):
-    return [dataclasses.replace(REQUEST, sample_index=i, **changes) for i in range(count)]
-
-
-def calls_to(tmp_path, client, **settings):
-    return ModelCalls(SCRIPTED, Record(tmp_path / "r.sqlite"), clients={"generator": client}, **settings)
-
-
-class CountingClient(ScriptedClient):
-    def __init__(self, **settings):
-        super().__init__(**settings)
-        self.made = 0
-
-    def generate(self, requests, keys, wanted, on_reply):
-        self.made += len(wanted)
-        super().generate(requests, keys, wanted, on_reply)
+def key_of(number):
+    return f"{number:032x}"
 
 
 CHANGES = [
@@ -90,105 +76,269 @@ def test_a_key_depends_on_where_a_text_stands(a, b):
     assert (key(a, b) == key(b, a)) == (a == b)
 
 
-def test_recorded_replies_come_back_as_they_were(tmp_path):
-    record = Record(tmp_path / "r.sqlite")
-    replies = {
-        "a": Answer("Grüße\n“quoted” 🙂", Usage(3, 4)),
-        "b": TokenScores((-0.1, -2.5), Usage(5, 0)),
-        "c": Failure("truncated", "why", "half an ans", Usage(1, 2)),
-    }
+@given(st.lists(st.text(max_size=3), max_size=4), st.lists(st.text(max_size=3), max_size=4))
+def test_messages_share_a_key_only_if_they_are_equal(first, second):
+    def key(texts):
+        messages = tuple({"role": "user", "content": text} for text in texts)
+        return record_key(dataclasses.replace(REQUEST, messages=messages), IDENTITY)
+
+    assert (key(first) == key(second)) == (first == second)
+
+
+def test_keys_of_many_requests_are_those_of_each():
+    many = [REQUEST, dataclasses.replace(REQUEST, seed=2), dataclasses.replace(REQUEST, attempt=1), REQUEST]
+    many.append(ScoreRequest(REQUEST.messages, "text", REQUEST.template))
+    assert record_keys(many, IDENTITY) == [record_key(request, IDENTITY) for request in many]
+
+
+REPLIES = {
+    key_of(1): Answer("Grüße\n“quoted” 🙂", Usage(3, 4)),
+    key_of(2): TokenScores((-0.1, -2.5, 1 / 3), Usage(5, 0)),
+    key_of(3): Failure("truncated", "why", "half an ans", Usage(1, 2)),
+    key_of(4): Answer("with \x00 inside", Usage(1, 1)),
+    key_of(5): TokenScores(()),
+}
+
+
+def record_of(path, replies, **settings):
+    record = Record(path, **settings)
     record.add((key, REQUEST, reply, {"role": "x"}) for key, reply in replies.items())
-    record.close()
-    assert Record(tmp_path / "r.sqlite").find(["a", "b", "c", "d"]) == replies
+    return record
+
+
+def test_recorded_replies_come_back_as_they_were(tmp_path):
+    record_of(tmp_path / "r.sqlite", REPLIES).close()
+    assert Record(tmp_path / "r.sqlite").find([*REPLIES, key_of(9)]) == REPLIES
+
+
+def test_more_keys_than_one_lookup_takes(tmp_path):
+    replies = {key_of(i): Answer(str(i)) for i in range(1201)}
+    assert record_of(tmp_path / "r.sqlite", replies).find([*replies, key_of(5000)]) == replies
+
+
+def test_a_calls_duration_is_kept_and_is_no_part_of_the_reply(tmp_path):
+    record = record_of(tmp_path / "r.sqlite", {key_of(1): Answer("a", Usage(1, 1, seconds=2.5))})
+    found = record.find([key_of(1)])[key_of(1)]
+    assert found.usage.seconds == 2.5
+    assert found == Answer("a", Usage(1, 1))
+
+
+def test_a_reply_that_is_there_is_not_replaced(tmp_path):
+    record = record_of(tmp_path / "r.sqlite", {key_of(1): Answer("first")})
+    record.add([(key_of(1), REQUEST, Answer("second"), {})])
+    assert record.find([key_of(1)]) == {key_of(1): Answer("first")}
 
 
 def test_what_may_pass_is_not_recorded_and_failures_are_no_answers(tmp_path):
-    record = Record(tmp_path / "r.sqlite")
-    record.add([("down", REQUEST, Failure("endpoint_error", "503"), {}), ("cut", REQUEST, Failure("truncated"), {})])
-    assert "down" not in record.find(["down"])
-    assert record.find(["cut"], failures=False) == {}
+    down, cut = key_of(1), key_of(2)
+    record = record_of(tmp_path / "r.sqlite", {down: Failure("endpoint_error", "503"), cut: Failure("truncated")})
+    assert down not in record.find([down])
+    assert record.find([cut], failures=False) == {}
     assert record.count() == (0, 1)
+
+
+def test_an_answer_counts_more_than_the_failed_attempt_before_it(tmp_path):
+    record = record_of(tmp_path / "r.sqlite", {key_of(1): Failure("truncated")})
+    record.add([(key_of(1), REQUEST, Answer("at last"), {})])
+    assert record.find([key_of(1)]) == {key_of(1): Answer("at last")}
 
 
 def test_a_file_that_is_no_record_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "r.sqlite").write_text("this is not a database, it is a text of some length" * 40)
-    with pytest.raises(InputError, match=r"not a readable record.*Move it away"):
+    for read_only in (False, True):
+        with pytest.raises(InputError, match=r"not a readable record.*Move it away"):
+            Record(tmp_path / "r.sqlite", read_only=read_only)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_record_of_the_first_layout_is_refused_and_left_alone(tmp_path, read_only):
+    path = tmp_path / "r.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE answers (key TEXT PRIMARY KEY, response TEXT, request TEXT, provenance TEXT)")
+        connection.execute("INSERT INTO answers VALUES ('k', 'r', 'q', 'p')")
+    with pytest.raises(InputError, match=r"layout 1 .* reads layout 2.*Move the file away"):
+        Record(path, read_only=read_only)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT * FROM answers").fetchall() == [("k", "r", "q", "p")]
+
+
+def test_a_record_of_a_later_layout_is_refused(tmp_path):
+    Record(tmp_path / "r.sqlite").close()
+    with sqlite3.connect(tmp_path / "r.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(InputError, match="layout 9"):
         Record(tmp_path / "r.sqlite")
 
 
+@pytest.mark.parametrize("content", [None, b""], ids=["absent", "empty"])
+def test_a_read_only_record_need_not_exist(tmp_path, content):
+    path = tmp_path / "r #1?.sqlite"
+    if content is not None:
+        path.write_bytes(content)
+    record = Record(path, read_only=True)
+    assert (record.find([key_of(1)]), record.count()) == ({}, (0, 0))
+    assert path.exists() == (content is not None)
+
+
+def test_a_path_may_hold_what_an_address_gives_a_meaning(tmp_path):
+    path = tmp_path / "a #1?mode=rwc%20.sqlite"
+    record_of(path, REPLIES).close()
+    assert Record(path, read_only=True).find(list(REPLIES)) == REPLIES
+
+
 def test_a_full_disk_leaves_what_was_recorded_readable(tmp_path):
-    record = Record(tmp_path / "r.sqlite")
-    record.add([("first", REQUEST, Answer("kept"), {})])
+    record = record_of(tmp_path / "r.sqlite", {key_of(0): Answer("kept")})
     # SQLite's own limit stands for a disk without room: the same error, at the same place.
     pages = record._connection.execute("PRAGMA page_count").fetchone()[0]
     record._connection.execute(f"PRAGMA max_page_count={pages}")
+    other = dataclasses.replace(REQUEST, template="other@1")
     with pytest.raises(InputError, match=r"disk that holds .* is full"):
-        record.add([(f"k{i}", REQUEST, Answer("x" * 5000), {}) for i in range(200)])
+        record.add([(key_of(i), other, Answer("x" * 5000), {}) for i in range(1, 200)])
+    # The description of the lost replies was lost with them, and is written again with the next.
+    record._connection.execute("PRAGMA max_page_count=100000")
+    record.add([(key_of(500), other, Answer("later"), {})])
     record.close()
-    assert Record(tmp_path / "r.sqlite").find(["first"]) == {"first": Answer("kept")}
+    kept = Record(tmp_path / "r.sqlite")
+    assert kept.find([key_of(i) for i in range(501)]) == {key_of(0): Answer("kept"), key_of(500): Answer("later")}
+    joined = "SELECT template FROM answers JOIN origins ON origins.id = origin ORDER BY answers.rowid"
+    assert [row[0] for row in kept.read(joined)] == ["answer@1", "other@1"]
 
 
-def test_the_record_is_one_plain_sqlite_file_with_request_and_provenance(tmp_path):
-    calls = calls_to(tmp_path, ScriptedClient())
-    calls.generate("generator", requests(1), "x")
-    calls.record.close()
-    row = sqlite3.connect(tmp_path / "r.sqlite").execute("SELECT request, provenance FROM answers").fetchone()
-    assert '"content":"u"' in row[0]
-    assert '"role":"generator"' in row[1]
+def test_a_transaction_that_fails_leaves_nothing_of_itself(tmp_path):
+    record = record_of(tmp_path / "r.sqlite", {key_of(0): Answer("kept")})
+
+    def interrupted():
+        with record.writing():
+            record.put("answers", [(bytes.fromhex(key_of(1)), 1, 0, 0, 1, 1, 1, 0.0, "half done")])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    record.add([(key_of(2), REQUEST, Answer("next"), {})])
+    assert list(record.find([key_of(n) for n in range(3)])) == [key_of(0), key_of(2)]
 
 
-def test_a_second_run_replays_and_calls_nothing(tmp_path):
-    client = CountingClient()
-    first = calls_to(tmp_path, client).generate("generator", requests(30), "x")
-    again = calls_to(tmp_path, client)
-    assert again.generate("generator", requests(30), "x") == first
-    assert (client.made, again.spending.calls, again.spending.hits) == (30, 0, 30)
-
-
-def test_equal_requests_are_one_call(tmp_path):
-    client = CountingClient()
-    replies = calls_to(tmp_path, client).generate("generator", requests(3) * 4, "x")
-    assert client.made == 3
-    assert replies == replies[:3] * 4
-
-
-def test_a_cap_on_calls_stops_cleanly_and_a_higher_one_goes_on(tmp_path):
-    client = CountingClient()
-    with pytest.raises(BudgetStop, match="max-calls 10"):
-        calls_to(tmp_path, client, budget=Budget(max_calls=10)).generate("generator", requests(25), "x")
-    assert client.made == 10
-    calls_to(tmp_path, client).generate("generator", requests(25), "x")
-    assert client.made == 25
-
-
-def test_a_cap_on_cost_stops(tmp_path):
-    priced = ModelRecipe(provider="scripted", cost_per_million_completion_tokens=1e6)
-    models = dataclasses.replace(SCRIPTED, generator=priced)
-    calls = ModelCalls(models, Record(tmp_path / "r.sqlite"), Budget(max_cost_usd=100))
-    with pytest.raises(BudgetStop, match="max-cost 100"):
-        calls.generate("generator", requests(2000), "x")
-    assert 0 < calls.record.count()[0] < 2000
-
-
-def test_a_dry_run_counts_but_calls_and_writes_nothing(tmp_path):
-    client = CountingClient()
-    calls_to(tmp_path, client).generate("generator", requests(4), "x")
-    calls = ModelCalls(
-        SCRIPTED, Record(tmp_path / "r.sqlite", read_only=True), dry_run=True, clients={"generator": client}
+def test_the_record_is_one_plain_sqlite_file_that_says_what_was_asked_of_whom(tmp_path):
+    record = Record(tmp_path / "r.sqlite")
+    provenance = {"role": "generator", "provider": "openai", "base_url": "http://127.0.0.1:1/v1"}
+    for number in range(3):
+        asked = dataclasses.replace(REQUEST, sample_index=number, attempt=2)
+        record.add([(key_of(number), asked, Answer("text", Usage(7, 1)), provenance)])
+    record.close()
+    connection = sqlite3.connect(tmp_path / "r.sqlite")
+    assert connection.execute(
+        "SELECT kind, template, sampling, seed, role, provider, base_url FROM origins"
+    ).fetchall() == [
+        (
+            *("chat", "answer@1", '{"end_sentence_after":3,"max_tokens":10,"temperature":0.5,"top_p":0.9}'),
+            *("1", "generator", "openai", "http://127.0.0.1:1/v1"),
+        )
+    ]
+    rows = connection.execute(
+        "SELECT rowid, sample_index, attempt, prompt_characters, prompt_tokens, reply FROM answers"
     )
-    calls.generate("generator", requests(10), "x")
-    assert (client.made, calls.spending.calls, calls.spending.hits) == (4, 6, 4)
-    assert calls.spending.completion_tokens == 6 * REQUEST.sampling.max_tokens
-    assert Record(tmp_path / "r.sqlite").count() == (4, 0)
+    assert rows.fetchall() == [(n + 1, n, 2, 2, 7, "text") for n in range(3)]
 
 
-def test_failed_attempts_are_replayed_unless_asked_for_again(tmp_path):
-    class Cutting(CountingClient):
-        def generate(self, requests, keys, wanted, on_reply):
-            self.made += len(wanted)
-            on_reply([(i, Failure("truncated")) for i in wanted])
+def test_a_request_is_not_stored_again(tmp_path):
+    long = dataclasses.replace(REQUEST, messages=({"role": "user", "content": "unmistakable " * 500},))
+    record = Record(tmp_path / "r.sqlite")
+    record.add((key_of(i), long, Answer("short"), {}) for i in range(2000))
+    record.close()
+    content = (tmp_path / "r.sqlite").read_bytes()
+    assert b"unmistakable" not in content
+    assert len(content) < 2000 * 110 + 50_000
 
-    client = Cutting()
-    for settings in ({}, {}, {"retry_failed": True}):
-        assert calls_to(tmp_path, client, **settings).generate("generator", requests(2), "x")[0].reason == "truncated"
-    assert client.made == 4
+
+def test_a_worker_finds_what_the_main_record_has_and_writes_its_own(tmp_path):
+    answers = {key_of(i): Answer(f"main {i}") for i in range(4)}
+    record_of(tmp_path / "main.sqlite", {**answers, key_of(7): Failure("empty")}).close()
+    before = (tmp_path / "main.sqlite").read_bytes()
+    worker = record_of(tmp_path / "w.sqlite", {key_of(8): Answer("own")}, fallback=tmp_path / "main.sqlite")
+    worker.add([(key_of(7), REQUEST, Answer("asked again"), {})])
+    everything = {**answers, key_of(7): Answer("asked again"), key_of(8): Answer("own")}
+    assert worker.find([*everything, key_of(9)]) == everything
+    assert worker.count() == (2, 0)
+    assert (tmp_path / "main.sqlite").read_bytes() == before
+
+
+def test_a_worker_s_failed_attempt_does_not_hide_the_main_record_s_answer(tmp_path):
+    record_of(tmp_path / "main.sqlite", {key_of(1): Answer("main")}).close()
+    worker = record_of(tmp_path / "w.sqlite", {key_of(1): Failure("empty")}, fallback=tmp_path / "main.sqlite")
+    assert worker.find([key_of(1)]) == {key_of(1): Answer("main")}
+
+
+def test_absorbing_takes_over_what_is_absent_and_replaces_nothing(tmp_path):
+    main = record_of(tmp_path / "main.sqlite", {key_of(1): Answer("mine"), key_of(2): Answer("both")})
+    worker = Record(tmp_path / "w.sqlite")
+    worker.add([(key_of(1), dataclasses.replace(REQUEST, template="critique@1"), Answer("theirs"), {"role": "critic"})])
+    worker.add([(key_of(9), dataclasses.replace(REQUEST, template="critique@1"), Answer("new"), {"role": "critic"})])
+    worker.add(
+        [(key_of(5), REQUEST, TokenScores((-1.0,)), {"role": "x"}), (key_of(6), REQUEST, Failure("empty", "d"), {})]
+    )
+    worker.close()
+    before = (tmp_path / "w.sqlite").read_bytes()
+    assert main.absorb(tmp_path / "w.sqlite") == 3
+    assert main.absorb(tmp_path / "w.sqlite") == 0
+    assert main.find([key_of(i) for i in range(10)]) == {
+        key_of(1): Answer("mine"),
+        key_of(2): Answer("both"),
+        key_of(5): TokenScores((-1.0,)),
+        key_of(6): Failure("empty", "d"),
+        key_of(9): Answer("new"),
+    }
+    described = "SELECT role, template FROM answers JOIN origins ON origins.id = origin WHERE key = ?"
+    assert main.read(described, [bytes.fromhex(key_of(9))]).fetchone() == ("critic", "critique@1")
+    assert main.read(described, [bytes.fromhex(key_of(5))]).fetchone() == ("x", "answer@1")
+    assert (tmp_path / "w.sqlite").read_bytes() == before
+
+
+def test_absorbing_what_is_no_record_changes_nothing(tmp_path):
+    main = record_of(tmp_path / "main.sqlite", REPLIES)
+    (tmp_path / "text").write_text("no record " * 500)
+    with pytest.raises(InputError, match="not a readable record"):
+        main.absorb(tmp_path / "text")
+    with pytest.raises(InputError, match="does not exist"):
+        main.absorb(tmp_path / "absent.sqlite")
+    assert not (tmp_path / "absent.sqlite").exists()
+    assert main.find(list(REPLIES)) == REPLIES
+    main.absorb(record_of(tmp_path / "w.sqlite", {key_of(77): Answer("still works")}).path)
+    assert main.find([key_of(77)])
+
+
+def test_two_processes_may_begin_one_record_at_once(tmp_path):
+    first, second = (record_of(tmp_path / "r.sqlite", {key_of(i): Answer(str(i))}) for i in range(2))
+    assert len(first.find([key_of(0), key_of(1)])) == len(second.find([key_of(0), key_of(1)])) == 2
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from builder.llm.messages import Answer, ChatRequest, Sampling
+from builder.llm.record import Record
+record = Record(Path(sys.argv[1]))
+request = ChatRequest(({"role": "user", "content": "u"},), Sampling(10), "answer@1", 1)
+first = int(sys.argv[2])
+for number in range(first, first + 100_000, 3):
+    record.add((f"{n:032x}", request, Answer(f"reply {n}" * 200), {}) for n in range(number, number + 3))
+    print(number + 3, flush=True)
+"""
+
+
+def test_what_was_recorded_before_a_kill_is_there_and_a_batch_whole_or_not_at_all(tmp_path):
+    path, next_number = tmp_path / "r.sqlite", 0
+    for lines in (1, 40, 7):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(next_number)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for _ in range(lines):
+            said = int(writer.stdout.readline())
+        writer.kill()
+        said = max([said, *(int(line) for line in writer.communicate()[0].split("\n")[:-1])])
+        with contextlib.closing(Record(path)) as record:
+            answers, _ = record.count()
+            # Whatever the writer reported is there, and at most the batch that it had no time to report.
+            assert answers in (said, said + 3)
+            found = record.find([key_of(n) for n in range(answers)])
+            assert all(found[key_of(n)].text == f"reply {n}" * 200 for n in range(answers))
+        next_number = answers

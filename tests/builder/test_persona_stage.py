@@ -49,7 +49,7 @@ def recipe_for(source: Path, *settings: str) -> BuildRecipe:
 def test_a_folder_of_states_is_one_census_and_its_rows_stay_in_the_build(tmp_path):
     folder = bureau_folder(tmp_path / "census")
     result = run_build(recipe_for(folder), tmp_path / "run", until="personas")
-    personas = result.tables["personas"]
+    personas = result.rows("personas")
     records = pq.read_table(tmp_path / "run" / "tables" / "persona_records.parquet")
     assert records["persona_id"].to_pylist() == [row["persona_id"] for row in personas]
     assert set(records["PUMA"].to_pylist()) == {100, 101}

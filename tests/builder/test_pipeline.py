@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
+from builder.audit.audit import audit_build
 from builder.errors import BudgetStop, InputError
 from builder.judge.judge import load_judge
 from builder.llm.budget import Budget
 from builder.llm.scripted import ScriptedClient
 from builder.pipeline import run_build
-from builder.publish import audit_build, publish
+from builder.publish import publish
 from builder.recipe import ROLES, load_recipe
 from builder.schema import ATTRIBUTES, features, mirror_defects
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
@@ -44,7 +45,8 @@ def test_counts_add_up_at_every_stage(scripted_build):
         assert stage["in"] == stage["out"] + sum(stage["dropped"].values()), name
         assert stage["seconds"] >= 0
     usage = scripted_build.build["usage"]
-    assert usage["calls"] == usage["recorded"]["responses"] > 0
+    # The likelihood judge's scores of a text serve both pair stages, and each counts what it consists of.
+    assert 0 < usage["calls"] <= usage["recorded"]["responses"]
     assert json.loads((scripted_build.folder / "build.json").read_text()) == scripted_build.build
 
 
@@ -54,7 +56,7 @@ def test_a_second_run_makes_no_call_and_the_same_bytes(scripted_build, tmp_path)
     before = file_hashes(tmp_path / "b" / "tables")
     again = run_build(recipe, tmp_path / "b")
     assert again.build["usage"]["calls"] == 0
-    assert again.build["usage"]["hits"] == first.build["usage"]["calls"]
+    assert again.build["usage"]["hits"] == first.build["usage"]["calls"] + first.build["usage"]["hits"]
     assert file_hashes(tmp_path / "b" / "tables") == before == file_hashes(scripted_build.folder / "tables")
 
 
@@ -196,7 +198,8 @@ def test_a_passing_fault_leaves_a_gap_that_the_next_run_fills(tmp_path):
         assert gaps.build["stages"]["pairs"]["dropped"] == {"critique_endpoint_error": 3}
         endpoint.answer = well
         filled = run_build(recipe, tmp_path / "gaps")
-    assert filled.build["stages"]["pairs"] | {"seconds": 0} == whole.build["stages"]["pairs"] | {"seconds": 0}
+    untimed = {"seconds": 0, "assembly_seconds": 0}
+    assert filled.build["stages"]["pairs"] | untimed == whole.build["stages"]["pairs"] | untimed
     assert file_hashes(tmp_path / "gaps" / "tables") == file_hashes(tmp_path / "whole" / "tables")
     assert filled.build["usage"]["recorded"] == whole.build["usage"]["recorded"]
 
@@ -219,7 +222,7 @@ def test_the_hash_seed_and_the_order_of_work_change_nothing(scripted_build, tmp_
 def test_the_published_folder_loads_with_its_splits(published, scripted_build):
     dpf = load_dataset(str(published), "dpf")
     assert set(dpf) == {"train", "seen_test", "heldout_test", "support"}
-    assert sum(map(len, dpf.values())) == len(scripted_build.tables["dpf"])
+    assert sum(map(len, dpf.values())) == len(scripted_build.rows("dpf"))
     assert load_dataset(str(published)).keys() == dpf.keys()
     for config in ("dpf", "contrast", "personas", "prompts"):
         for split in load_dataset(str(published), config).values():
@@ -316,19 +319,20 @@ def test_a_build_in_which_every_pair_failed_says_so_and_is_not_published(tmp_pat
 def test_all_roles_can_stand_behind_an_endpoint(tmp_path):
     with openai_server() as endpoint:
         served = {"provider": "openai", "model": "test-model", "base_url": endpoint.base_url}
-        settings = [f"models.{role}.{key}={value}" for role in ROLES for key, value in served.items()]
-        recipe = load_recipe(
-            "small", [*TEMPLATES, *settings, "personas.enrichment=lm", "prompts.controversy_threshold=0.1"]
-        )
+        roles = [role for role in ROLES if role != "second_judge"]
+        settings = [f"models.{role}.{key}={value}" for role in roles for key, value in served.items()]
+        settings += ["personas.enrichment=lm", "prompts.controversy=lm", "prompts.controversy_threshold=0.1"]
+        recipe = load_recipe("small", [*TEMPLATES, *settings])
         result = run_build(recipe, tmp_path / "b")
     assert result.build["judge"]["kind"] == "pairwise"
     assert result.build["stages"]["contrast"]["out"] > 0
-    assert {r["judge_verdict"] for r in result.tables["dpf"]} <= {"chosen", "rejected", "tie"}
+    assert {r["judge_verdict"] for r in result.rows("dpf")} <= {"chosen", "rejected", "tie"}
 
 
 def test_a_build_without_contrast_and_without_unseen_personas(tmp_path):
     result = run_build(scripted_recipe("configs=[dpf]", "personas.seen=12"), tmp_path / "b")
-    assert set(result.tables) == {"personas", "prompts", "dpf"}
+    tables = {path.stem for path in (result.folder / "tables").iterdir()}
+    assert tables == {"personas", "persona_records", "prompts", "dpf"}
     publish(tmp_path / "b", tmp_path / "p")
     # A split without rows cannot be loaded by `datasets`, so it is left out.
     assert set(load_dataset(str(tmp_path / "p"), "dpf")) == {"train", "seen_test", "heldout_test"}
@@ -344,4 +348,4 @@ def test_the_audit_is_written_with_its_numbers(scripted_build):
 
 def test_the_judge_of_a_build_is_named_in_every_row(scripted_build):
     label = load_judge("likelihood", "scripted", "HuggingFaceTB/SmolLM2-135M-Instruct", 1).label
-    assert {r["judge"] for r in scripted_build.tables["dpf"]} == {label}
+    assert {r["judge"] for r in scripted_build.rows("dpf")} == {label}

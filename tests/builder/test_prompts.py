@@ -27,7 +27,7 @@ def recipe(source="packaged", classifier="none", pairs=(2, 1, 1), seed=7, **prom
     return BuildRecipe(
         name="test",
         seed=seed,
-        prompts=PromptsRecipe(source=str(source), **sizes),
+        prompts=PromptsRecipe(source=str(source), controversy="none" if classifier == "none" else "lm", **sizes),
         pairs=PairsRecipe(train=train, seen_test=seen_test, heldout_test=heldout_test),
         models=ModelsRecipe(classifier=ModelRecipe(provider=classifier)),
     )

@@ -49,7 +49,7 @@ def test_paper_recipe_has_the_papers_totals():
         ("pairs.train=500", "train-pool prompts"),
         ("pairs.heldout_test=500", r"prompts\.heldout is"),
         ("configs=[contrast]", "must name dpf"),
-        ("configs=[dpf, dpf_matchd]", "this version builds"),
+        ("configs=[dpf, dpf_matchd]", "it takes dpf, dpf_matched"),
         ("models.generator.provider=none", "cannot do without"),
         ("models.generator.provider=gpt", "choose one of"),
         ("models.judge.provider=openai", "without models.judge.base_url"),

@@ -13,6 +13,24 @@ from dataset_card.render import front_matter, render_card
 GOLDEN = Path(__file__).parent / "golden_card.md"
 
 
+JUDGE_CHECK = {
+    **{"judge": "roleplay@1:m", "judge_wrote_it": True, "n": 90, "ties": 9, "unscored": 1},
+    **{"rate": 0.8, "rate_interval": [0.7, 0.9], "rate_ties_half": 0.85, "rate_ties_half_interval": [0.75, 0.95]},
+}
+FLIPS = [
+    {
+        **{"judge": "likelihood@1:m", "selected_by_this_judge": True, "rate": None, "interval": None},
+        **{"n": 36, "flipped": 9, "reversed": 2, "unscored": 0},
+    },
+    {
+        **{"judge": "roleplay@1:other", "selected_by_this_judge": False, "rate": 0.25, "interval": [0.1, 0.4]},
+        **{"n": 36, "flipped": 9, "reversed": 8, "unscored": 1},
+        "by_topic": {"Work": {"n": 30, "rate": 0.3}, "Travel": {"n": 6, "rate": None}},
+        "by_attribute": {"religion": {"differ": {"n": 25, "rate": 0.32}, "agree": {"n": 11, "rate": None}}},
+    },
+]
+
+
 def statistics(**changes):
     def split(config, name, rows, **more):
         return {"rows": rows, "file": f"data/{config}/{name}-00000-of-00001.parquet", **more}
@@ -53,8 +71,14 @@ def statistics(**changes):
                     "seconds": 1.25,
                     "note": "",
                     "classifier": {"scored": 100, "passed": 64, "pass_rate": 0.64, "threshold": 0.5},
-                }
+                },
+                "pairs": {
+                    **{"in": 144, "out": 143, "dropped": {"identical_texts": 1}},
+                    "judge_check": {"paper_rate": 0.96, "judges": [JUDGE_CHECK]},
+                },
+                "contrast": {"in": 74, "out": 72, "dropped": {"identical_texts": 2}, "flips": {"judges": FLIPS}},
             },
+            "canary": "a canary",
             "models": {
                 "classifier": {"provider": "none", "model": "unused", "revision": None},
                 "judge": {"provider": "transformers", "model": "SmolLM2-135M-Instruct", "revision": "abc123"},

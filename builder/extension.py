@@ -1,0 +1,229 @@
+"""A published version that a build extends: more personas or more prompts, every id kept, nothing old rewritten or asked for again.
+
+The earlier version's rows are taken over as they are. New personas go on with the same weighted draw; new prompts are those that are not
+near-duplicates of the old; pairs are made for new personas, and for old ones only where the recipe asks for more pairs a persona.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.files import read_json
+from builder.pairs.assignment import Assigned
+from builder.pairs.feedback import Written
+from builder.personas.personas import EarlierPersonas
+from builder.recipe import BuildRecipe, deciding_keys
+from builder.schema import SPLITS
+from builder.tables import ROWS_AT_A_TIME, table_schema
+
+Row = dict[str, Any]
+PERSONAS_AT_A_TIME = 40
+# What must be as it was, or the extension would not go on with the same draw of the same people.
+SAME = ("seed", "census.adults_only", "census.survey_year", "personas.source", "personas.round_income")
+
+
+@dataclass(frozen=True)
+class EarlierVersion:
+    """A published folder. `build`: its build.json."""
+
+    folder: Path
+    build: dict[str, Any]
+
+    @functools.cached_property
+    def personas(self) -> list[Row]:
+        return self._rows("personas")
+
+    @functools.cached_property
+    def prompts(self) -> list[Row]:
+        return self._rows("prompts")
+
+    def earlier_personas(self) -> EarlierPersonas:
+        return EarlierPersonas(self.personas, self.build["stages"]["personas"]["examined"])
+
+    @functools.cached_property
+    def assigned(self) -> list[Assigned]:
+        """Who was asked what, as far as the pair was published; an unseen persona's `support` is its train part."""
+        return [
+            Assigned(row["persona_id"], row["prompt_id"], "train" if row["split"] == "support" else row["split"])
+            for row in self.columns("dpf", ("persona_id", "prompt_id")).to_pylist()
+        ]
+
+    def base_answers(self) -> dict[str, Written]:
+        """The shared base answers by prompt id."""
+        if self.build["recipe"]["pairs"]["base_answer"] != "shared":
+            return {}
+        found: dict[str, Written] = {}
+        for table in self._splits("dpf", ("prompt_id", "rejected")):
+            for batch in table.to_batches(ROWS_AT_A_TIME):
+                for row in batch.to_pylist():
+                    found.setdefault(row["prompt_id"], Written(row["rejected"][0]["content"]))
+        return found
+
+    def columns(self, config: str, columns: Sequence[str]) -> Any:
+        """These columns and `split` of all published rows of a pair config, as one Arrow table in no particular order."""
+        import pyarrow as arrow
+
+        names = [name for name in table_schema(config).names if name in (*columns, "split")]
+        schema = arrow.schema([table_schema(config).field(name) for name in names])
+        return arrow.concat_tables([schema.empty_table(), *self._splits(config, columns)])
+
+    def rows_of(self, config: str, personas: Sequence[str]) -> Any:
+        """The published rows of these personas as an Arrow table with `split`, sorted by persona and pair."""
+        import pyarrow as arrow
+
+        found = self._splits(config, None, [("persona_id", "in", list(personas))])
+        whole = arrow.concat_tables([table_schema(config).empty_table(), *found])
+        return whole.sort_by([("persona_id", "ascending"), ("pair_id", "ascending")])
+
+    def judgements(self) -> Any:
+        """The published judgements as an Arrow table, or None."""
+        import pyarrow.parquet as parquet
+
+        entry = self.build["configs"].get("judgements", {}).get("train", {})
+        return parquet.read_table(self.folder / entry["file"]) if entry.get("file") else None
+
+    def _rows(self, config: str) -> list[Row]:
+        import pyarrow.parquet as parquet
+
+        return parquet.read_table(self.folder / self.build["configs"][config]["train"]["file"]).to_pylist()
+
+    def _splits(self, config: str, columns: Sequence[str] | None, filters: Any = None) -> Iterator[Any]:
+        """Per split the rows with `split` in front."""
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+
+        names = [name for name in table_schema(config).names if columns is None or name in columns]
+        for split in SPLITS:
+            file = self.build["configs"].get(config, {}).get(split, {}).get("file")
+            if file:
+                wanted = [name for name in names if name != "split"]
+                table = parquet.read_table(self.folder / file, columns=wanted, filters=filters).select(wanted)
+                yield table.add_column(0, "split", arrow.array([split] * table.num_rows, arrow.string()))
+
+
+def read_earlier(source: str, recipe: BuildRecipe, census_hash: str | None) -> EarlierVersion:
+    """`source`: a published folder, or `hub:org/name@version`. Raises InputError for what cannot be extended by this recipe."""
+    folder = from_hub(source) if source.startswith("hub:") else Path(source)
+    build = read_json(folder / "build.json")
+    if "configs" not in build or "content_sha256" not in build:
+        raise InputError(
+            f"{source} is no published version: its build.json lists no data files. Give a folder that `persona publish` wrote, or "
+            "hub:org/name@v1.0.0."
+        )
+    earlier = EarlierVersion(folder, build)
+    refuse_what_does_not_extend(earlier, recipe, census_hash)
+    return earlier
+
+
+def from_hub(source: str) -> Path:
+    """The version's files, through the Hub client's cache. A revision is needed: what is extended must not change underneath."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, _, revision = source.removeprefix("hub:").partition("@")
+    if not revision or repository.count("/") != 1:
+        raise InputError(f"--extend {source}: name a version of a dataset repository, as hub:org/name@v1.0.0.")
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"--extend {source} cannot be had from the Hub ({type(error).__name__}). Check the name, the version's tag and, for a private "
+            "repository, that HF_TOKEN is set."
+        ) from None
+
+
+def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, census_hash: str | None) -> None:
+    old = deciding_keys(earlier.build["recipe"])
+    new = deciding_keys(_as_published(recipe))
+    differing = [key for key in SAME if key in old and old[key] != new[key]]
+    if earlier.build["inputs"].get("census.source") != census_hash:
+        differing.append("the census file")
+    if differing:
+        shown = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)" for key in differing)
+        raise InputError(
+            f"{earlier.folder.name} was drawn otherwise: {shown}. An extension goes on with the same draw; use the earlier version's "
+            "seed and census, or build a new dataset without --extend."
+        )
+    if recipe.personas.source != "census":
+        raise InputError(
+            "--extend goes on with a draw from the census, and personas.source is a file. Build a new dataset instead."
+        )
+    for what, have, wanted in (
+        ("personas.count", len(earlier.personas), recipe.personas.count),
+        ("prompts.count", len(earlier.prompts), recipe.prompts.count),
+    ):
+        if wanted < have:
+            raise InputError(
+                f"{what} is {wanted}, but {earlier.folder.name} has {have}. An extension keeps all of them: raise {what}."
+            )
+    for config in earlier.build["recipe"]["configs"]:
+        if config not in recipe.configs:
+            raise InputError(
+                f"{earlier.folder.name} has the config {config}, which the recipe leaves out. Add it to configs."
+            )
+
+
+def _as_published(recipe: BuildRecipe) -> dict[str, Any]:
+    from builder.recipe import as_dict
+
+    return as_dict(recipe)
+
+
+def with_earlier(earlier: EarlierVersion | None, config: str, tables: Iterable[Any]) -> Iterator[Any]:
+    """`tables`, which come in the order of personas, and between and among them the earlier version's rows."""
+    import pyarrow as arrow
+
+    if earlier is None:
+        yield from tables
+        return
+    waiting = sorted(row["persona_id"] for row in earlier.personas)
+    for table in tables:
+        if not table.num_rows:
+            continue
+        first, last = table["persona_id"][0].as_py(), table["persona_id"][-1].as_py()
+        before = [persona for persona in waiting if persona < first]
+        among = [persona for persona in waiting if first <= persona <= last]
+        waiting = waiting[len(before) + len(among) :]
+        yield from earlier_blocks(earlier, config, before)
+        both = arrow.concat_tables([earlier.rows_of(config, among), table]) if among else table
+        yield both.sort_by([("persona_id", "ascending"), ("pair_id", "ascending")]) if among else both
+    yield from earlier_blocks(earlier, config, waiting)
+
+
+def earlier_blocks(earlier: EarlierVersion, config: str, personas: Sequence[str]) -> Iterator[Any]:
+    for start in range(0, len(personas), PERSONAS_AT_A_TIME):
+        yield earlier.rows_of(config, personas[start : start + PERSONAS_AT_A_TIME])
+
+
+def assign_more(
+    earlier: EarlierVersion, recipe: BuildRecipe, prompts: Sequence[Row], fresh: list[Assigned]
+) -> list[Assigned]:
+    """The pairs to make: all of `fresh` that belong to new personas, and for old ones as many as the recipe asks beyond what it asked
+    before, of prompts that the persona has not been asked."""
+    from builder.randomness import rng_for
+
+    old_sizes, new_sizes = earlier.build["recipe"]["pairs"], recipe.pairs
+    more = {part: getattr(new_sizes, part) - old_sizes[part] for part in ("train", "seen_test", "heldout_test")}
+    if min(more.values()) < 0:
+        part = min(more, key=lambda name: more[name])
+        raise InputError(
+            f"pairs.{part} is {getattr(new_sizes, part)}, but {earlier.folder.name} has {old_sizes[part]}. An extension keeps "
+            "every pair: do not lower it."
+        )
+    old = {row["persona_id"] for row in earlier.personas}
+    wanted = [a for a in fresh if a.persona_id not in old]
+    asked: dict[str, set[str]] = {}
+    for a in earlier.assigned:
+        asked.setdefault(a.persona_id, set()).add(a.prompt_id)
+    pools = {name: sorted(p["prompt_id"] for p in prompts if p["pool"] == name) for name in ("train", "heldout")}
+    for persona in sorted(old) if max(more.values()) else ():
+        rng = rng_for(recipe.seed, "assignment of more", f"{persona}/{len(asked.get(persona, ()))}")
+        for pool, parts in (("train", ("train", "seen_test")), ("heldout", ("heldout_test",))):
+            left = [q for q in pools[pool] if q not in asked.get(persona, ())]
+            order = iter(rng.permutation(len(left)).tolist())
+            wanted += [Assigned(persona, left[i], part) for part in parts for i in islice(order, more[part])]
+    return sorted(wanted, key=lambda a: (a.persona_id, a.part, a.prompt_id))
