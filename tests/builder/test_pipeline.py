@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import load_dataset
 
@@ -20,6 +21,7 @@ from builder.llm.budget import Budget
 from builder.llm.scripted import ScriptedClient
 from builder.pipeline import run_build
 from builder.publish import publish
+from builder.randomness import rng_for
 from builder.recipe import ROLES, load_recipe
 from builder.schema import ATTRIBUTES, features, mirror_defects
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
@@ -146,8 +148,9 @@ def recorded_answers(folder: Path) -> int:
         return connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
 
 
-def test_killed_builds_lose_nothing_pay_nothing_twice_and_end_the_same(tmp_path):
-    """An endpoint counts the calls; SIGKILL at several moments, then a run to the end."""
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_builds_lose_nothing_pay_nothing_twice_and_end_the_same(tmp_path, kills):
+    """An endpoint counts the calls; SIGKILL at random moments of one build, then a run to the end."""
     at_once = 4
     with openai_server() as endpoint:
         roles = ("generator", "critic", "reviser", "judge")
@@ -168,9 +171,10 @@ def test_killed_builds_lose_nothing_pay_nothing_twice_and_end_the_same(tmp_path)
         assert whole.returncode == 0, whole.stderr
         needed = len(endpoint.requests)
         endpoint.requests.clear()
-        for answers in (3, 40, 150, 200):
-            kill_after(tmp_path / "killed", endpoint, answers, arguments)
-        kills = 4
+        # So many more answers from each kill to the next; the last comes before the end.
+        moments = np.sort(rng_for(1, "kills", str(kills)).integers(1, needed - 2 * at_once, kills))
+        for answers in np.diff(moments, prepend=0).tolist():
+            kill_after(tmp_path / "killed", endpoint, max(1, answers), arguments)
         recorded = recorded_answers(tmp_path / "killed")
         assert recorded >= len(endpoint.requests) - kills * at_once
         last = subprocess.run(
