@@ -32,7 +32,10 @@ Census = Annotated[
     typer.Option(help="PUMS person file (.parquet, .csv, .csv.gz, .zip), or a folder that `census fetch` filled."),
 ]
 Household = Annotated[str | None, typer.Option(help="The matching PUMS household file.")]
-Prompts = Annotated[str | None, typer.Option(help="JSONL file of questions instead of the recipe's.")]
+Prompts = Annotated[
+    str | None,
+    typer.Option(help="Questions instead of the recipe's: a JSONL, CSV or TSV file, or hub:org/name@revision."),
+]
 Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, small, paper.")]
 
 
@@ -105,6 +108,7 @@ def build(
     from builder.pipeline import run_build
     from builder.summary import build_summary
 
+    refuse_contradictions(dry_run, pilot, engine)
     parsed = recipe_from(recipe, census, household, prompts, settings)
     folder = out or Path("runs") / parsed.name
     budget = Budget(max_calls, max_cost)
@@ -116,6 +120,17 @@ def build(
         typer.echo(f"Replies in {folder}. Next: persona build {recipe} --out {folder} --dry-run")
     else:
         typer.echo(f"Build in {folder}. Next: persona publish {folder} --to {folder}-published")
+
+
+def refuse_contradictions(dry_run: bool, pilot: int | None, engine: str) -> None:
+    from builder.errors import InputError
+
+    if pilot is not None and pilot < 1:
+        raise InputError(f"--pilot is {pilot}; it takes a number of pairs, at least 1.")
+    if dry_run and pilot is not None:
+        raise InputError("--dry-run calls nothing and --pilot calls. Run --pilot first, then --dry-run without it.")
+    if dry_run and engine != "local":
+        raise InputError(f"--dry-run calls nothing, so there is nothing for --engine {engine} to do. Leave one out.")
 
 
 @app.command()
@@ -391,7 +406,8 @@ def main() -> None:
     try:
         app()
     except (InputError, BudgetStop) as stop:
-        print(f"{'Error' if isinstance(stop, InputError) else 'Stopped'}: {stop}", file=sys.stderr)
+        # What a budget says begins with "Stopped".
+        print(f"{'Error: ' if isinstance(stop, InputError) else ''}{stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
 
 

@@ -22,25 +22,20 @@ from builder.recipe import ROLES
 
 ROOT = Path(__file__).parent.parent
 # The questions are made up: so many that 3,868 are left when near-duplicates and half of the rest (the scripted classifier) are gone.
-SUBJECTS = ("schools", "taxes", "marriage", "farming", "prayer", "policing", "hunting", "nursing", "rent", "museums")
-SUBJECTS += ("football", "vaccines", "inheritance", "divorce", "tipping", "military service", "fasting", "retirement")
-SUBJECTS += ("adoption", "gambling", "trade unions", "borders", "gardening", "privacy", "wages", "childcare", "dating")
-SUBJECTS += ("fishing", "burials", "holidays")
-VERBS = ("pay more for", "give up", "vote on", "teach children about", "argue about", "trust experts on", "save up for")
-VERBS += ("change the law on", "ask my parents about", "make jokes about")
-PLACES = (
-    "a small town",
-    "a big city",
-    "my own family",
-    "a poor country",
-    "a church",
-    "the army",
-    "an old people's home",
-)
-PLACES += ("a factory", "a school", "hospital", "the countryside", "a hot summer", "hard times", "a rich suburb")
-PLACES += ("times of war", "a new job", "a mixed marriage", "a shared flat", "the first year", "the last years of life")
-PLACES += ("a strike", "an election year", "a long winter", "exile", "a drought", "a boom", "public", "private")
-PLACES += ("a village without a doctor", "a street where nobody speaks")
+SUBJECTS = """
+schools taxes marriage farming prayer policing hunting nursing rent museums football vaccines inheritance divorce tipping fasting adoption
+retirement gambling unions borders gardening privacy wages childcare dating fishing burials holidays conscription
+"""
+VERBS = """
+pay more for / give up / vote on / teach children about / argue about / trust experts on / save up for / change the law on /
+ask my parents about / make jokes about
+"""
+PLACES = """
+a small town / a big city / my own family / a poor country / a church / the army / an old people's home / a factory / a school / hospital /
+the countryside / a hot summer / hard times / a rich suburb / times of war / a new job / a mixed marriage / a shared flat / the first year /
+the last years of life / a strike / an election year / a long winter / exile / a drought / a boom / public / private /
+a village without a doctor / a street where nobody speaks
+"""
 
 
 def main() -> None:
@@ -129,7 +124,8 @@ def report(name: str, command: list[str], run: Path) -> dict[str, float]:
 
 def made_up_questions(path: Path, count: int = 16_000) -> Path:
     """Two different halves each, so that few are near-duplicates of each other."""
-    halves = list(itertools.product(SUBJECTS, VERBS, PLACES))
+    verbs, places = (" ".join(words.split()).split(" / ") for words in (VERBS, PLACES))
+    halves = list(itertools.product(SUBJECTS.split(), verbs, places))
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             first, second = (

@@ -1,6 +1,7 @@
 """What would fail later, found before anything is spent."""
 
 import functools
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,18 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.llm.calls import make_client
-from builder.llm.templates import load_template
-from builder.ownership import hash_inputs, template_names
+from builder.ownership import check_templates, hash_inputs
 from builder.pipeline import load_judges
 from builder.recipe import ROLES, BuildRecipe
 
-# A recorded answer with its request takes about 3 kB in SQLite; the tables take about as much again.
-BYTES_PER_CALL = 6_000
+# The arithmetic of docs/scaling.md, section 2, and its lengths in tokens; a recipe may allow less.
+TOKENS = {"answer": 300, "critique": 250, "revision": 250, "judge": 60}
+BYTES_PER_TOKEN = 4.5
+BYTES_PER_REPLY = 100  # that the record takes beside the reply's text
+# Two rows that draw each other are judged once: 310,015 comparisons for 317,200 rows at the paper's size.
+CONTRAST_SHARE = 310_015 / 317_200
+DPF_ROW_BYTES = 1_300  # compressed
+CONTRAST_ROW_BYTES = 1_000
 
 
 def check_recipe(recipe: BuildRecipe, folder: Path) -> list[tuple[str, str | None]]:
@@ -23,7 +29,7 @@ def check_recipe(recipe: BuildRecipe, folder: Path) -> list[tuple[str, str | Non
         ("input files", lambda: hash_inputs(recipe)),
         ("personas", lambda: _check_personas(recipe)),
         ("questions", lambda: _check_prompts(recipe)),
-        ("prompt templates", lambda: _check_templates(recipe)),
+        ("prompt templates", lambda: check_templates(recipe)),
         ("judges", lambda: load_judges(recipe)),
         ("disk space", lambda: _check_disk(recipe, folder)),
     ]
@@ -65,11 +71,6 @@ def _check_prompts(recipe: BuildRecipe) -> None:
     read_usable_prompts(recipe)
 
 
-def _check_templates(recipe: BuildRecipe) -> None:
-    for name in template_names(recipe):
-        load_template(name)
-
-
 def _check_model(recipe: BuildRecipe, role: str, model: Any) -> None:
     client = make_client(role, model)
     client.check()
@@ -91,7 +92,7 @@ def _check_model(recipe: BuildRecipe, role: str, model: Any) -> None:
 
 def _check_disk(recipe: BuildRecipe, folder: Path) -> None:
     existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
-    needed = estimated_calls(recipe) * BYTES_PER_CALL
+    needed = estimated_bytes(recipe)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise InputError(
@@ -99,8 +100,43 @@ def _check_disk(recipe: BuildRecipe, folder: Path) -> None:
         )
 
 
-def estimated_calls(recipe: BuildRecipe) -> int:
-    """Generations of a build: base answers, critiques and revisions (paper size: 638,268), without retries, votes and judging."""
+def estimated_calls(recipe: BuildRecipe) -> dict[str, int]:
+    """Calls of the pair stages by kind (answer, critique, revision, judge), without repeated attempts; 2,512,728 for the recipe `paper`.
+
+    A judge that role-plays is assumed, which reads every comparison in both orders.
+    """
+    settings = recipe.pairs
+    pairs = _pair_count(recipe)
+    checked = min(settings.judge_check, pairs)
+    judges = 1 + (recipe.models.second_judge.provider != "none")
+    texts = pairs * (1 + ("dpf_matched" in recipe.configs))
+    # Among n candidates every one meets every other.
+    choosing = 2 * math.comb(settings.candidates, 2) * texts
+    # In the judge check all judges read the same comparison, which the first has read where it is asked about all pairs.
+    judged = 2 * (texts + checked * (judges - 1) if settings.judged == "all" else checked * judges)
+    contrast = round(4 * CONTRAST_SHARE * pairs * recipe.contrast.partners) if "contrast" in recipe.configs else 0
+    return {
+        "answer": pairs if settings.base_answer == "fresh" else recipe.prompts.count,
+        "critique": texts,
+        "revision": texts * settings.candidates,
+        "judge": choosing + judged + contrast * judges,
+    }
+
+
+def estimated_bytes(recipe: BuildRecipe) -> int:
+    """What a build takes on disk at most: the record, the tables, and the shards of the same rows while a stage runs."""
+    pairs = _pair_count(recipe)
+    allowed = {part: getattr(recipe.pairs, part).max_tokens for part in ("answer", "critique", "revision")}
+    record = sum(
+        number * (BYTES_PER_TOKEN * min(TOKENS[kind], allowed.get(kind, TOKENS[kind])) + BYTES_PER_REPLY)
+        for kind, number in estimated_calls(recipe).items()
+    )
+    tables = DPF_ROW_BYTES * pairs * (1 + ("dpf_matched" in recipe.configs))
+    if "contrast" in recipe.configs:
+        tables += round(2 * CONTRAST_ROW_BYTES * CONTRAST_SHARE * pairs * recipe.contrast.partners)
+    return round(record + 2 * tables)
+
+
+def _pair_count(recipe: BuildRecipe) -> int:
     pairs = recipe.pairs
-    per_persona = pairs.train + pairs.seen_test + pairs.heldout_test
-    return recipe.prompts.count + recipe.personas.count * per_persona * (1 + pairs.candidates)
+    return recipe.personas.count * (pairs.train + pairs.seen_test + pairs.heldout_test)

@@ -11,19 +11,45 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from builder.census.pums import PACKAGED_RECORDS
+from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
 from builder.files import read_json
+from builder.judge.judge import load_judge
+from builder.llm.templates import load_template
+from builder.ownership import hash_source, template_names
 from builder.pairs.assignment import Assigned
 from builder.pairs.feedback import Written
 from builder.personas.personas import EarlierPersonas
-from builder.recipe import BuildRecipe, deciding_keys
+from builder.recipe import ROLES, BuildRecipe, ModelRecipe, as_dict, deciding_keys, seen_count
 from builder.schema import SPLITS
 from builder.tables import ROWS_AT_A_TIME, table_schema
 
 Row = dict[str, Any]
 PERSONAS_AT_A_TIME = 40
-# What must be as it was, or the extension would not go on with the same draw of the same people.
-SAME = ("seed", "census.adults_only", "census.survey_year", "personas.source", "personas.round_income")
+# What an extension is for, or what says nothing of a row. Every other key must be as it was: one table would hold rows of two kinds,
+# and its card would describe the new ones only.
+MAY_DIFFER = (
+    *(
+        "name",
+        "personas.count",
+        "personas.seen",
+        "pairs.train",
+        "pairs.seen_test",
+        "pairs.heldout_test",
+        "pairs.judge_check",
+    ),
+    *(
+        "prompts.count",
+        "prompts.heldout",
+        "prompts.text_column",
+        "prompts.min_words",
+        "prompts.require_question_mark",
+        "prompts.topics",
+    ),
+)
+# Compared in their own way, or (audit) about what is told of the rows.
+COMPARED_APART = ("configs", "models.", "audit.")
 
 
 @dataclass(frozen=True)
@@ -137,40 +163,97 @@ def from_hub(source: str) -> Path:
 
 
 def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, census_hash: str | None) -> None:
-    old = deciding_keys(earlier.build["recipe"])
-    new = deciding_keys(_as_published(recipe))
-    differing = [key for key in SAME if key in old and old[key] != new[key]]
-    if earlier.build["inputs"].get("census.source") != census_hash:
-        differing.append("the census file")
-    if differing:
-        shown = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)" for key in differing)
-        raise InputError(
-            f"{earlier.folder.name} was drawn otherwise: {shown}. An extension goes on with the same draw; use the earlier version's "
-            "seed and census, or build a new dataset without --extend."
-        )
+    name = earlier.folder.name
     if recipe.personas.source != "census":
         raise InputError(
             "--extend goes on with a draw from the census, and personas.source is a file. Build a new dataset instead."
         )
+    if "examined" not in earlier.build["stages"]["personas"]:
+        raise InputError(
+            f"The personas of {name} come from a file ({earlier.build['stages']['personas']['source']}) and were not drawn from the "
+            "census, so there is no draw to go on with. Build a new dataset without --extend."
+        )
+    differing = differences(earlier, recipe, census_hash)
+    if differing:
+        shown = "; ".join(f"{key} ({old!r:.60} there, {new!r:.60} now)" for key, (old, new) in differing.items())
+        raise InputError(
+            f"{name} was made otherwise: {shown}. An extension goes on with the same draw and the same way of writing and judging, so "
+            "that one table holds one kind of row. Use what the earlier version used, or build a new dataset without --extend."
+        )
+    refuse_other_configs(name, earlier.build["recipe"]["configs"], recipe.configs)
+    refuse_smaller_sizes(earlier, recipe)
+
+
+def differences(earlier: EarlierVersion, recipe: BuildRecipe, census_hash: str | None) -> dict[str, tuple[Any, Any]]:
+    """{what: (in the earlier version, now)} for everything that decides rows and is not what an extension is for."""
+    published = earlier.build
+    # A key that the earlier version's recipe does not know yet had the effect of its default.
+    old = deciding_keys(as_dict(BuildRecipe(recipe.name, recipe.seed))) | deciding_keys(published["recipe"])
+    new = deciding_keys(as_dict(recipe))
+    before: dict[str, Any] = {k: v for k, v in old.items() if k not in MAY_DIFFER and not k.startswith(COMPARED_APART)}
+    now: dict[str, Any] = {key: new.get(key) for key in before}
+
+    for role in ROLES:
+        before[f"models.{role}"] = named_model(**published["models"][role])
+        now[f"models.{role}"] = model_now(getattr(recipe.models, role), published["models"][role])
+    # Template and judge files may have the same name and another content.
+    judges = [load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)]
+    if recipe.models.second_judge.provider != "none":
+        second = recipe.models.second_judge
+        judges.append(load_judge(recipe.second_judge, second.provider, second.model, recipe.seed, "second_judge"))
+    before["judges"], now["judges"] = published["judges"], [judge.label for judge in judges]
+    for template in {*template_names(recipe), *(judge.template for judge in judges)} & published["templates"].keys():
+        before[f"template {template}"] = published["templates"][template]
+        now[f"template {template}"] = load_template(template).version
+    before["the census file"], now["the census file"] = published["inputs"].get("census.source"), census_hash
+    if recipe.census.source == "packaged" and census_hash == published["inputs"].get("census.source"):
+        before["the packaged census records"] = published["stages"]["personas"]["sha256"]
+        now["the packaged census records"] = content_hash([PACKAGED_RECORDS])
+    household = recipe.census.household_source
+    before["the household file"] = published["inputs"].get("census.household_source")
+    now["the household file"] = household and hash_source("census.household_source", input_files, household)
+    return {key: (before[key], now[key]) for key in sorted(before) if before[key] != now[key]}
+
+
+def named_model(provider: str, model: str, revision: str | None) -> str:
+    return provider if provider == "none" else f"{provider} {model} {revision or ''}".strip()
+
+
+def model_now(model: ModelRecipe, published: dict[str, Any]) -> str:
+    """The recipe's model by what is published of it: provider, declared id, revision. For weights in this process that is their hash."""
+    revision = model.revision
+    if model.provider == published["provider"] == "transformers" and published["revision"] != revision:
+        from builder.llm.weights import find_model
+
+        revision = find_model(model.model, model.path, model.revision).content_hash
+    return named_model(model.provider, model.model, revision)
+
+
+def refuse_other_configs(name: str, old: Sequence[str], new: Sequence[str]) -> None:
+    for config in old:
+        if config not in new:
+            raise InputError(f"{name} has the config {config}, which the recipe leaves out. Add it to configs.")
+    for config in new:
+        if config not in old:
+            raise InputError(
+                f"{name} has no config {config}, so it would hold rows of the new personas only. Leave it out of configs, or build a new "
+                "version with it, of all personas, without --extend."
+            )
+
+
+def refuse_smaller_sizes(earlier: EarlierVersion, recipe: BuildRecipe) -> None:
+    seen = sum(row["group"] == "seen" for row in earlier.personas)
+    wanted_seen = seen_count(recipe.personas)
     for what, have, wanted in (
         ("personas.count", len(earlier.personas), recipe.personas.count),
+        ("personas.seen", seen, wanted_seen),
+        ("personas.count less personas.seen", len(earlier.personas) - seen, recipe.personas.count - wanted_seen),
         ("prompts.count", len(earlier.prompts), recipe.prompts.count),
     ):
         if wanted < have:
             raise InputError(
                 f"{what} is {wanted}, but {earlier.folder.name} has {have}. An extension keeps all of them: raise {what}."
             )
-    for config in earlier.build["recipe"]["configs"]:
-        if config not in recipe.configs:
-            raise InputError(
-                f"{earlier.folder.name} has the config {config}, which the recipe leaves out. Add it to configs."
-            )
-
-
-def _as_published(recipe: BuildRecipe) -> dict[str, Any]:
-    from builder.recipe import as_dict
-
-    return as_dict(recipe)
 
 
 def with_earlier(earlier: EarlierVersion | None, config: str, tables: Iterable[Any]) -> Iterator[Any]:

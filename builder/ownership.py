@@ -10,12 +10,14 @@ from builder.census.pums import PACKAGED_RECORDS
 from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
 from builder.files import locked, read_json
-from builder.llm.templates import load_template
+from builder.imports.personas_file import hash_persona_source
+from builder.llm.templates import PLACES, check_renders, load_template
 from builder.personas.consistency import TEMPLATE as CHECK_TEMPLATE
 from builder.personas.enrichment import REPAIR_TEMPLATE
 from builder.personas.enrichment import TEMPLATE as ENRICHMENT_TEMPLATE
 from builder.personas.lists import FOLDER as PERSONA_DATA
 from builder.prompts import controversy_model, vectors
+from builder.prompts.controversy import TEMPLATE as CLASSIFY_TEMPLATE
 from builder.prompts.sources import hash_prompt_source
 from builder.recipe import BuildRecipe, as_dict, deciding_keys, fingerprint
 from builder.schema import CANARY
@@ -37,7 +39,8 @@ def new_build(recipe: BuildRecipe) -> dict[str, Any]:
 
 
 def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:
-    """SHA-256 of every input that the recipe names; None for packaged inputs. Raises InputError for what is not there.
+    """SHA-256 of every input that the recipe names, for one on the Hub its address with the commit; None for packaged inputs. Raises
+    InputError for what is not there.
 
     A census source may be a folder of PUMS files, as `persona census fetch` fills it; its hash is that of the files' contents.
     """
@@ -51,7 +54,7 @@ def hash_inputs(recipe: BuildRecipe) -> dict[str, str | None]:
     }
     hashes["prompts.source"] = hash_prompt_source(recipe.prompts.source)
     if recipe.personas.source != "census":
-        hashes["personas.source"] = hash_source("personas.source", one_file, recipe.personas.source)
+        hashes["personas.source"] = hash_persona_source(recipe.personas.source)
     return hashes
 
 
@@ -67,12 +70,6 @@ def hash_source(key: str, list_files: Callable[[Path], list[Path]], source: str)
         ) from None
 
 
-def one_file(path: Path) -> list[Path]:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give the path of a file.")
-    return [path]
-
-
 def template_names(recipe: BuildRecipe) -> list[str]:
     """The prompt templates that decide what a build contains."""
     personas, pairs = recipe.personas, recipe.pairs
@@ -83,7 +80,20 @@ def template_names(recipe: BuildRecipe) -> list[str]:
         names += [ENRICHMENT_TEMPLATE, REPAIR_TEMPLATE]
     if personas.consistency == "lm":
         names.append(CHECK_TEMPLATE)
+    if recipe.prompts.controversy == "lm":
+        names.append(CLASSIFY_TEMPLATE)
     return names
+
+
+def check_templates(recipe: BuildRecipe) -> None:
+    """Raises InputError for a template of the recipe that cannot be read or asks for what its place does not have. Judges check theirs."""
+    for name in template_names(recipe):
+        load_template(name)
+    sections: list[Any] = [recipe.pairs, *([recipe.matched] if "dpf_matched" in recipe.configs else [])]
+    places = [("answer", recipe.pairs.answer_template)]
+    places += [(place, getattr(s, f"{place}_template")) for s in sections for place in ("critique", "revision")]
+    for place, name in places:
+        check_renders(load_template(name), *PLACES[place])
 
 
 def hash_packaged(recipe: BuildRecipe) -> dict[str, str]:
@@ -102,6 +112,12 @@ def code_version() -> str:
         return version("persona-testbed")
     except PackageNotFoundError:
         return "not installed"
+
+
+def code_hash() -> str:
+    """SHA-256 of this version's code: a version number does not move with every change of a checkout."""
+    folder = Path(__file__).parent
+    return content_hash(sorted(path for kind in ("*.py", "*.yaml") for path in folder.rglob(kind)))
 
 
 @contextlib.contextmanager
@@ -130,7 +146,7 @@ def refuse_other_build(folder: Path, build: dict[str, Any]) -> None:
     old_keys, new_keys = owner(read_json(existing)), owner(build)
     differing = sorted(k for k in old_keys.keys() | new_keys.keys() if old_keys.get(k) != new_keys.get(k))
     if differing:
-        shown = "; ".join(f"{k}: {old_keys.get(k)!r} there, {new_keys.get(k)!r} now" for k in differing[:8])
+        shown = "; ".join(f"{k}: {old_keys.get(k)!r:.60} there, {new_keys.get(k)!r:.60} now" for k in differing[:8])
         raise InputError(
             f"{folder} belongs to another build. Differing: {shown}{' ...' if len(differing) > 8 else ''}. Nothing was changed; give "
             "another --out folder, or use the recipe that made this one."
@@ -144,4 +160,5 @@ def owner(build: dict[str, Any]) -> dict[str, Any]:
         **{f"content of {key}": value for key, value in build.get("inputs", {}).items()},
         **{f"template {name}": value for name, value in build.get("templates", {}).items()},
         **{f"packaged {name}": value for name, value in build.get("packaged", {}).items()},
+        **{f"judge {number}": label for number, label in enumerate(build.get("judges", []))},
     }

@@ -6,7 +6,7 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -18,13 +18,14 @@ from builder.files import write_atomically
 from builder.judge.judge import Judge
 from builder.pairs.assignment import Assigned, assign_prompts, members_by_group
 from builder.pairs.contrast import DPF_COLUMNS, contrast_tables, judge_candidates, judged_table
-from builder.pairs.dpf import build_pairs
+from builder.pairs.dpf import build_pairs, judge_preference
 from builder.pairs.feedback import Written, write_base_answers
 from builder.pairs.flips import flip_rates
 from builder.pairs.judge_check import choose_check, summarise_check
 from builder.pairs.matched import MATCHED_COLUMNS, length_rows, select_symmetric
-from builder.pairs.partners import Candidate, choose_partners
+from builder.pairs.partners import Candidate, choose_partners, rows_without_partner
 from builder.recipe import BuildRecipe
+from builder.schema import dpf_pair_id
 from builder.shards import FinishedShard, Part, Usage, add_counts, add_usage, run_shards
 from builder.tables import arrow_table, read_columns, read_table, table_schema, write_by_persona
 
@@ -88,9 +89,7 @@ def make_pairs(recipe: BuildRecipe, site: Site, config: str) -> StageResult:
     """Stage `pairs` (config dpf) or `matched` (config dpf_matched)."""
     stage = "pairs" if config == "dpf" else "matched"
     personas, prompts = read_table(site.folder, "personas"), read_table(site.folder, "prompts")
-    assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in personas], prompts)
-    if site.earlier is not None:
-        assigned = assign_more(site.earlier, recipe, prompts, assigned)
+    assigned = pairs_to_make(recipe, site, personas, prompts)
     site.calls.begin_part()
     shared = plan_pairs(recipe, site, config, personas, prompts, assigned)
     usage = site.calls.part_usage()
@@ -98,11 +97,12 @@ def make_pairs(recipe: BuildRecipe, site: Site, config: str) -> StageResult:
     finished = site.run(stage, work_on_pairs, shared, shards, [len(s.assigned) for s in shards])
 
     started = time.monotonic()
-    kept, symmetry = None, {}
+    kept: set[str] | None = None
+    symmetry: dict[str, Any] = {}
     if config == "dpf_matched":
-        shortened = (small_columns([shard], MATCHED_COLUMNS) for shard in finished)
+        shortened = (small_columns(config, [shard], MATCHED_COLUMNS) for shard in finished)
         kept, symmetry = select_symmetric(recipe.seed, chain.from_iterable(map(length_rows, shortened)))
-    texts = small_columns(finished, ("pair_id", "persona_id", "prompt_id", "chosen"))
+    texts = small_columns(config, finished, ("pair_id", "persona_id", "prompt_id", "chosen"), kept)
     inferable, recovery = inferable_attributes(texts, personas, recipe.seed)
     new = (completed(shard, inferable, kept) for shard in finished)
     rows = write_by_persona(site.folder, config, with_earlier(site.earlier, config, new))
@@ -112,8 +112,11 @@ def make_pairs(recipe: BuildRecipe, site: Site, config: str) -> StageResult:
         unmatched = counts["out"] - len(kept)
         dropped = counts["dropped"] | ({"unmatched_length": unmatched} if unmatched else {})
         counts = {**counts, "out": len(kept), "dropped": dropped}
+    verdicts = small_columns(config, finished, ("pair_id", "judge_verdict"), kept)["judge_verdict"].to_pylist()
+    unjudged = [pair_id for shard in finished for pair_id in shard.details["chosen_without_judge"]]
     details: dict[str, Any] = {
-        "judge_prefers_revision": add_preferences([s.details["judge_prefers_revision"] for s in finished]),
+        "judge_prefers_revision": judge_preference(verdicts, selected=recipe.pairs.candidates > 1),
+        "chosen_without_judge": sum(kept is None or pair_id in kept for pair_id in unjudged),
         "judge_check": summarise_check([row for shard in finished for row in shard.check], recipe.seed),
         "inferable_attributes": recovery,
         "assembly_seconds": round(time.monotonic() - started, 2),
@@ -123,6 +126,12 @@ def make_pairs(recipe: BuildRecipe, site: Site, config: str) -> StageResult:
     if site.earlier is not None:
         details["earlier_rows"] = rows - counts["out"]
     return StageResult(counts, details, ledger, add_usage([usage, *(shard.usage for shard in finished)]))
+
+
+def pairs_to_make(recipe: BuildRecipe, site: Site, personas: list[Row], prompts: list[Row]) -> list[Assigned]:
+    """Who is asked what, without what the version that this build extends has asked."""
+    assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in personas], prompts)
+    return assigned if site.earlier is None else assign_more(site.earlier, recipe, prompts, assigned)
 
 
 def plan_pairs(
@@ -185,22 +194,31 @@ def completed(shard: FinishedShard, inferable: dict[str, list[str]], kept: set[s
     ids = table["pair_id"].to_pylist()
     column = arrow.array([inferable.get(i, []) for i in ids], table.schema.field("inferable_attributes").type)
     table = table.set_column(table.column_names.index("inferable_attributes"), "inferable_attributes", column)
-    return table if kept is None else table.filter(arrow.array([i in kept for i in ids]))
+    return only(table, kept)
 
 
-def small_columns(finished: Sequence[FinishedShard], columns: Sequence[str]) -> Any:
+def only(table: Any, kept: Collection[str] | None) -> Any:
+    """The rows of these pairs; all with None."""
+    import pyarrow as arrow
+
+    if kept is None:
+        return table
+    # The type is given, because a list without an element has none.
+    return table.filter(arrow.array([pair_id in kept for pair_id in table["pair_id"].to_pylist()], arrow.bool_()))
+
+
+def small_columns(
+    config: str, finished: Sequence[FinishedShard], columns: Sequence[str], kept: Collection[str] | None = None
+) -> Any:
+    """These columns, `pair_id` among them, of all shards' rows, or of those that were kept."""
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    return arrow.concat_tables([parquet.read_table(shard.path, columns=list(columns)) for shard in finished])
-
-
-def add_preferences(parts: Sequence[Row]) -> Row:
-    """The shards' counts of what the judge prefers, summed; the rate anew."""
-    total = {name: sum(part[name] for part in parts) for name in ("n", "preferred", "ties", "unscored")}
-    selected = any(part["judge_selected_the_revision"] for part in parts)
-    rate = total["preferred"] / total["n"] if total["n"] else None
-    return {**total, "rate": rate, "judge_selected_the_revision": selected}
+    names = list(columns)
+    tables = [only(parquet.read_table(shard.path, columns=names).select(names), kept) for shard in finished]
+    # Tables without a row would leave chunks without a row, which not everybody who reads in batches expects.
+    filled = [table for table in tables if table.num_rows]
+    return arrow.concat_tables(filled) if filled else table_schema(config).empty_table().select(names)
 
 
 @dataclass(frozen=True)
@@ -232,6 +250,7 @@ def make_contrast(recipe: BuildRecipe, site: Site) -> StageResult:
     personas, prompts = read_table(site.folder, "personas"), read_table(site.folder, "prompts")
     dpf = read_columns(site.folder, "dpf", DPF_COLUMNS)
     candidates = choose_partners(recipe.seed, recipe.contrast, dpf, personas)
+    without_partner = rows_without_partner(dpf, candidates)
     if site.earlier is not None:
         candidates = new_candidates(site.earlier, candidates)
     shared = ContrastWork(
@@ -251,6 +270,7 @@ def make_contrast(recipe: BuildRecipe, site: Site) -> StageResult:
     rows = write_by_persona(site.folder, "contrast", with_earlier(site.earlier, "contrast", tables))
     counts = add_counts(shard.counts for shard in finished)
     details = {
+        "rows_without_partner": without_partner,
         **flip_rates(recipe.seed, judged, personas, prompts),
         "assembly_seconds": round(time.monotonic() - started, 2),
     }
@@ -285,7 +305,7 @@ def new_candidates(earlier: EarlierVersion, candidates: Sequence[Candidate]) -> 
 
 
 def write_judgements(site: Site, stages: Sequence[str]) -> int:
-    """RUN/tables/judgements.parquet: every call of a judge, stage by stage; gives the number of rows."""
+    """RUN/tables/judgements.parquet: the calls of judges on published pairs, stage by stage; gives the number of rows."""
     import pyarrow.parquet as parquet
 
     written = 0
@@ -293,7 +313,7 @@ def write_judgements(site: Site, stages: Sequence[str]) -> int:
     def write(temporary: Path) -> None:
         nonlocal written
         with parquet.ParquetWriter(temporary, table_schema("judgements"), compression="zstd") as file:
-            tables: Any = (parquet.read_table(path) for path in judgement_files(site.folder, stages))
+            tables: Any = chain.from_iterable(judgements_of(site.folder, stage) for stage in stages)
             if site.earlier is not None and site.earlier.judgements() is not None:
                 tables = chain([site.earlier.judgements().cast(table_schema("judgements"))], tables)
             for table in tables:
@@ -304,8 +324,13 @@ def write_judgements(site: Site, stages: Sequence[str]) -> int:
     return written
 
 
-def judgement_files(folder: Path, stages: Sequence[str]) -> list[Path]:
-    return [path for stage in stages for path in sorted((folder / "shards" / stage).glob("*.judgements.parquet"))]
+def judgements_of(folder: Path, stage: str) -> Iterator[Any]:
+    """What the stage's shards wrote of judges' calls. Shards of `matched` are judged before the pairs are selected."""
+    import pyarrow.parquet as parquet
+
+    kept = set(read_columns(folder, "dpf_matched", ("pair_id",))["pair_id"].to_pylist()) if stage == "matched" else None
+    for path in sorted((folder / "shards" / stage).glob("*.judgements.parquet")):
+        yield only(parquet.read_table(path), kept)
 
 
 def pilot_items(assigned: Sequence[Assigned], wanted: int) -> list[Assigned]:
@@ -316,13 +341,13 @@ def pilot_items(assigned: Sequence[Assigned], wanted: int) -> list[Assigned]:
 def run_pilot(recipe: BuildRecipe, site: Site, personas: list[Row], prompts: list[Row], wanted: int) -> dict[str, Any]:
     """Ask for everything that `wanted` pairs need, and put nothing but the replies on file: they tell how long answers are and how long
     they take, and the build that follows uses them."""
-    assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in personas], prompts)
-    few = pilot_items(assigned, wanted)
+    few = pilot_items(pairs_to_make(recipe, site, personas, prompts), wanted)
     configs = [config for config in ("dpf", "dpf_matched") if config in recipe.configs]
     for config in configs:
         shared = plan_pairs(recipe, site, config, personas, prompts, few)
-        # Every judge is asked about each of these pairs.
-        asked = dataclasses.replace(shared, checked=frozenset(f"{config}/{a.persona_id}/{a.prompt_id}" for a in few))
+        # Every judge is asked about each of these pairs; on matched ones the second has nothing to say.
+        checked = frozenset(dpf_pair_id(a.persona_id, a.prompt_id) for a in few if config == "dpf")
+        asked = dataclasses.replace(shared, checked=checked)
         for shard in cut_by_persona(personas, few):
             work_on_pairs(asked, shard, site.calls)
     return {"pairs": len(few), "configs": configs}

@@ -16,15 +16,17 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.extension import read_earlier
-from builder.files import read_json, write_json
+from builder.files import read_json, sha256_file, write_json
 from builder.judge.judge import Judge, load_judge
 from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls, make_client
 from builder.llm.estimate import estimate
 from builder.llm.record import Record
-from builder.ownership import claimed, new_build, owner
+from builder.llm.templates import load_template
+from builder.on_ray.engine import ray_engine
+from builder.on_ray.records import absorb_leftovers
+from builder.ownership import check_templates, claimed, code_hash, new_build, owner, refuse_other_build
 from builder.pair_stages import Site, StageResult, make_contrast, make_pairs, run_pilot, write_judgements
-from builder.ray_engine import absorb_leftovers, ray_engine
 from builder.recipe import ROLES, BuildRecipe
 from builder.shards import remove_shards
 from builder.tables import read_table, write_parquet, write_table
@@ -99,8 +101,11 @@ def run_build(
     inputs = read_inputs(recipe)
     build["judge"] = {key: getattr(inputs.judges[0], key) for key in ("label", "kind", "temperature")}
     build["judges"] = [judge.label for judge in inputs.judges]
+    build["templates"] |= {t.name: t.version for t in map(load_template, {j.template for j in inputs.judges} - {""})}
     stages = stages_of(recipe.configs, until)
     if dry_run:
+        if (folder / "build.json").is_file():
+            refuse_other_build(folder, build)
         record = Record(folder / "responses.sqlite", read_only=True)
         calls = ModelCalls(recipe.models, record, budget, dry_run=True, retry_failed=retry_failed, clients=clients)
         with tempfile.TemporaryDirectory(prefix="persona-dry-run-") as elsewhere:
@@ -114,7 +119,9 @@ def run_build(
             check_models(recipe, stages, clients)
         if (folder / "build.json").is_file():
             # What stages of an earlier run say stays until they have been run again; their tables are still here.
-            build["stages"] |= read_json(folder / "build.json")["stages"]
+            earlier_run = read_json(folder / "build.json")
+            build["stages"] |= earlier_run["stages"]
+            build |= {key: earlier_run[key] for key in ("judgements",) if key in earlier_run}
         # From here on the folder belongs to this recipe, also if nothing else gets written.
         write_json(folder / "build.json", build)
         record = Record(folder / "responses.sqlite")
@@ -153,7 +160,11 @@ def run_stages(recipe: BuildRecipe, stages: list[str], site: Site, inputs: Input
     }
     for stage in stages:
         started = time.monotonic()
+        before = table_hash(site.folder, stage)
         result = work[stage]()
+        if before not in (None, table_hash(site.folder, stage)):
+            # Later stages of an earlier run were made from another table.
+            build["stages"] = {s: said for s, said in build["stages"].items() if STAGES.index(s) < STAGES.index(stage)}
         build["stages"][stage] = {
             **result.counts,
             "seconds": round(time.monotonic() - started, 2),
@@ -162,8 +173,16 @@ def run_stages(recipe: BuildRecipe, stages: list[str], site: Site, inputs: Input
         }
         write_json(site.folder / "ledger" / f"{stage}.json", result.ledger)
         write_json(site.folder / "build.json", with_usage(build, site.calls))
-    if "judgements" in recipe.configs:
-        write_judgements(site, [stage for stage in stages if stage not in ("personas", "prompts")])
+        if stage in ("personas", "prompts") and site.calls.left_open:
+            # Everything that follows hangs on this table, and would be paid for again when the gaps are filled.
+            raise InputError(
+                f"The endpoint left {site.calls.left_open} questions of stage {stage} open, as {site.folder / 'ledger' / stage}.json "
+                "says. Nothing further was asked. See to the endpoint and run the same command again: only those are asked."
+            )
+    # A run that stops earlier has not seen every judge call; the table of a run that had stays.
+    if "judgements" in recipe.configs and stages == stages_of(recipe.configs):
+        build["judgements"] = write_judgements(site, [s for s in stages if s not in ("personas", "prompts")])
+        write_json(site.folder / "build.json", with_usage(build, site.calls))
     remove_shards(site.folder / "shards")
 
 
@@ -216,9 +235,14 @@ def has_answers(path: Path) -> bool:
         return any(record.count())
 
 
+def table_hash(folder: Path, stage: str) -> str | None:
+    path = folder / "tables" / f"{TABLES[stage]}.parquet"
+    return sha256_file(path) if path.is_file() else None
+
+
 def build_key(build: dict[str, Any]) -> str:
     """Identifies recipe, inputs, templates and code: shards that were finished under another key are worked on again."""
-    text = json.dumps([owner(build), build["code_version"]], sort_keys=True, default=str)
+    text = json.dumps([owner(build), code_hash()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -228,6 +252,7 @@ def read_inputs(recipe: BuildRecipe) -> Inputs:
     from builder.personas.personas import read_records
     from builder.prompts.prompts import read_usable_prompts
 
+    check_templates(recipe)
     records = read_records(recipe.census) if recipe.personas.source == "census" else draw_personas(recipe)
     return Inputs(load_judges(recipe), read_usable_prompts(recipe), records)
 

@@ -185,7 +185,9 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
     for section in ("pairs", "matched"):
         recipe[section] = {key: named_file(value) for key, value in recipe[section].items()}
     recipe["second_judge"] = named_file(recipe["second_judge"])
-    terms = {key: build[key] for key in ("licence", "not_for_publishing", "imported", "extends") if key in build}
+    terms: dict[str, Any] = {
+        key: build[key] for key in ("licence", "not_for_publishing", "imported", "extends") if key in build
+    }
     return {
         "version": version,
         **terms,
@@ -195,6 +197,7 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
         "code_version": build["code_version"],
         "inputs": build["inputs"],
         "templates": build["templates"],
+        "packaged": build.get("packaged", {}),
         "models": build["models"],
         "judge": build["judge"],
         "judges": build["judges"],

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ ROLES = ("enricher", "checker", "classifier", "generator", "critic", "reviser", 
 # The roles that a build can do without.
 OPTIONAL_ROLES = ("classifier", "enricher", "checker", "second_judge")
 PROVIDERS = ("transformers", "openai", "scripted", "none")
+MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 BUILDABLE = ("dpf", "dpf_matched", "contrast", "judgements")
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
@@ -49,8 +51,8 @@ class SamplingRecipe:
 
 @dataclass(frozen=True)
 class PersonasRecipe:
-    # `census`, or a file of finished personas: JSONL, CSV or Parquet, plain or with the columns of Nemotron-Personas. Those are taken as
-    # they are: `enrichment` and `consistency` do nothing with them.
+    # `census`, or finished personas, plain or with the columns of Nemotron-Personas: a JSONL, CSV or Parquet file, or
+    # `hub:org/name@revision`. Those are taken as they are: `enrichment` and `consistency` do nothing with them.
     source: str = "census"
     count: int = 1586
     seen: int | None = None  # the rest is `unseen`: never trained on. null: the paper's share, 1,000 of 1,586
@@ -142,7 +144,9 @@ class ModelRecipe:
     api_key_env: str | None = None  # the NAME of the environment variable that holds the key
     max_concurrency: int = 16
     batch_size: int = 16  # in-process batches (transformers only)
-    timeout_seconds: float = 120.0
+    timeout_seconds: float = 120.0  # of a whole response (openai only)
+    # What the endpoint calls the limit of an answer: `max_tokens`, or `max_completion_tokens`, which some hosted models take alone
+    max_tokens_field: str = "max_tokens"
     cost_per_million_prompt_tokens: float = 0.0  # USD
     cost_per_million_completion_tokens: float = 0.0  # USD
 
@@ -193,7 +197,7 @@ PROVENANCE_KEYS = {
     *(
         f"models.{role}.{key}"
         for role in ROLES
-        for key in ("path", "base_url", "api_key_env", "max_concurrency", "timeout_seconds")
+        for key in ("path", "base_url", "api_key_env", "max_concurrency", "timeout_seconds", "max_tokens_field")
     ),
     *(f"models.{role}.cost_per_million_{side}_tokens" for role in ROLES for side in ("prompt", "completion")),
 }
@@ -266,6 +270,11 @@ def _validate(recipe: BuildRecipe) -> None:
             raise InputError(message)
 
     personas, prompts, pairs = recipe.personas, recipe.prompts, recipe.pairs
+    for key, value in flatten(dataclasses.asdict(recipe)).items():
+        # YAML knows .nan and .inf, which pass every comparison or none.
+        numbers = value if isinstance(value, tuple) else (value,)
+        strange = [number for number in numbers if isinstance(number, float) and not math.isfinite(number)]
+        require(not strange, f"{key} is {strange[0] if strange else ''}; it takes a finite number.")
     require(personas.count >= 1, f"personas.count is {personas.count}; at least 1 is needed.")
     require(
         personas.seen is None or 0 <= personas.seen <= personas.count,
@@ -303,6 +312,25 @@ def _validate(recipe: BuildRecipe) -> None:
         f"prompts.heldout is {prompts.heldout} of prompts.count {prompts.count}. Choose 0 <= heldout <= count, count >= 1.",
     )
     require(
+        0 <= prompts.controversy_threshold <= 1,
+        f"prompts.controversy_threshold is {prompts.controversy_threshold:g}; it is a share of votes or a probability. Choose 0 to 1.",
+    )
+    for key, number, least in (
+        ("prompts.topics", prompts.topics, 1),
+        ("prompts.controversy_votes", prompts.controversy_votes, 1),
+        ("pairs.train", pairs.train, 0),
+        ("pairs.seen_test", pairs.seen_test, 0),
+        ("pairs.heldout_test", pairs.heldout_test, 0),
+        ("pairs.max_retries", pairs.max_retries, 0),
+        ("audit.min_pairs", recipe.audit.min_pairs, 1),
+        ("audit.probe_pairs", recipe.audit.probe_pairs, 1),
+    ):
+        require(number >= least, f"{key} is {number}; it takes a whole number of at least {least}.")
+    require(
+        pairs.train + pairs.seen_test + pairs.heldout_test >= 1,
+        "pairs.train, pairs.seen_test and pairs.heldout_test are all 0, so there would be no pair. Raise one of them.",
+    )
+    require(
         pairs.train + pairs.seen_test <= prompts.count - prompts.heldout,
         f"A persona would need pairs.train + pairs.seen_test = {pairs.train + pairs.seen_test} train-pool prompts, but only "
         f"prompts.count - prompts.heldout = {prompts.count - prompts.heldout} are there. Lower one or raise the other.",
@@ -331,6 +359,8 @@ def _validate(recipe: BuildRecipe) -> None:
         )
     for config in recipe.configs:
         require(config in BUILDABLE, f"configs names {config!r}; it takes {', '.join(BUILDABLE)}.")
+    twice = next((config for config in recipe.configs if recipe.configs.count(config) > 1), None)
+    require(twice is None, f"configs names {twice} twice. Name each once.")
     require("dpf" in recipe.configs, "configs must name dpf: contrast pairs are made of its revisions.")
     require(
         (prompts.controversy == "lm") == (recipe.models.classifier.provider != "none"),
@@ -355,6 +385,20 @@ def _validate(recipe: BuildRecipe) -> None:
             model.max_concurrency >= 1 and model.batch_size >= 1,
             f"models.{role}.max_concurrency and batch_size must be at least 1.",
         )
+        require(
+            model.timeout_seconds > 0,
+            f"models.{role}.timeout_seconds is {model.timeout_seconds:g}; a response takes some time. Choose more than 0.",
+        )
+        require(
+            model.max_tokens_field in MAX_TOKENS_FIELDS,
+            f"models.{role}.max_tokens_field is {model.max_tokens_field!r}; it takes {' or '.join(MAX_TOKENS_FIELDS)}.",
+        )
+        for side in ("prompt", "completion"):
+            price = getattr(model, f"cost_per_million_{side}_tokens")
+            require(
+                price >= 0,
+                f"models.{role}.cost_per_million_{side}_tokens is {price:g}; a price is 0 USD or more, or --max-cost would never stop.",
+            )
     require(
         personas.enrichment == "none" or recipe.models.enricher.provider != "none",
         "personas.enrichment is lm, but models.enricher.provider is none. Set personas.enrichment=none or name an enricher.",

@@ -1,7 +1,7 @@
 """A stage in shards: each shard's table is one file, written whole, so that a killed build goes on with the shards that are missing.
 
 `work(shared, shard, calls)` is a plain function of plain data, so that a shard may run in this process or, on Ray, in another
-(builder/ray_engine.py). A shard's JSON file is written last: where it stands, the shard is done.
+(builder/on_ray/). A shard's JSON file is written last: where it stands, the shard is done.
 """
 
 import dataclasses
@@ -18,9 +18,12 @@ from typing import Any
 from tqdm import tqdm
 
 from builder.files import read_json, write_json
+from builder.llm.messages import Failure
 from builder.tables import arrow_table, write_parquet
 
 Row = dict[str, Any]
+# Reasons in a ledger that say that the endpoint failed, by what it was asked for.
+LEFT_OPEN = {f"{step}_endpoint_error" for step in ("answer", "critique", "revision", "choice")}
 Usage = dict[str, list[int]]  # role -> [replies, prompt tokens, completion tokens]
 
 
@@ -84,21 +87,30 @@ def run_shard(path: Path, work: Work, shared: Any, shard: Any, calls: Any, key: 
     note = path.with_suffix(".json")
     if reuse and note.is_file() and read_json(note)["key"] == key:
         return read_finished(path)
+    # A note of an earlier run would vouch for a table that is written anew and may have gaps.
+    note.unlink(missing_ok=True)
     calls.begin_part()
     part = work(shared, shard, calls)
     write_parquet(path, part.table)
     finished = FinishedShard(path, part.counts, part.ledger, part.details, part.check, calls.part_usage())
     write_parquet(finished.judgements, arrow_table("judgements", part.judgements))
-    if not calls.dry_run and is_final(part):
+    # `left_open` sees every question of this shard, also one whose failure changed nothing that can be seen in the part.
+    if not calls.dry_run and not calls.left_open and is_final(part):
         said = {f.name: getattr(finished, f.name) for f in dataclasses.fields(finished) if f.name != "path"}
         write_json(note, {"key": key, **said})
     return finished
 
 
 def is_final(part: Part) -> bool:
-    """An endpoint's error may pass: what it left open is asked again when the build is run again, so the shard is not done."""
-    reasons = [entry["reason"] for entry in part.ledger] + [row["reason"] or "" for row in part.judgements]
-    return not any("endpoint_error" in reason for reason in reasons)
+    """An endpoint's error may pass: what it left open is asked again when the build is run again, so the shard is not done.
+
+    Only reasons of what failed are compared: of a scored judgement the reason is what the judge wrote, which may be anything.
+    """
+    return not (
+        any(entry["reason"] in LEFT_OPEN for entry in part.ledger)
+        or any(row["verdict"] == "unscored" and Failure(row["reason"] or "").may_pass for row in part.judgements)
+        or any(row["may_pass"] for row in part.check)
+    )
 
 
 def read_finished(path: Path) -> FinishedShard:

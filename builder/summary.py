@@ -7,7 +7,7 @@ from typing import Any
 
 
 def build_summary(build: dict[str, Any]) -> str:
-    """Counts by stage, calls, and the two rates that tell whether the personas matter to the judge."""
+    """Counts by stage, calls, and the two figures that tell whether the personas matter to the judge."""
     lines = [f"{'stage':<10}{'in':>9}{'out':>9}{'seconds':>9}  dropped"]
     for name, stage in build["stages"].items():
         dropped = ", ".join(f"{reason} {n}" for reason, n in stage["dropped"].items()) or "none"
@@ -19,31 +19,47 @@ def build_summary(build: dict[str, Any]) -> str:
         f"calls: {usage['calls']:,} made, {usage['hits']:,} replayed; tokens: {usage['prompt_tokens']:,} read, "
         f"{usage['completion_tokens']:,} written; {usage['cost_usd']:.2f} USD"
     )
+    if usage.get("retried_requests"):
+        lines.append(
+            f"on top {usage['retried_requests']:,} requests without a usable answer (timeouts, unreadable responses), their prompts "
+            "charged by estimate"
+        )
     preferred = build["stages"].get("pairs", {}).get("judge_prefers_revision")
-    if preferred and preferred["rate"] is not None:
-        chosen_by_judge = " (it also chose among the candidates)" if preferred["judge_selected_the_revision"] else ""
-        lines.append(
-            f"the judge prefers the revision in {preferred['preferred']} of {preferred['n']} pairs = {preferred['rate']:.1%}"
-            + chosen_by_judge
-        )
+    if preferred and preferred["n"]:
+        counts = f"the judge prefers the revision in {preferred['preferred']} of {preferred['n']} pairs"
+        lines.append(counts + rate_or_reason(preferred["rate"], preferred["judge_selected_the_revision"]))
     flip = build["stages"].get("contrast", {}).get("flip")
-    if flip and flip["rate"] is not None:
-        lines.append(
-            f"its preference flips between the two personas in {flip['flipped']} of {flip['n']} = {flip['rate']:.1%} (chance 25 %)"
-        )
+    if flip and flip["n"]:
+        lines.append(flip_line(flip))
     for check in build["stages"].get("pairs", {}).get("judge_check", {}).get("judges", []):
         lines.append(judge_check_line(check))
     return "\n".join(lines)
 
 
+def rate_or_reason(rate: float | None, selected: bool) -> str:
+    """A judge that chose among the candidates gets counts and no rate: it picked what it likes."""
+    return " (no rate: it also chose among the candidates)" if selected else "" if rate is None else f" = {rate:.1%}"
+
+
+def flip_line(flip: dict[str, Any]) -> str:
+    """Flips beside their reverse: a judge that decides at random does both equally often."""
+    selected = flip["judge_selected_the_revisions"]
+    counts = f"its preference flips between the two personas in {flip['flipped']} of {flip['n']}"
+    line = counts + rate_or_reason(flip["rate"], selected) + f", and turns the wrong way in {flip['reversed']}"
+    if selected or flip["difference"] is None:
+        return line
+    low, high = flip["difference_interval"]
+    return f"{line}; the difference is {flip['difference']:.1%} [{low:.1%}, {high:.1%}], 0 for a judge that ignores the persona"
+
+
 def judge_check_line(check: dict[str, Any]) -> str:
     """The paper's claim (a role-playing judge prefers 96 % of the revisions) on revisions that no judge chose."""
     if check["rate"] is None:
-        return f"judge check: {check['judge']} gave no verdict on {check['unscored']} pairs"
+        return f"judge check: {check['judge']} gave {check['n']} verdicts, too few to tell"
     low, high = check["rate_interval"]
     own = ", which also wrote them" if check["judge_wrote_it"] else ""
     return (
-        f"judge check: {check['judge_model']}{own} prefers {check['preferred']} of {check['n']} unselected revisions = {check['rate']:.1%} "
+        f"judge check: {check['judge']}{own} prefers {check['preferred']} of {check['n']} unselected revisions = {check['rate']:.1%} "
         f"[{low:.1%}, {high:.1%}], ties {check['ties']} (paper: 96 %)"
     )
 
@@ -56,11 +72,17 @@ def estimate_lines(estimate: dict[str, Any], hits: int) -> list[str]:
         f"{estimate['completion_tokens']:,} to write, {estimate['cost_usd']:.2f} USD, {time_needed}"
     ]
     guessed = sorted(name for name, basis in estimate["basis"].items() if basis == "max_tokens")
+    rests_on = {name: basis for name, basis in estimate["basis"].items() if basis != "max_tokens"}
     if guessed:
-        lines.append(
-            f"an upper bound: every answer of {', '.join(guessed)} counted with its max_tokens. Run the build with --pilot 50 first, and "
-            "the estimate rests on real answers."
+        advice = (
+            " Run the build with --pilot 50 first, and the estimate rests on real answers."
+            if estimate["pilot_helps"]
+            else ""
         )
+        lines.append(f"an upper bound: every answer of {', '.join(guessed)} counted with its max_tokens.{advice}")
+    elif rests_on:
+        fewest = min(rests_on, key=lambda name: (rests_on[name], name))
+        lines.append(f"the lengths are those of recorded replies, of {fewest} only {rests_on[fewest]:,}")
     return lines
 
 

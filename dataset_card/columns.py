@@ -23,11 +23,14 @@ _PAIR = {
     "prompt_tokens": "Tokens of `prompt` under the tokenizer of the build.",
     "chosen_tokens": "Tokens of `chosen`.",
     "rejected_tokens": "Tokens of `rejected`.",
-    "length_violation": "`chosen` has at least as many tokens as `rejected`. Flagged, not dropped.",
+    "length_violation": (
+        "`chosen` has at least as many tokens as `rejected`; in `dpf_matched`: the lengths differ by more than 20 % of those of `rejected`."
+    ),
     "attribute_leak": "`chosen` states one of the persona's attribute values outright. Flagged, not dropped.",
     "inferable_attributes": (
-        "Attributes whose true value a probe, fitted on other personas and questions, reads off `chosen`: ranked first, with probability "
-        "of at least one half and twice the value's share. Empty also where a build is too small to fit the probe."
+        "Attributes whose true value a probe, fitted on other personas and questions, reads off `chosen`: ranked first, with a probability "
+        "of at least one half and at least twice the share of personas who have the value, or, where more than a third have it, half-way "
+        "from that share to certainty. Empty also where a build is too small to fit the probe."
     ),
 }
 
@@ -97,7 +100,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "dpf_matched": {
         **_pair(
             "dpf_matched/p00012/q00345",
-            "a revision for this persona, selected so that signed length differences are symmetric about zero",
+            "a revision for this persona, selected so that each pair has a counterpart with the lengths exchanged",
             "the base answer, written without any persona",
         ),
         **_DPF_REST,
@@ -109,7 +112,9 @@ COLUMNS: dict[str, dict[str, str]] = {
             "another persona's revision of the same base answer",
         ),
         "partner_persona_id": "The persona for whom `rejected` was written.",
-        "partner_distance": "Share of the attributes stated in the profiles in which the two personas differ, 0 to 1.",
+        "partner_distance": (
+            "Share of the attributes stated in the profiles in which the two personas differ, 0 to 1; null where either profile states nothing."
+        ),
         "mirror_pair_id": "The row with the two personas, and so the two texts, exchanged; always in the same split and group.",
         "flips": (
             "One entry per judge: whether its preference turned round between the two personas, its margin, and whether it had a hand "

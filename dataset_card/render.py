@@ -265,24 +265,42 @@ def _flips(flips: Mapping[str, Any]) -> str:
             else _share(entry["rate"], entry["interval"])
         )
         rows.append(
-            (_cell(entry["judge"]), rate, *(_number(entry[name]) for name in ("n", "flipped", "reversed", "unscored")))
+            (
+                _cell(entry["judge"]),
+                rate,
+                *(_number(entry[name]) for name in ("n", "flipped", "reversed")),
+                _difference(entry),
+                _number(entry["unscored"]),
+            )
         )
-    return _table(("judge", "flip rate", "candidates", "flipped", "reversed", "unscored"), rows)
+    heads = ("judge", "flip rate", "candidates", "flipped", "reversed", "flipped less reversed", "unscored")
+    return _table(heads, rows)
+
+
+def _difference(entry: Mapping[str, Any]) -> str:
+    """Share flipped less share reversed; zero for a judge at random, whatever it does with ties."""
+    if entry.get("judge_selected_the_revisions", entry.get("selected_by_this_judge")):
+        return "withheld"
+    return _share(entry.get("difference"), entry.get("difference_interval"))
 
 
 def _flip_details(flips: Mapping[str, Any]) -> str:
-    """Rates of the first judge that has any, by topic and by attribute in which the two personas differ."""
-    judge = next((entry for entry in flips.get("judges") or () if not entry["selected_by_this_judge"]), None)
-    if judge is None:
-        return ""
-    rows = [
-        (f"topic: {_cell(topic)}", _number(said["n"]), _share(said["rate"], None))
-        for topic, said in judge["by_topic"].items()
-    ]
-    for attribute, said in judge["by_attribute"].items():
-        for kind, part in said.items():
-            rows.append((f"{attribute.replace('_', ' ')} {kind}", _number(part["n"]), _share(part["rate"], None)))
-    return _table(("candidates", "n", "flip rate"), rows)
+    """Per judge that did not choose the revisions: flips and their reverse by topic, and by attribute in which the two personas differ."""
+    tables = []
+    for judge in flips.get("judges") or ():
+        if judge["selected_by_this_judge"]:
+            continue
+        parts = [(f"topic: {topic}", said) for topic, said in judge["by_topic"].items()]
+        for attribute, said in judge["by_attribute"].items():
+            parts += [(f"{attribute.replace('_', ' ')} {kind}", part) for kind, part in said.items()]
+        rows = [
+            (name, *(_number(part[key]) for key in ("n", "flipped", "reversed")), _share(part["rate"], None))
+            for name, part in parts
+        ]
+        if rows:
+            heads = ("candidates", "n", "flipped", "reversed", "flip rate")
+            tables.append(f"Judge `{_cell(judge['judge'])}`:\n\n{_table(heads, rows)}")
+    return "\n\n".join(tables)
 
 
 def _share(rate: float | None, interval: Sequence[float] | None) -> str:
@@ -298,7 +316,11 @@ def _flip_rate(flips: Mapping[str, Any]) -> str | None:
     if rate is None or not number:
         return None
     few = f" That is fewer than {FEWEST}: too few to conclude from." if number < FEWEST else ""
-    return f"{100 * rate:.1f} % of {_number(number)} contrast candidates.{few}"
+    judge = f" Judge: `{_cell(flips['judge'])}`." if flips.get("judge") else ""
+    turned = ""
+    if flips.get("reversed") is not None and flips.get("difference") is not None:
+        turned = f" The reverse in {_number(flips['reversed'])}; flipped less reversed {_difference(flips)}."
+    return f"{100 * rate:.1f} % of {_number(number)} contrast candidates.{few}{turned}{judge}"
 
 
 def _personas_line(personas: Mapping[str, Any]) -> str | None:

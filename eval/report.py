@@ -13,6 +13,7 @@ from builder.errors import InputError
 from builder.files import read_json, write_text
 from builder.randomness import seed_for
 from builder.schema import PAIR_CONFIGS, SPLITS
+from builder.statistics import clustered_interval
 from eval.figures import bar_figure, line_figure
 from eval.metrics import CELLS, FEW_CLUSTERS, MINIMUM_ROWS, Estimate
 from eval.results import Result, load_results, read_scores, without_paths
@@ -274,20 +275,31 @@ def flip_figures(build: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any
 
     `right`: each persona's own revision wins under that persona. `reverse`: each persona prefers the other's. A judge
     that ignores the persona does neither; one that answers at random does both equally often. Counted over unordered
-    pairs of mirrors, all splits.
+    pairs of mirrors, all splits. `difference`: share right less share reverse, with its 95 % interval over personas; None
+    for a judge that chose among the revisions, which gets counts only.
     """
-    names = ("pair_id", "mirror_pair_id", "judge_verdict")
+    names = ("pair_id", "mirror_pair_id", "judge_verdict", "persona_id", "partner_persona_id")
     rows = [row for table in tables.get("contrast", {}).values() for row in _columns(table, names)]
     verdicts = {row["pair_id"]: row["judge_verdict"] for row in rows}
     counts = {"right": 0, "reverse": 0, "neither": 0}
+    turns: list[float] = []
+    clusters: list[tuple[str, ...]] = []
     for row in rows:
         both = {row["judge_verdict"], verdicts.get(row["mirror_pair_id"], "unscored")}
         if row["pair_id"] < row["mirror_pair_id"] and "unscored" not in both:
-            counts["right" if both == {"chosen"} else "reverse" if both == {"rejected"} else "neither"] += 1
+            turn = "right" if both == {"chosen"} else "reverse" if both == {"rejected"} else "neither"
+            counts[turn] += 1
+            turns.append({"right": 1.0, "reverse": -1.0, "neither": 0.0}[turn])
+            clusters.append(tuple(sorted((row["persona_id"], row["partner_persona_id"]))))
     if not rows:
         return None
     declared = build.get("flip") or _detail(build, "contrast", "flip")
-    return {"n": sum(counts.values()), "counts": counts, "self_selected": declared.get("judge_selected_the_revisions")}
+    selected = declared.get("judge_selected_the_revisions")
+    difference = None
+    if turns and not selected:
+        low, high = clustered_interval(turns, clusters, 0, "report/flips")
+        difference = {"value": sum(turns) / len(turns), "low": low, "high": high}
+    return {"n": len(turns), "counts": counts, "self_selected": selected, "difference": difference}
 
 
 def audit_check(check: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,7 +310,9 @@ def audit_check(check: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def preferred_figures(build: Mapping[str, Any]) -> dict[str, Any]:
-    """How often the judge prefers the revision to the base answer, as the build counted it; n = 0 where it did not."""
+    """How often the judge prefers the revision to the base answer, as the build counted it; n = 0 where it did not. A judge
+    that chose among the revisions (`self_selected`) gets counts only.
+    """
     declared = build.get("preferred") or _detail(build, "pairs", "judge_prefers_revision")
     return {
         "n": declared.get("n", 0),

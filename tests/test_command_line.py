@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.builder.conftest import SCRIPTED, TEMPLATES
+from tests.hub_server import environment, hub_server
 from tests.openai_server import openai_server
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +79,7 @@ def test_dry_run_writes_nothing(tmp_path):
 def test_budget_exit_code(tmp_path):
     done = persona("build", "demo", "--max-calls", 5, "--out", tmp_path / "b", *QUICK)
     assert done.returncode == 3
-    assert "Stopped: Stopped by --max-calls 5" in done.stderr or "Stopped by --max-calls 5" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Stopped by --max-calls 5: 5 calls made")
 
 
 def test_preview_shows_one_persona_and_pair():
@@ -142,6 +143,15 @@ def bad_files(tmp_path: Path) -> dict[str, Path]:
         (["build", "demo", "--census", "{few.csv}"], "2018"),
         (["build", "demo", "--census", "{noyear.csv}"], "noyear.csv"),
         (["build", "demo", "--until", "publish"], "the stages are"),
+        (["build", "demo", "--max-cost", "nan"], "--max-cost is nan; it takes an amount in USD, 0 or more"),
+        (["build", "demo", "--max-cost", "-1"], "--max-cost is -1.0"),
+        (["build", "demo", "--max-calls", "-1"], "--max-calls is -1"),
+        (["build", "demo", "--pilot", "0"], "--pilot is 0"),
+        (["build", "demo", "--pilot", "-3"], "--pilot is -3"),
+        (["build", "demo", "--pilot", "3", "--dry-run"], "Run --pilot first"),
+        (["build", "demo", "--engine", "ray", "--dry-run"], "nothing for --engine ray to do"),
+        (["build", "demo", "--set", "personas.source=hub:org/people"], "names no revision"),
+        (["build", "demo", "--set", "personas.source=none.jsonl"], "hub:org/name@revision"),
         (["publish", "{nowhere}", "--to", "{target}"], "does not exist"),
         (["audit", "{nowhere}"], "does not exist"),
         (["train", "dpo", "{nowhere}", "--out", "{target}"], ""),
@@ -180,3 +190,76 @@ def test_an_endpoint_with_401_or_an_unknown_model(tmp_path):
     assert (refused.returncode, unknown.returncode) == (2, 2)
     assert "401" in refused.stderr
     assert "test-model" in unknown.stderr
+
+
+def test_a_folder_of_another_build_is_refused_with_the_values_that_differ_shortened(built):
+    folder, _ = built
+    done = persona("build", "demo", "--out", folder, *QUICK, "--set", f"models.judge.model=a/{'long-' * 40}name")
+    assert done.returncode == 2
+    assert "models.judge.model: " in done.stderr
+    assert "long-long" in done.stderr
+    assert "long-" * 15 not in done.stderr
+
+
+READ_PERSONAS = """
+import json, sys
+from builder.check import check_recipe
+from builder.ownership import new_build
+from builder.errors import InputError
+from builder.pipeline import run_build
+from pathlib import Path
+from tests.builder.conftest import scripted_recipe
+for source, out in zip(sys.argv[1::2], sys.argv[2::2]):
+    recipe = scripted_recipe(f"personas.source={source}", "personas.count=4", "personas.profile_max_tokens=300")
+    try:
+        result = run_build(recipe, Path(out), until="personas")
+        said = {"inputs": result.build["inputs"], "profiles": sorted(r["profile"] for r in result.rows("personas"))}
+    except InputError as error:
+        said = {"error": str(error)}
+    print(json.dumps(said))
+"""
+
+
+def test_finished_personas_come_from_the_hub_at_a_commit_that_the_build_keeps(tmp_path):
+    people = "".join(json.dumps({"profile": f"Person {n} keeps bees."}) + "\n" for n in range(5))
+    with hub_server() as server:
+        old = server.commit("org/people", {"people.jsonl": people}, tags=("v1",))
+        new = server.commit("org/people", {"people.jsonl": people.replace("bees", "cats")})
+        source, moved = "hub:org/people@v1", "hub:org/people@main"
+        runs = [(source, "a"), (moved, "b"), (f"hub:org/people@{old}", "a"), (moved, "a"), ("hub:org/none@v1", "c")]
+        done = subprocess.run(
+            [sys.executable, "-c", READ_PERSONAS, *(part for s, o in runs for part in (s, str(tmp_path / o)))],
+            env=environment(server, tmp_path / "cache") | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    first, second, pinned, other, none = (json.loads(line) for line in done.stdout.splitlines())
+    assert first["inputs"]["personas.source"] == f"hub:org/people@{old}"
+    assert second["inputs"]["personas.source"] == f"hub:org/people@{new}"
+    assert all("bees" in profile for profile in first["profiles"])
+    assert all("cats" in profile for profile in second["profiles"])
+    # The commit by its tag or by its name is one build, another commit is another.
+    assert pinned == first
+    assert "content of personas.source" in other["error"]
+    assert "hub:org/none@v1" in none["error"]
+
+
+def test_the_calls_and_the_disk_that_a_check_expects_are_those_of_the_scaling_guide():
+    from builder.check import estimated_bytes, estimated_calls
+    from builder.recipe import load_recipe
+
+    calls = estimated_calls(load_recipe("paper"))
+    assert calls["answer"] + calls["critique"] + calls["revision"] == 638_268
+    assert calls["judge"] == pytest.approx(634_400 + 1_240_000, rel=1e-3)
+    second = ["models.second_judge.provider=scripted", "models.second_judge.model=b"]
+    with_second = estimated_calls(load_recipe("paper", second))
+    assert with_second["judge"] - calls["judge"] == pytest.approx(1_244_000, rel=1e-3)
+    matched = estimated_calls(load_recipe("paper", ["configs=[dpf, dpf_matched, contrast]"]))
+    assert sum(matched.values()) - sum(calls.values()) == 1_268_800
+    only_checked = estimated_calls(load_recipe("paper", ["pairs.judged=check", "configs=[dpf]", *second]))
+    assert only_checked["judge"] == 8_000
+    # Record 1.6 GB, tables 1.0 GB, and as much again for shards.
+    assert estimated_bytes(load_recipe("paper")) == pytest.approx(3.6e9, rel=0.1)

@@ -17,12 +17,14 @@ from builder.audit.pairs import Pairs, read_pairs
 from builder.audit.probes import length_outcomes, probe_outcomes
 from builder.audit.proofs import (
     BUILD,
+    judgement_proofs,
     matched_proofs,
     mirror_proofs,
     pair_proofs,
     people_proofs,
     prompt_proofs,
     revision_proofs,
+    row_proof,
     straddling,
 )
 from builder.audit.recovery import FEWEST_PERSONAS, RECOVERED, guess_attributes
@@ -84,6 +86,7 @@ def audit_build(run: Path) -> list[Check]:
         proofs += mirror_proofs(pairs) if config == "contrast" else []
         proofs += matched_proofs(pairs) if config == "dpf_matched" else []
         proofs += pair_proofs(pairs, groups, pools)
+        proofs.append(row_proof(pairs, build["stages"][STAGES[config]]))
         measured += config_checks(pairs, personas, prompts, recipe, seed)
     combinations = sum(map(len, tables.values()))
     note = "each combination in one split, over all configs and both personas of a pair"
@@ -92,6 +95,8 @@ def audit_build(run: Path) -> list[Check]:
     )
     if "contrast" in tables and "dpf" in tables:
         proofs += revision_proofs(tables["contrast"], tables["dpf"])
+    if "judgements" in build["recipe"]["configs"]:
+        proofs += judgement_proofs(run, list(tables.values()), build.get("judgements"))
     checks = [*proofs, *measured]
     write_json(run / "audit.json", {"fingerprint": build["fingerprint"], "checks": checks})
     return checks
@@ -116,7 +121,8 @@ def config_checks(
     ]
     if pairs.config == "dpf":
         everywhere.append(Outcome("chosen not shorter", pairs.not_shorter, "against the paper's revision order"))
-    sampled = probe_outcomes(pairs, [p["question"] for p in prompts], [p["profile"] for p in personas], text_band, seed)
+    questions, profiles = [p["question"] for p in prompts], [p["profile"] for p in personas]
+    sampled = probe_outcomes(pairs, questions, profiles, length_band, text_band, seed)
     checks = [
         *shares(pairs.config, everywhere, pairs.clusters(), seed, recipe.min_pairs),
         *shares(pairs.config, sampled, pairs.clusters(pairs.sample.rows), seed, recipe.min_pairs),
@@ -137,7 +143,7 @@ def length_difference(pairs: Pairs) -> list[Check]:
 
 
 def recovery_checks(pairs: Pairs, personas: Sequence[Row], recipe: AuditRecipe, seed: int) -> list[Check]:
-    """Share of the sampled answers from which each attribute is guessed rightly, with that of the most frequent value beside it."""
+    """How much more often each attribute is guessed rightly from the sampled answers than by always saying its most frequent value."""
     import pyarrow as arrow
 
     rows = pairs.sample.rows
@@ -154,8 +160,9 @@ def recovery_checks(pairs: Pairs, personas: Sequence[Row], recipe: AuditRecipe, 
     outcomes = [
         Outcome(
             f"{guesses.attribute.replace('_', ' ')} is read off",
-            np.where(guesses.known, guesses.right, np.nan),
-            f"guessed from the chosen answer; always the most frequent value: {guesses.baseline:.3f}",
+            guesses.gain,
+            f"guessed rightly from {guesses.right.sum() / max(1, guesses.known.sum()):.3f} of the chosen answers, less "
+            f"{guesses.baseline:.3f} by always saying the most frequent value",
         )
         for guesses in guess_attributes(sample, personas, seed)
     ]

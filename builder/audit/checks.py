@@ -1,7 +1,8 @@
 """One check of the audit: what was found, and whether that is well.
 
-A proof holds by construction or is broken, at any number of rows. A band check fails when its whole 95 % interval lies outside the recipe's
-band; with few pairs it is `inconclusive`, because so wide an interval meets almost any band. What is only told is a `report`.
+A proof holds by construction or is broken, at any number of rows but none. A band check fails when its whole 95 % interval lies
+outside the recipe's band; with few pairs it is `inconclusive`, because so wide an interval meets almost any band. What is only told is a
+`report`.
 """
 
 from collections.abc import Sequence
@@ -32,8 +33,8 @@ class Outcome:
 
 
 def proof(config: str, name: str, defects: int, n: int, note: str, excused: bool = False) -> Check:
-    """Passes when there is no defect; `excused` defects are reported."""
-    verdict = "pass" if defects == 0 else "report" if excused else "fail"
+    """Passes when there is no defect; `excused` defects are reported. Of nothing nothing is proved: `inconclusive`."""
+    verdict = ("pass" if n else "inconclusive") if defects == 0 else "report" if excused else "fail"
     return _check(config, name, int(defects), n, verdict, note, proof=True)
 
 

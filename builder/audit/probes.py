@@ -1,8 +1,11 @@
-"""Probes that never see the persona: which of the two answers would they take?
+"""Probes that never see the persona, and one that sees it: which of the two answers would they take?
 
 Scored within pairs. A classifier over single answers ('is this a chosen one?') is blind to what only shows beside the other answer: chosen
 always five tokens shorter is nearly invisible where answers differ by hundreds, and wins every pair. So features are subtracted, chosen
 minus rejected, and a logistic regression without intercept is fitted to the differences, with the prompts of a fold left out.
+
+The probe of profile and answer is fitted twice, with the persona's own profile and with the wrong persona's. What it wins with the
+wrong one it wins without knowing whom the answer is for.
 """
 
 import warnings
@@ -24,6 +27,11 @@ VOCABULARY = 20_000
 # Of the interactions: question words in a good share of prompts, and the most frequent answer words.
 QUESTION_WORDS = 20
 ANSWER_WORDS = 500
+KNOTS = 12  # of the curve of length
+# Of profile and answer. The fit is the dearest, so it reads fewer pairs.
+PROFILE_PAIRS = 5_000
+PROFILE_LINES = 60
+PROFILE_ANSWER_WORDS = 100
 WORD = r"[\w'’]+"
 SIGNS = tuple(".,;:!?()[]\"'*#_`-–—/%$&")
 
@@ -177,6 +185,24 @@ def with_question(weights: Any, texts_with: np.ndarray, question: np.ndarray) ->
     return sparse.hstack([weights, *crossed], format="csr")
 
 
+def length_features(tokens: np.ndarray) -> np.ndarray:
+    """A curve of straight pieces over the logarithm of the length: a fit may like medium lengths, not only short or long ones.
+
+    tokens: shape (items,). Shape (items, up to 1 + KNOTS).
+    """
+    length = np.log1p(tokens)
+    # Cut where answers are: without labels, so that one set of knots serves all folds.
+    knots = np.unique(np.quantile(length, np.linspace(0, 1, KNOTS + 1)[:-1])) if len(length) else np.zeros(0)
+    return np.column_stack([length, *(np.maximum(0.0, length - knot) for knot in knots)])
+
+
+def item_tokens(pairs: Pairs, items: Items) -> np.ndarray:
+    tokens = np.zeros(len(items.texts))
+    tokens[items.chosen] = pairs.chosen_tokens[pairs.sample.rows]
+    tokens[items.rejected] = pairs.rejected_tokens[pairs.sample.rows]
+    return tokens
+
+
 def length_outcomes(pairs: Pairs, band: Sequence[float] | None) -> list[Outcome]:
     """Rules on all pairs of the table: the shorter answer in words, and in the stored tokens."""
     exact = pairs.config == "contrast"
@@ -191,9 +217,15 @@ def length_outcomes(pairs: Pairs, band: Sequence[float] | None) -> list[Outcome]
 
 
 def probe_outcomes(
-    pairs: Pairs, questions: Sequence[str], profiles: Sequence[str], band: Sequence[float] | None, seed: int
+    pairs: Pairs,
+    questions: Sequence[str],
+    profiles: Sequence[str],
+    length_band: Sequence[float] | None,
+    band: Sequence[float] | None,
+    seed: int,
 ) -> list[Outcome]:
-    """The probes on the sampled pairs. questions, profiles: in the order of `pairs.prompts` and `pairs.personas`."""
+    """The probes on the sampled pairs. questions, profiles: in the order of `pairs.prompts` and `pairs.personas`. length_band: of the probe
+    of lengths; band: of the other probes that do not see the persona."""
     sample = pairs.sample
     exact = pairs.config == "contrast"
     items = items_of(pairs.prompt[sample.rows], sample.chosen, sample.rejected)
@@ -203,7 +235,15 @@ def probe_outcomes(
     style = np.array([style_features(text) for text in items.texts])
     key = "probe"  # the same folds for all probes
     own, other = overlap_outcomes(pairs, items, profiles)
+    true_profile, wrong_profile = profile_outcomes(pairs, items, profiles, weights, texts_with, seed, key)
     return [
+        Outcome(
+            "lengths win",
+            cross_validated_wins(length_features(item_tokens(pairs, items)), items, seed, key),
+            "any curve of the number of tokens; fitted",
+            length_band,
+            exact,
+        ),
         Outcome(
             "style wins",
             cross_validated_wins(style, items, seed, key),
@@ -218,14 +258,120 @@ def probe_outcomes(
             "question and words win",
             cross_validated_wins(with_question(weights, texts_with, question), items, seed, key),
             "answer words, and with words of the question; fitted",
-            None,
+            band,
             exact,
         ),
         Outcome("profile overlap wins", own, "taking the answer with more profile words"),
         Outcome(
             "wrong profile overlap wins", other, "taking the answer with more words of the wrong persona's profile"
         ),
+        Outcome("profile and answer win", true_profile, "lines of the profile with words of the answer; fitted"),
+        Outcome(
+            "wrong profile and answer win", wrong_profile, "the same, fitted with the wrong persona's profile instead"
+        ),
     ]
+
+
+def profile_outcomes(
+    pairs: Pairs,
+    items: Items,
+    profiles: Sequence[str],
+    weights: Any,
+    texts_with: np.ndarray,
+    seed: int,
+    key: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a probe wins that reads profile and answer together: the persona's own profile, the wrong persona's. NaN: not asked.
+
+    weights, texts_with: of `word_features` on the items.
+    """
+    lines = profile_lines_of(profiles)
+    asked = _first_prompts(items.prompt[items.chosen], PROFILE_PAIRS, seed)
+    outcomes = []
+    for who in (pairs.persona, np.where(pairs.wrong == ABSENT, -1, pairs.wrong)):
+        persona = who[pairs.sample.rows]
+        rows = np.flatnonzero(asked & (persona >= 0))
+        taken = np.full(len(persona), np.nan)
+        if len(rows):
+            # A score belongs to persona and answer, so both sides of a pair are items of their own.
+            sides = np.concatenate([items.chosen[rows], items.rejected[rows]])
+            features = with_profile(lines, items.texts, weights, texts_with, np.tile(persona[rows], 2), sides)
+            place = np.arange(len(rows))
+            both = Items([], items.prompt[sides], place, place + len(rows))
+            won = cross_validated_wins(features, both, seed, key)
+            taken[rows] = np.nan if won is None else won
+        outcomes.append(taken)
+    return outcomes[0], outcomes[1]
+
+
+@dataclass(frozen=True)
+class ProfileLines:
+    """`held`: which of the most frequent lines each profile has, shape (personas, lines). `words`: of each profile by what its lines are
+    about, {persona: {key: words of the value}}; `keys`: all of these in order."""
+
+    held: Any
+    words: list[dict[str, frozenset[str]]]
+    keys: list[str]
+
+
+def profile_lines_of(profiles: Sequence[str]) -> ProfileLines:
+    """Lines are `Key: value`; any other line stands under the key of no name."""
+    lines = [[line.strip() for line in profile.split("\n") if line.strip()] for profile in profiles]
+    often = Counter(line for own in lines for line in set(own))
+    # A line of one persona says who it is, and one of all says nothing.
+    useful = [line for line, n in often.items() if 2 <= n < len(profiles)]
+    place = {line: n for n, line in enumerate(sorted(useful, key=lambda line: (-often[line], line))[:PROFILE_LINES])}
+    held = sparse.lil_array((len(profiles), len(place)), dtype=np.float32)
+    told: list[dict[str, frozenset[str]]] = []
+    for persona, own in enumerate(lines):
+        by_key: dict[str, frozenset[str]] = {}
+        for line in own:
+            if line in place:
+                held[persona, place[line]] = 1.0
+            key, _, value = line.partition(":") if ":" in line else ("", "", line)
+            longer = frozenset(word for word in words(value) if len(word) >= SHORTEST_CONTENT_WORD)
+            by_key[key] = by_key.get(key, frozenset()) | longer
+        told.append(by_key)
+    return ProfileLines(held.tocsr(), told, sorted({key for by_key in told for key in by_key}))
+
+
+def with_profile(
+    lines: ProfileLines,
+    texts: Sequence[str],
+    weights: Any,
+    texts_with: np.ndarray,
+    persona: np.ndarray,
+    item: np.ndarray,
+) -> Any:
+    """How many words the answer shares with each line of the profile, and frequent words of the answer times frequent lines.
+
+    persona, item: shape (rows,). Sparse, shape (rows, columns).
+    """
+    place = {key: column for column, key in enumerate(lines.keys)}
+    told: dict[int, frozenset[str]] = {}
+    shared = sparse.lil_array((len(item), max(1, len(place))), dtype=np.float32)
+    for row, (who, which) in enumerate(zip(persona.tolist(), item.tolist(), strict=True)):
+        if which not in told:
+            told[which] = frozenset(words(texts[which]))
+        for key, value in lines.words[who].items():
+            number = len(value & told[which])
+            if number:
+                shared[row, place[key]] = np.log1p(number)
+    frequent = np.sort(np.argsort(-texts_with, kind="stable")[:PROFILE_ANSWER_WORDS])
+    common = sparse.csr_array(weights.tocsc()[:, frequent])[item]
+    held = lines.held[persona].tocsc()
+    crossed = [sparse.diags_array(held[:, [n]].toarray().ravel()) @ common for n in range(held.shape[1])]
+    return sparse.hstack([shared.tocsr(), *crossed], format="csr")
+
+
+def _first_prompts(prompts: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    """Which pairs belong to as many prompts, in a seeded order, as together have at most `wanted` pairs. prompts: shape (pairs,)."""
+    known, place = np.unique(prompts, return_inverse=True)
+    drawn = rng_for(seed, "audit.sample", "profiles").permutation(len(known))
+    together = np.cumsum(np.bincount(place, minlength=len(known))[drawn])
+    chosen = np.zeros(len(known), dtype=bool)
+    chosen[drawn[: max(FOLDS, int((together <= wanted).sum()))]] = True
+    return chosen[place]
 
 
 def overlap_outcomes(pairs: Pairs, items: Items, profiles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,16 @@ import numpy as np
 
 from builder.audit.checks import Check, figure, proof, unknown
 from builder.audit.pairs import ABSENT, UNKNOWN, Pairs
+from builder.imports.clusters import cluster_imported
 from builder.personas.groups import COMPARED, compared_value, find_clusters, near_clones
 from builder.prompts.filters import shingles
 from builder.schema import SPLITS
+from builder.tables import read_columns
 
 Row = dict[str, Any]
 TRAIN, SEEN_TEST, HELDOUT_TEST, SUPPORT = (SPLITS.index(s) for s in ("train", "seen_test", "heldout_test", "support"))
 PROMPTS_AT_ONCE = 256
+STOCK_ANSWER = 20  # words
 BUILD = "build"  # in place of a config, where a check concerns none alone
 
 
@@ -65,11 +68,39 @@ def pair_proofs(pairs: Pairs, groups: np.ndarray, pools: np.ndarray) -> list[Che
             "controls that are no controls",
             _false_controls(pairs, groups).sum(),
             n,
-            "the wrong persona is of the same group and has no part in the pair",
+            "the wrong persona is of the same group, has no part in the pair, and is absent only where there is nobody else",
         ),
         *(base_answer_proofs(pairs) if config != "contrast" else []),
         *repeated_texts(pairs, heldout),
     ]
+
+
+def row_proof(pairs: Pairs, stage: Row) -> Check:
+    """The table has the rows that its stage counted. stage: its entry in build.json; those of an extended version come on top."""
+    name = "rows more or fewer than counted"
+    if "out" not in stage:
+        return unknown(pairs.config, name, len(pairs), "build.json does not say how many rows the build wrote")
+    counted = stage["out"] + stage.get("earlier_rows", 0)
+    return proof(pairs.config, name, abs(len(pairs) - counted), counted, "as many rows as build.json counts")
+
+
+def judgement_proofs(run: Path, tables: Sequence[Pairs], counted: int | None) -> list[Check]:
+    """Every judgement is about a pair that is there. counted: rows by build.json, None if it does not say. Nothing without the table."""
+    import pyarrow as arrow
+    import pyarrow.compute as compute
+
+    if not (run / "tables" / "judgements.parquet").is_file():
+        return []
+    judged = read_columns(run, "judgements", ["pair_id"])["pair_id"]
+    times = compute.value_counts(judged.combine_chunks())
+    known = arrow.chunked_array([chunk for pairs in tables for chunk in pairs.pair_ids.chunks], arrow.string())
+    strange = compute.invert(compute.is_in(times.field("values"), value_set=known.combine_chunks()))
+    strangers = compute.sum(times.field("counts").filter(strange)).as_py() or 0
+    checks = [proof("judgements", "of pairs that are not there", strangers, len(judged), "the pair is in its table")]
+    if counted is not None:
+        name, note = "rows more or fewer than counted", "as many rows as build.json counts"
+        checks.append(proof("judgements", name, abs(len(judged) - counted), counted, note))
+    return checks
 
 
 def straddling(tables: Sequence[Pairs]) -> int:
@@ -92,9 +123,14 @@ def straddling(tables: Sequence[Pairs]) -> int:
 
 
 def base_answer_proofs(pairs: Pairs) -> list[Check]:
-    """No base answer of a held-out prompt, by its id or its text, in train."""
+    """No base answer of a held-out prompt, by its id or its text, in train. Models give short stock answers to many questions: texts of
+    fewer than STOCK_ANSWER words do not count."""
     train = np.isin(pairs.split, (TRAIN, SUPPORT))
     heldout = pairs.split == HELDOUT_TEST
+    own_words = pairs.rejected_words >= STOCK_ANSWER
+    texts = np.intersect1d(pairs.rejected[train & own_words], pairs.rejected[heldout & own_words])
+    # A text that is shared together with its id is one base answer, not two.
+    foreign = np.setdiff1d(texts, pairs.rejected[train & np.isin(pairs.base, pairs.base[heldout])])
     shared = np.intersect1d(pairs.base[train], pairs.base[heldout])
     # An id names its prompt; that of a prompt which is asked in heldout_test must not stand in train either.
     asked = {pairs.prompts[p] for p in np.unique(pairs.prompt[heldout]) if p >= 0}
@@ -107,7 +143,7 @@ def base_answer_proofs(pairs: Pairs) -> list[Check]:
         proof(
             pairs.config,
             "base answers of held-out prompts in train",
-            len(set(shared.tolist()) | set(named)),
+            len(set(shared.tolist()) | set(named)) + len(foreign),
             len(pairs.base_ids),
             "a base answer is of a train-pool prompt or of a held-out one",
         )
@@ -143,9 +179,11 @@ def repeated_texts(pairs: Pairs, heldout: np.ndarray) -> list[Check]:
 def _false_controls(pairs: Pairs, groups: np.ndarray) -> np.ndarray:
     given = pairs.wrong != ABSENT
     involved = (pairs.wrong == pairs.persona) | (pairs.wrong == pairs.partner)
-    return given & (
-        (pairs.wrong < 0) | involved | (_looked_up(groups, pairs.wrong) != _looked_up(groups, pairs.persona))
-    )
+    group = _looked_up(groups, pairs.persona)
+    sizes = Counter(groups.tolist())
+    others = np.array([sizes[name] for name in group.tolist()], dtype=int) - 1 - (pairs.partner != ABSENT)
+    foreign = (pairs.wrong < 0) | involved | (_looked_up(groups, pairs.wrong) != group)
+    return np.where(given, foreign, others > 0)
 
 
 def matched_proofs(pairs: Pairs) -> list[Check]:
@@ -245,10 +283,18 @@ def people_proofs(run: Path, personas: Sequence[Row], divided: int) -> list[Chec
     groups = np.array([p["group"] for p in personas], dtype=object)
     n = len(personas)
     households = read_households(run, [p["persona_id"] for p in personas])
-    # Without records everyone counts as a household of their own, so that clusters are those of near-clones.
-    clusters = find_clusters(households or [str(i) for i in range(n)], list(personas)) if n else np.zeros(0, dtype=int)
-    excused = _in_both(clusters, groups) <= divided
     told = f"; {divided} clusters had to be divided" if divided else ""
+    if households is None:
+        # Of imported personas little may be known, so those are compared as they were when they were imported.
+        straddling = _in_both(cluster_imported(personas), groups) if n else 0
+        note = f"clusters of imported personas that are too much alike{told}"
+        unasked = "the personas come from no census record, so nothing is known of households"
+        return [
+            proof(BUILD, "near-clones in both groups", straddling, n, note, straddling <= divided),
+            unknown(BUILD, "households in both groups", n, unasked, verdict="report"),
+        ]
+    clusters = find_clusters(households, list(personas)) if n else np.zeros(0, dtype=int)
+    excused = _in_both(clusters, groups) <= divided
 
     values = [[str(compared_value(name, p[name])) for p in personas] for name in COMPARED]
     codes = np.column_stack([np.unique(column, return_inverse=True)[1] for column in values])
@@ -256,14 +302,10 @@ def people_proofs(run: Path, personas: Sequence[Row], divided: int) -> list[Chec
     for links in near_clones(codes) if n else ():
         across.update(links[groups[links[:, 0]] != groups[links[:, 1]]].ravel().tolist())
     note = f"personas of whom a near-clone is in the other group{told}"
-    checks = [proof(BUILD, "near-clones in both groups", len(across), n, note, excused)]
-    if households is None:
-        note = "the personas come from no census record, so nothing is known of households"
-        return [*checks, unknown(BUILD, "households in both groups", n, note, verdict="report")]
     names = np.unique(np.array(households, dtype=str), return_inverse=True)[1]
     shared = _in_both(names, groups)
     return [
-        *checks,
+        proof(BUILD, "near-clones in both groups", len(across), n, note, excused),
         proof(BUILD, "households in both groups", shared, n, f"all of a household in one group{told}", excused),
     ]
 

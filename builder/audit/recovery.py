@@ -2,6 +2,10 @@
 
 Every guess is made out of fold: by a fit on the answers of other personas to other prompts. Otherwise the probe could know the persona's
 other answers, and recognise a person instead of an attribute.
+
+Each attribute has folds of its own that share out every value evenly. Folds drawn without regard to it would leave the value that is
+frequent in the answers fitted on rare in those guessed, and a probe that knows nothing would do worse than chance. What such a probe gets
+right, the most frequent value among the same answers, stands beside every guess.
 """
 
 import warnings
@@ -9,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,7 +48,8 @@ SHARPNESS = np.geomspace(0.05, 20, 53)
 class Guesses:
     """For one attribute: `truth` and `guess` are numbers of `values`, shape (pairs,); -1: the persona has none, or nothing was guessed.
 
-    `probability` is that of the guess. `share`: of each value among the personas with a value.
+    `probability` is that of the guess. `share`: of each value among the personas with a value. `blind`: what is got right by always saying
+    the most frequent value of the answers that the guess was fitted on: 1, 0, or a share where several are equally frequent.
     """
 
     attribute: str
@@ -52,6 +58,7 @@ class Guesses:
     truth: np.ndarray
     guess: np.ndarray
     probability: np.ndarray
+    blind: np.ndarray
 
     @property
     def known(self) -> np.ndarray:
@@ -63,9 +70,13 @@ class Guesses:
 
     @property
     def baseline(self) -> float:
-        """Accuracy of always saying the most frequent value."""
-        truth = self.truth[self.known]
-        return float(np.bincount(truth).max() / len(truth)) if len(truth) else float("nan")
+        """Accuracy of always saying the most frequent value, out of fold like the guesses."""
+        return float(self.blind[self.known].mean()) if self.known.any() else float("nan")
+
+    @property
+    def gain(self) -> np.ndarray:
+        """How much more often the guess is right than the most frequent value, from -1 to 1; NaN where nothing is known."""
+        return np.where(self.known, self.right - self.blind, np.nan)
 
     @property
     def inferable(self) -> np.ndarray:
@@ -85,8 +96,9 @@ def inferable_attributes(pairs: Any, personas: Sequence[Row], seed: int) -> tupl
     pairs: an Arrow table with pair_id, persona_id, prompt_id, and `chosen` as text or as the published message. personas: rows with
     persona_id and the attributes. Nothing depends on the order of the rows.
 
-    details: {personas, attributes: {name: {accuracy, baseline, n, inferable}}, note}; accuracy and inferable are shares of the n answers
-    whose persona has the attribute. With fewer than FEWEST_PERSONAS personas nothing is fitted, all lists are empty and `note` says so.
+    details: {personas, attributes: {name: {accuracy, baseline, n, inferable}}, note}; all three are shares of the n answers whose persona
+    has the attribute, the baseline that of the most frequent value. With fewer than FEWEST_PERSONAS personas nothing is
+    fitted, all lists are empty and `note` says so.
     """
     all_guesses = guess_attributes(pairs, personas, seed)
     ids = pairs["pair_id"].to_pylist()
@@ -121,10 +133,9 @@ def guess_attributes(pairs: Any, personas: Sequence[Row], seed: int) -> list[Gue
     (people, person), (asked, prompt) = (_coded(pairs[name]) for name in ("persona_id", "prompt_id"))
     if len(people) < FEWEST_PERSONAS or len(asked) < PROMPT_FOLDS:
         return []
-    persona_fold = _folds(people, PERSONA_FOLDS, seed, "personas")[person]
-    prompt_fold = _folds(asked, PROMPT_FOLDS, seed, "prompts")[prompt]
-    cell = persona_fold * PROMPT_FOLDS + prompt_fold
-    targets = [t for t in (_target(a, personas, people, person) for a in RECOVERED) if len(t.values) > 1]
+    prompt_fold = (rng_for(seed, "audit.recovery", "prompts").permutation(len(asked)) % PROMPT_FOLDS)[prompt]
+    targets = [_target(attribute, personas, people, person, prompt_fold, seed) for attribute in RECOVERED]
+    targets = [target for target in targets if len(target.values) > 1]
 
     drawn, texts = _drawn(pairs, seed)
     # Words of the drawn answers and how rare they are; no label is used, so that one list serves all folds.
@@ -142,24 +153,29 @@ def guess_attributes(pairs: Any, personas: Sequence[Row], seed: int) -> list[Gue
     # One thread: with several, sums are added up in changing order.
     with threadpool_limits(limits=1):
         fits = {}
-        for number in range(PERSONA_FOLDS * PROMPT_FOLDS):
-            others = (persona_fold[drawn] != number // PROMPT_FOLDS) & (prompt_fold[drawn] != number % PROMPT_FOLDS)
-            rows = np.flatnonzero(others)
-            part = features[rows]
-            for target in targets:
-                fits[number, target.attribute] = _fit(part, target.truth[drawn[rows]], target.learnable)
-        sharpness = {t.attribute: _sharpness(fits, features, cell[drawn], t.attribute, t.truth[drawn]) for t in targets}
+        for number, target in product(range(PERSONA_FOLDS * PROMPT_FOLDS), targets):
+            persona_fold, asked_fold = np.divmod(target.cell[drawn], PROMPT_FOLDS)
+            left_out = divmod(number, PROMPT_FOLDS)
+            rows = np.flatnonzero((persona_fold != left_out[0]) & (asked_fold != left_out[1]))
+            truth = target.truth[drawn[rows]]
+            fits[number, target.attribute] = _fit(features[rows], truth, target.learnable)
+            target.blind[target.cell == number] = _majority(truth, len(target.values))[
+                target.truth[target.cell == number]
+            ]
+        sharpness = {
+            t.attribute: _sharpness(fits, features, t.cell[drawn], t.attribute, t.truth[drawn]) for t in targets
+        }
         start = 0
         for batch in _texts(pairs):
             weights = vectorizer.transform(batch)
-            here = cell[start : start + len(batch)]
-            for number in np.unique(here).tolist():
-                rows = np.flatnonzero(here == number)
-                part = weights[rows]
-                for target in targets:
-                    _guess(fits[number, target.attribute], sharpness[target.attribute], part, target, start + rows)
+            for target in targets:
+                here = target.cell[start : start + len(batch)]
+                for number in np.unique(here).tolist():
+                    rows = np.flatnonzero(here == number)
+                    fit = fits[number, target.attribute]
+                    _guess(fit, sharpness[target.attribute], weights[rows], target, start + rows)
             start += len(batch)
-    return [Guesses(t.attribute, t.values, t.share, t.truth, t.guess, t.probability) for t in targets]
+    return [Guesses(t.attribute, t.values, t.share, t.truth, t.guess, t.probability, t.blind) for t in targets]
 
 
 @dataclass(frozen=True)
@@ -168,29 +184,62 @@ class _Target:
     values: list[str]
     share: np.ndarray
     learnable: np.ndarray  # bool per value
+    cell: np.ndarray  # of each pair: fold of its persona times PROMPT_FOLDS, and fold of its prompt
     truth: np.ndarray
     guess: np.ndarray
     probability: np.ndarray
+    blind: np.ndarray
 
 
-def _target(attribute: str, personas: Sequence[Row], people: Sequence[str], person: np.ndarray) -> _Target:
-    """people: persona ids in the pairs; person: which of them each pair belongs to."""
+def _target(
+    attribute: str,
+    personas: Sequence[Row],
+    people: Sequence[str],
+    person: np.ndarray,
+    prompt_fold: np.ndarray,
+    seed: int,
+) -> _Target:
+    """people: persona ids in the pairs; person: which of them each pair belongs to; prompt_fold: of each pair."""
     known = set(people)
     value_of = {p["persona_id"]: _value(p, attribute) for p in personas if p["persona_id"] in known}
     counts = Counter(value for value in value_of.values() if value is not None)
     values = sorted(counts)
     number: dict[str | None, int] = {value: n for n, value in enumerate(values)}
     code = np.array([number.get(value_of.get(name), -1) for name in people], dtype=np.int16)
+    persona_fold = _even_folds(code, seed, attribute)
     frequency = np.array([counts[value] for value in values], dtype=float)
     return _Target(
         attribute,
         values,
         frequency / max(1.0, frequency.sum()),
         frequency >= FEWEST_OF_A_VALUE,
+        persona_fold[person] * PROMPT_FOLDS + prompt_fold,
         code[person],
         np.full(len(person), -1, dtype=np.int16),
         np.zeros(len(person), dtype=np.float32),
+        np.zeros(len(person)),
     )
+
+
+def _even_folds(code: np.ndarray, seed: int, attribute: str) -> np.ndarray:
+    """A fold for each persona, those of one value shared out evenly.
+
+    Every value begins with the first fold: of two values the more frequent one is then in no fold the rarer one, nor in the other folds
+    together. Begun where the last value ended, the frequent one of the answers fitted on would be the rare one of those guessed.
+    """
+    drawn = rng_for(seed, "audit.recovery", attribute).permutation(len(code))
+    fold = np.empty(len(code), dtype=np.int64)
+    for value in np.unique(code):
+        members = drawn[code[drawn] == value]
+        fold[members] = np.arange(len(members)) % PERSONA_FOLDS
+    return fold
+
+
+def _majority(truth: np.ndarray, values: int) -> np.ndarray:
+    """What the most frequent value gets right of each value, shape (values + 1,); the last stands for no value."""
+    counts = np.bincount(truth[truth >= 0], minlength=values)
+    most = (counts == counts.max()) & (counts > 0)
+    return np.append(most / max(1, most.sum()), 0.0)
 
 
 def _value(persona: Row, attribute: str) -> str | None:
@@ -259,11 +308,6 @@ def _coded(column: Any) -> tuple[list[str], np.ndarray]:
     place = np.empty(len(names), dtype=np.int32)
     place[order] = np.arange(len(names))
     return [names[i] for i in order], place[coded.indices.to_numpy()]
-
-
-def _folds(names: Sequence[str], folds: int, seed: int, kind: str) -> np.ndarray:
-    """A fold for each of the sorted names."""
-    return rng_for(seed, "audit.recovery", kind).permutation(len(names)) % folds
 
 
 def _drawn(pairs: Any, seed: int) -> tuple[np.ndarray, list[str]]:

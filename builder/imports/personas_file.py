@@ -81,7 +81,7 @@ class DrawnPersonas:
 def read_persona_file(
     recipe: BuildRecipe, count_tokens: Callable[[list[str]], list[int]], drawn: DrawnPersonas | None = None
 ) -> PersonaTable:
-    """The persona table of `recipe.personas.count` rows drawn from the file `recipe.personas.source`.
+    """The persona table of `recipe.personas.count` rows drawn from `recipe.personas.source`, a file or a dataset of the Hub.
 
     `drawn` is read here unless it was read before. count_tokens: texts -> tokens, by the tokenizer that will read the profiles. A profile
     that the file gives is used as it is; one that is written from attributes leaves out what has no room, as for census personas.
@@ -131,6 +131,12 @@ def read_persona_file(
         },
         ledger=drawn.ledger,
     )
+
+
+def hash_persona_source(source: str) -> str:
+    """The SHA-256 of a file's content, or `hub:org/name@COMMIT`, whose tables come into the Hub's cache for it. Raises InputError."""
+    opened = open_source(source)
+    return opened.name if source.startswith("hub:") else opened.sha256
 
 
 def draw_personas(recipe: BuildRecipe) -> DrawnPersonas:

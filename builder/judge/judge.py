@@ -5,17 +5,20 @@ are all that the rest of the project asks of it.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from builder.errors import InputError
-from builder.llm.messages import Sampling
+from builder.llm.messages import Failure, Sampling
+from builder.llm.templates import PLACES, check_renders, load_template, read_mapping, section_name
 
 JUDGE_FOLDER = Path(__file__).parent / "judges"
+JUDGE_KEYS = {"likelihood": ("kind", "temperature"), "pairwise": ("kind", "template", "sampling", "max_retries")}
+# No end_sentence_after: it would cut a verdict off.
+SAMPLING_KEYS = ("max_tokens", "temperature", "top_p")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,16 @@ class Verdict:
     judgements: tuple[Judgement, ...] = ()
 
 
+@dataclass(frozen=True)
+class Choice:
+    """`index` of the candidate that the judge likes best. `judged`: it gave a verdict on at least one comparison of them (else the first
+    is taken). `may_pass`: a call failed that may succeed when the build is run again."""
+
+    index: int
+    judged: bool = True
+    may_pass: bool = False
+
+
 PUBLISHED_VERDICTS = {"A": "chosen", "B": "rejected", "tie": "tie", "unscored": "unscored"}
 
 
@@ -85,39 +98,84 @@ def margin(judge: Judge, verdict: Verdict) -> float | None:
     return verdict.score if judge.kind == "likelihood" else verdict.score - 0.5
 
 
+def may_pass(verdict: Verdict) -> bool:
+    """A call of it failed because of the endpoint. What a judge wrote on another call is not looked at: it may quote anything."""
+    return any(call.verdict == "unscored" and Failure(call.reason).may_pass for call in verdict.judgements)
+
+
 def load_judge(name: str, provider: str, model: str, seed: int, role: str = "judge") -> Judge:
-    """Read a judge file. `auto` chooses by likelihood for a model in this process (or scripted), by role-play for an endpoint."""
+    """Read a judge file; raises InputError for one that could not judge.
+
+    `auto` chooses by likelihood for a model in this process (or scripted), by role-play for an endpoint.
+    """
     if name == "auto":
         name = "roleplay" if provider == "openai" else "likelihood"
     path = Path(name) if name.endswith(".yaml") else JUDGE_FOLDER / f"{name}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in JUDGE_FOLDER.glob("*.yaml")))
         raise InputError(f"Judge {name} does not exist. Give a YAML file, or one of the packaged judges: {names}.")
-    content = path.read_bytes()
-    raw: dict[str, Any] = yaml.safe_load(content)
-    known = {"kind", "temperature", "template", "sampling", "max_retries"}
-    unknown = set(raw) - known
-    if unknown:
+    content, raw = read_mapping(path, sorted({key for keys in JUDGE_KEYS.values() for key in keys}))
+    kind = raw.get("kind")
+    if kind not in tuple(JUDGE_KEYS):
+        raise InputError(f"{path.name}: kind is {kind!r}; it takes likelihood or pairwise.")
+    if foreign := sorted(set(raw) - set(JUDGE_KEYS[kind])):
         raise InputError(
-            f"{path.name} has the unknown key {sorted(unknown)[0]}. A judge file takes {', '.join(sorted(known))}."
+            f"{path.name}: {foreign[0]} is no key of a {kind} judge. It takes {', '.join(JUDGE_KEYS[kind])}."
         )
-    if raw.get("kind") not in ("likelihood", "pairwise"):
-        raise InputError(f"{path.name}: kind is {raw.get('kind')!r}; it takes likelihood or pairwise.")
-    if raw["kind"] == "likelihood" and provider == "openai":
+    if kind == "likelihood" and provider == "openai":
         raise InputError(
             "The likelihood judge needs the log-probabilities of a given text, which chat endpoints do not give. Set judge: roleplay, "
             "or use a judge model in this process (models.judge.provider=transformers)."
         )
-    sampling = Sampling(**raw.pop("sampling")) if "sampling" in raw else Sampling(max_tokens=300)
+    _check_numbers(path.name, raw)
+    if kind == "pairwise":
+        _check_template(path.name, raw.get("template"))
+    sampling = {"max_tokens": 300, **raw.pop("sampling", {})}
     return Judge(
         name=path.stem,
         version=hashlib.sha256(content).hexdigest()[:12],
         model=model,
         seed=seed,
         role=role,
-        sampling=sampling,
+        sampling=Sampling(**sampling),
         **raw,
     )
+
+
+def _check_numbers(file: str, raw: dict[str, Any]) -> None:
+    sampling = raw.get("sampling", {})
+    if not isinstance(sampling, dict) or set(sampling) - set(SAMPLING_KEYS):
+        raise InputError(f"{file}: sampling is {sampling!r}; it takes the keys {', '.join(SAMPLING_KEYS)}.")
+    values = {**raw, **{f"sampling.{key}": value for key, value in sampling.items()}}
+    for key, takes, fits in (
+        ("temperature", "a number above 0, by which the margin is divided", lambda v: v > 0),
+        ("max_retries", "a whole number from 0 on", lambda v: v >= 0 and type(v) is int),
+        ("sampling.max_tokens", "a whole number from 1 on", lambda v: v >= 1 and type(v) is int),
+        ("sampling.temperature", "a number from 0 on (0: the likeliest token)", lambda v: v >= 0),
+        ("sampling.top_p", "a number above 0 and at most 1", lambda v: 0 < v <= 1),
+    ):
+        value = values.get(key, 1)
+        if type(value) not in (int, float) or not math.isfinite(value) or not fits(value):
+            raise InputError(f"{file}: {key} is {value!r}; it takes {takes}.")
+
+
+def _check_template(file: str, name: Any) -> None:
+    """A judge's template gets profile, question and two answers, and its reply holds one of three verdicts."""
+    from builder.judge.pairwise import FIRST_PLACE
+
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{file}: template is {name!r}; a pairwise judge needs one, for example judge_roleplay.")
+    try:
+        template = load_template(name)
+        check_renders(template, *PLACES["judge"])
+    except InputError as error:
+        raise InputError(f"The template of judge {file} cannot be used: {error}") from None
+    verdicts = next((words for marker, words in template.choices.items() if section_name(marker) == "verdict"), ())
+    if not {"A", "B"} <= set(verdicts) <= set(FIRST_PLACE):
+        raise InputError(
+            f"The template {name} of judge {file} offers the verdicts {list(verdicts)}. Give it the marker VERDICT: with the choices "
+            f"{', '.join(FIRST_PLACE)}."
+        )
 
 
 def compare(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str = "judging") -> list[Verdict]:
@@ -130,18 +188,29 @@ def compare(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: 
 
 def choose_best(
     judge: Judge, calls: Any, items: Sequence[tuple[str, str, Sequence[str]]], label: str = "choosing"
-) -> list[int]:
-    """For each (profile, question, candidates) the index of the candidate that the judge likes best; the first of equals."""
+) -> list[Choice]:
+    """For each (profile, question, candidates) the candidate that the judge likes best; the first of equals.
+
+    With a pairwise judge every candidate meets every other, and the largest share of points wins; a tie is half a point. A comparison
+    that could not be scored counts for neither side.
+    """
     from builder.judge.likelihood import rank_by_likelihood
 
     if judge.kind == "likelihood":
-        return rank_by_likelihood(judge, calls, items, label)
-    # Every candidate meets every other; most wins, ties half.
+        return [Choice(index) for index in rank_by_likelihood(judge, calls, items, label)]
     matches = [(n, i, j) for n, (_, _, c) in enumerate(items) for i in range(len(c)) for j in range(i + 1, len(c))]
     comparisons = [Comparison(items[n][0], items[n][1], (items[n][2][i], items[n][2][j])) for n, i, j in matches]
-    points = [[0.0] * len(candidates) for _, _, candidates in items]
+    points: list[list[list[float]]] = [[[] for _ in candidates] for _, _, candidates in items]
+    left_open = [False] * len(items)
     for (n, i, j), verdict in zip(matches, compare(judge, calls, comparisons, label), strict=True):
-        share = {"A": 1.0, "B": 0.0}.get(verdict.verdict, 0.5)
-        points[n][i] += share
-        points[n][j] += 1 - share
-    return [max(range(len(p)), key=lambda i, p=p: (p[i], -i)) for p in points]  # type: ignore[misc]
+        left_open[n] |= may_pass(verdict)
+        if verdict.verdict != "unscored":
+            won = {"A": 1.0, "B": 0.0, "tie": 0.5}[verdict.verdict]
+            points[n][i].append(won)
+            points[n][j].append(1 - won)
+    return [Choice(_best(own), any(own), is_open) for own, is_open in zip(points, left_open, strict=True)]
+
+
+def _best(points: Sequence[Sequence[float]]) -> int:
+    """The highest mean. Not the highest sum: a reply that cannot be read would count as a defeat of both."""
+    return max(range(len(points)), key=lambda i: (sum(points[i]) / len(points[i]) if points[i] else -1.0, -i))

@@ -11,6 +11,7 @@ from builder.judge.judge import Comparison, Judge, Judgement, Verdict
 from builder.llm.messages import ChatRequest, Failure
 from builder.llm.templates import load_template
 
+NO_PROFILE = "Nothing is known about the person."
 # The judged value of the answer in first place, by what the judge said.
 FIRST_PLACE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 
@@ -32,7 +33,7 @@ def _ask(
         requests = [
             ChatRequest(
                 messages=template.render(
-                    profile=comparisons[i].profile,
+                    profile=NO_PROFILE if comparisons[i].profile is None else comparisons[i].profile,
                     question=comparisons[i].question,
                     answer_a=orders[i][0],
                     answer_b=orders[i][1],
@@ -53,7 +54,7 @@ def _ask(
                 said[i] = (
                     (FIRST_PLACE[sections["verdict"]], sections.get("reason", "")) if sections else (None, "unreadable")
                 )
-            if said[i][0] is None and not (isinstance(reply, Failure) and reply.may_pass):
+            if said[i][0] is None and (not isinstance(reply, Failure) or reply.worth_another_attempt):
                 unread.append(i)
         open_questions = unread
         if not open_questions:

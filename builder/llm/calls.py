@@ -52,6 +52,8 @@ class ModelCalls:
         self._part: dict[str, list[int]] = {}
         # Keys of the part's replies as numbers, which take a third of the room of texts; their first 60 bits tell them apart.
         self._counted: set[int] = set()
+        # Questions of the part that the endpoint left open: they are asked again when the build is run again.
+        self.left_open = 0
         self._clients: dict[Any, Any] = {}
         self._given_clients = clients or {}
         self._checked: set[int] = set()
@@ -72,6 +74,7 @@ class ModelCalls:
         self._finished_parts = _added(self._finished_parts, self._part)
         self._part = {}
         self._counted = set()
+        self.left_open = 0
 
     def part_usage(self) -> dict[str, list[int]]:
         """{role: [replies, prompt tokens, completion tokens]} of the distinct replies used since the part began, replayed or not."""
@@ -149,6 +152,9 @@ class ModelCalls:
             self._call_missing(
                 role, client, [requests[i] for i in first_of.values()], list(first_of), found, copies, progress
             )
+        for key in missing:
+            reply = found[key]
+            self.left_open += isinstance(reply, Failure) and reply.may_pass
         return [found[key] for key in keys]
 
     def _call_missing(

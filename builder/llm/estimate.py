@@ -15,7 +15,8 @@ from builder.llm.scripted import CHECKED, PHRASES, ScriptedClient, packaged_temp
 from builder.llm.templates import PromptTemplate, section_name
 from builder.llm.tokens import approximate_tokens
 
-ENOUGH = 20  # recorded replies from which a mean is taken
+# Recorded replies from which a mean is taken. A pilot of a small build has few: there are no more base answers than questions.
+ENOUGH = 5
 READ_REPLIES = 500  # of a template at most, spread over the record, are read for the lengths of their sections
 CHARACTERS_PER_TOKEN = 7  # of the filler that a stand-in of the longest length consists of
 
@@ -93,10 +94,11 @@ class StandIns:
 def estimate(calls: Any) -> dict[str, Any]:
     """What is still to be called after a dry run of `calls` (builder.llm.calls.ModelCalls).
 
-    {calls, prompt_tokens, completion_tokens, cost_usd, seconds, basis}. seconds: at the recipe's max_concurrency, one role after the
-    other; None if no call of some role was timed. basis: by template, the number of recorded replies that the estimate rests on, or
-    `max_tokens` where it is an upper bound.
+    {calls, prompt_tokens, completion_tokens, cost_usd, seconds, basis, pilot_helps}. seconds: at the recipe's max_concurrency, one role
+    after the other; None if no call of some role was timed. basis: by template, the number of recorded replies that the estimate rests
+    on, or `max_tokens` where it is an upper bound. pilot_helps: of some template there is no recorded reply at all, so no pilot was run.
     """
+    asked = {(role, template) for role, template in calls.record.read("SELECT role, template FROM origins")}
     total = {"calls": 0.0, "prompt_tokens": 0.0, "completion_tokens": 0.0, "cost_usd": 0.0}
     seconds: float | None = 0.0
     basis: dict[str, int | str] = {}
@@ -114,7 +116,8 @@ def estimate(calls: Any) -> dict[str, Any]:
         known = basis.get(template, learnt.replies if learnt else "max_tokens")
         basis[template] = min(known, learnt.replies) if learnt and isinstance(known, int) else "max_tokens"
     counts = {name: round(total[name]) for name in ("calls", "prompt_tokens", "completion_tokens")}
-    return {**counts, "cost_usd": total["cost_usd"], "seconds": seconds, "basis": basis}
+    pilot_helps = any(key not in asked for key in calls.stand_ins.missing)
+    return {**counts, "cost_usd": total["cost_usd"], "seconds": seconds, "basis": basis, "pilot_helps": pilot_helps}
 
 
 def _expected(missing: Missing, learnt: Learnt | None) -> tuple[Usage, float]:

@@ -64,13 +64,19 @@ class TokenScores:
 class Failure:
     """A reply that is not an answer. `text` is what came back, if anything did.
 
-    `reason`: truncated, refused, empty (the model's doing: recorded, and worth another attempt), or endpoint_error.
+    `reason`: truncated, refused, empty (the model's doing: recorded, and worth another attempt), too_long (recorded; the next attempt would
+    fail the same way), or endpoint_error.
     """
 
     reason: str
     detail: str = ""
     text: str = ""
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def worth_another_attempt(self) -> bool:
+        """Another draw of the same question may give an answer."""
+        return not self.may_pass and self.reason != "too_long"
 
     @property
     def may_pass(self) -> bool:

@@ -9,6 +9,7 @@ objects from every response: 1.1 ms of processor time a call where this takes 0.
 
 import asyncio
 import contextlib
+import dataclasses
 import difflib
 import os
 import re
@@ -22,9 +23,10 @@ import httpx2
 import openai
 
 from builder.errors import InputError
+from builder.llm.budget import RetriedUsage
 from builder.llm.messages import Answer, ChatRequest, Failure, Reply, ScoreRequest, Usage, as_plain
 from builder.llm.tokens import approximate_tokens
-from builder.llm.transport import Transport, UnusableResponseError
+from builder.llm.transport import Transport, UnusableResponseError, fruitless, note_fruitless
 from builder.randomness import seed_for
 from builder.recipe import ModelRecipe
 
@@ -36,6 +38,11 @@ MOST_TOKENS = 10_000_000  # no context window is so long: a `usage` above it is 
 # What servers write for `finish_reason` has no end of forms (stop, eos_token, end_turn, null). These two groups are no answers.
 CUT_SHORT = ("length", "max_tokens", "model_length")
 BROKEN_OFF = ("abort", "aborted", "cancelled", "error")
+# Codes of a 400 that says something of this request alone, and would again.
+REFUSED_CODES = ("content_filter", "content_policy_violation")
+TOO_LONG_CODE = "context_length_exceeded"
+TOO_LONG_WORDS = "maximum context length"  # vLLM has no code for it
+MOST_WORDS = 300  # characters of a server's own message that are shown
 # A reply that opens by declining the task. "I'm sorry, I can't agree" is an opinion, and an answer.
 REFUSAL = re.compile(
     r"^\W*((i am )?(very |so )?sorry\W+(but )?)?(i )?(can't|cannot|can not|am unable to|am not able to|won't)"
@@ -148,7 +155,7 @@ class OpenAIClient:
         async def work() -> None:
             nonlocal failures_in_a_row
             for index in queue:
-                reply = await self._answer(connection, requests[index], keys[index])
+                reply, words = await self._answer(connection, requests[index], keys[index])
                 arrived.append((index, reply))
                 if len(arrived) == 1:
                     # Replies that came in with this one join it: they are written in one go.
@@ -159,8 +166,9 @@ class OpenAIClient:
                     continue
                 failures_in_a_row += 1
                 if failures_in_a_row >= FAILURES_IN_A_ROW:
+                    said = f'. The server says: "{words}"' if words else ""
                     raise InputError(
-                        f"The endpoint of models.{self.role} failed {failures_in_a_row} times in a row, last with: {reply.detail}. "
+                        f"The endpoint of models.{self.role} failed {failures_in_a_row} times in a row, last with: {reply.detail}{said}. "
                         "Everything answered before is recorded. See to the endpoint and run the same command again."
                     )
 
@@ -175,12 +183,25 @@ class OpenAIClient:
             if arrived:
                 hand_over()
 
-    async def _answer(self, connection: openai.AsyncOpenAI, request: ChatRequest, key: str) -> Reply:
+    async def _answer(self, connection: openai.AsyncOpenAI, request: ChatRequest, key: str) -> tuple[Reply, str]:
+        """The reply, and what the server said of an error. Its words go to whoever watches the run, not into ledger or record: a message
+        may quote anything."""
+        in_vain: list[str] = []
+        fruitless.set(in_vain)
+        reply, words = await self._ask(connection, request, key)
+        if in_vain:
+            usage = reply.usage
+            tokens = len(in_vain) * _prompt_tokens(request)
+            numbers = (usage.prompt_tokens, usage.completion_tokens, usage.seconds, len(in_vain), tokens)
+            reply = dataclasses.replace(reply, usage=RetriedUsage(*numbers))
+        return reply, words
+
+    async def _ask(self, connection: openai.AsyncOpenAI, request: ChatRequest, key: str) -> tuple[Reply, str]:
         sampling = request.sampling
         body = {
             "model": self.recipe.model,
             "messages": as_plain(request.messages),
-            "max_tokens": sampling.max_tokens,
+            self.recipe.max_tokens_field: sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": seed_for(request.seed, "sampled_answer", key) % 2**31,
@@ -193,8 +214,18 @@ class OpenAIClient:
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise self._final(error) from None
         except (openai.OpenAIError, ValueError, RecursionError) as error:
-            return Failure("endpoint_error", _short(error))
-        return read_completion(completion, request, time.monotonic() - started)
+            return _failure(error), self._server_words(error)
+        return read_completion(completion, request, time.monotonic() - started), ""
+
+    def _server_words(self, error: Exception) -> str:
+        """The message of an error's JSON on one line, shortened; "" where there is none. A page of HTML is not quoted."""
+        words = _item(getattr(error, "body", None), "message")
+        if not isinstance(words, str):
+            return ""
+        key = self._api_key()
+        # The transport has blotted out the key as it is; JSON can spell it in other ways.
+        plain = " ".join(words.split()).encode(errors="replace").decode().replace(key, "[key]")
+        return plain if len(plain) <= MOST_WORDS else f"{plain[:MOST_WORDS]} ..."
 
     def _final(self, error: Exception) -> InputError:
         where = f"The endpoint of models.{self.role} ({self.recipe.base_url})"
@@ -233,19 +264,18 @@ def read_completion(completion: Any, request: ChatRequest, seconds: float) -> Re
     message = _item(choice, "message")
     content = _item(message, "content")
     if not isinstance(message, dict) or not isinstance(content, str | None):
+        note_fruitless("no completion")
         return Failure("endpoint_error", "the response has no message with a text")
     text = (content or "").strip()
     counted = _item(completion, "usage")
     usage = Usage(
-        _count(
-            _item(counted, "prompt_tokens"), lambda: sum(approximate_tokens(m["content"]) for m in request.messages)
-        ),
+        _count(_item(counted, "prompt_tokens"), lambda: _prompt_tokens(request)),
         _count(_item(counted, "completion_tokens"), lambda: approximate_tokens(text)),
         seconds=round(seconds, 3),
     )
     reason, refusal = _item(choice, "finish_reason"), _item(message, "refusal")
     if reason in BROKEN_OFF:
-        return Failure("endpoint_error", f"finish_reason={reason}")
+        return Failure("endpoint_error", f"finish_reason={reason}", usage=usage)
     if reason == "content_filter" or refusal or is_refusal(text):
         # Half of a surrogate pair is no text that a file can hold.
         return Failure("refused", str(refusal or reason).encode(errors="replace").decode(), text, usage)
@@ -272,6 +302,20 @@ def _item(value: Any, key: Any) -> Any:
 def _count(tokens: Any, estimate: Callable[[], int]) -> int:
     believable = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
     return tokens if believable else estimate()
+
+
+def _prompt_tokens(request: ChatRequest) -> int:
+    return sum(approximate_tokens(message["content"]) for message in request.messages)
+
+
+def _failure(error: Exception) -> Failure:
+    """Most errors are the endpoint's. A 400 for what the request says would come again, so it counts as the model's doing."""
+    if isinstance(error, openai.BadRequestError):
+        if error.code in REFUSED_CODES:
+            return Failure("refused", f"400 {error.code}")
+        if error.code == TOO_LONG_CODE or TOO_LONG_WORDS in str(_item(error.body, "message")):
+            return Failure("too_long", f"400 {TOO_LONG_CODE}")
+    return Failure("endpoint_error", _short(error))
 
 
 def _short(error: Exception) -> str:

@@ -35,7 +35,7 @@ KEY_VERSION = 2
 # Raise when the tables change; SQLite keeps it in the file as `user_version`.
 LAYOUT = 2
 KEY_BYTES = 16  # of the hash: among a thousand million replies two would share it once in 10^20 builds
-RECORDED_FAILURES = ("truncated", "refused", "empty")
+RECORDED_FAILURES = ("truncated", "refused", "empty", "too_long")
 TABLES = ("answers", "failed_attempts")
 _LOOKUP_CHUNK = 500
 _CACHE_KIB = 131_072  # holds the index of some three million replies

@@ -5,6 +5,7 @@ for ever; here it is for the whole response. What is not JSON (a gateway's page,
 package tries again.
 """
 
+import contextvars
 import json
 import urllib.request
 from typing import Any
@@ -16,6 +17,10 @@ import openai
 MAX_RESPONSE_BYTES = 16 * 2**20  # the longest answers are far below one
 # All that the package looks at. Others are left out: what a server writes there must reach no log.
 PASSED_HEADERS = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"location")
+
+# What became of the fruitless requests of the call that this task is at: those that the server may have worked on, and bills. A timeout, a
+# body cut off or unreadable are such; what was refused (no connection, 429, 5xx) is not.
+fruitless: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("fruitless", default=None)
 
 
 class UnusableResponseError(openai.OpenAIError):
@@ -40,14 +45,19 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         request.headers["accept-encoding"] = "gzip, deflate"
+        answering = False
         try:
             async with self._session.request(
                 request.method, str(request.url), headers=request.headers, data=request.content, allow_redirects=False
             ) as response:
+                answering = response.status == 200
                 body = await _read(response)
         except TimeoutError:
+            note_fruitless("timeout")
             raise httpx2.ReadTimeout("no whole response in time") from None
         except (aiohttp.ClientError, OSError) as error:
+            if answering:
+                note_fruitless("cut off")
             raise httpx2.ReadError(type(error).__name__) from None
         if len(self._key) >= 8:
             body = body.replace(self._key, b"[key]")
@@ -65,12 +75,20 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > MAX_RESPONSE_BYTES:
+            note_fruitless("too large")
             raise UnusableResponseError(f"the response is larger than {MAX_RESPONSE_BYTES // 2**20} MiB")
     return b"".join(pieces)
+
+
+def note_fruitless(why: str) -> None:
+    noted = fruitless.get()
+    if noted is not None:
+        noted.append(why)
 
 
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):  # also invalid UTF-8, and brackets nested without end
+        note_fruitless("unreadable")
         raise httpx2.RemoteProtocolError("the response is not JSON") from None

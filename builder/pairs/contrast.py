@@ -83,7 +83,7 @@ def judge_candidates(
     """Ask every judge, for both personas of each candidate, whether it prefers the persona's own text to the other's.
 
     text_of: `dpf` pair id -> chosen text. profile_of: persona id -> profile. question_of: prompt id -> question. Candidates whose texts
-    are the same go to the ledger and are not judged. The first judge counts as selector where it chose among revisions.
+    are the same go to the ledger and are not judged.
     """
     different = [c for c in candidates if text_of[c.first_pair_id] != text_of[c.second_pair_id]]
     comparisons = []
@@ -94,10 +94,10 @@ def judge_candidates(
         comparisons.append(Comparison(profile_of[second], question_of[prompt], texts[::-1]))
     rows = [c._asdict() | {"judged": []} for c in different]
     judgements: list[Row] = []
-    for number, judge in enumerate(judges):
+    for judge in judges:
         label = f"{judge.role.replace('_', ' ')} on contrast pairs"
         verdicts = compare(judge, calls, comparisons, label) if comparisons else []
-        is_selector = number == 0 and recipe.pairs.candidates > 1
+        is_selector = chose_revisions(recipe, judges, judge)
         for row, candidate, own, mirrored in zip(rows, different, verdicts[::2], verdicts[1::2], strict=True):
             row["judged"].append(said_by(judge, own, mirrored, is_selector))
             for pair_id, verdict in zip(mirror_ids(candidate), (own, mirrored), strict=True):
@@ -118,6 +118,16 @@ def judge_candidates(
         ],
         judgements,
     )
+
+
+def chose_revisions(recipe: BuildRecipe, judges: Sequence[Judge], judge: Judge) -> bool:
+    """Whether `judge` is the one that chose among revisions, or another name for it: the same kind of judge on the same model has the same
+    likings, whatever its template."""
+
+    def likings(judge: Judge) -> tuple[str, str, str | None]:
+        return judge.kind, judge.model, getattr(recipe.models, judge.role).revision
+
+    return recipe.pairs.candidates > 1 and likings(judge) == likings(judges[0])
 
 
 def judged_table(rows: list[Row]) -> Any:

@@ -7,11 +7,12 @@ personas of one shard, from plain data to plain data, so that shards can run any
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from builder.judge.judge import Comparison, Judge, Verdict, choose_best, compare, published_verdict
+from builder.llm.messages import Failure
 from builder.pairs.assignment import Assigned, wrong_persona
 from builder.pairs.feedback import Written, answer_questions, write_critiques, write_revisions
 from builder.pairs.flags import find_leak, statements_of
@@ -27,6 +28,7 @@ Row = dict[str, Any]
 class PairTable:
     """`rows`: the columns of the config plus `split`. `counts`: {in, out, dropped: {reason: n}}. `ledger`: what failed, and why.
 
+    `details`: {chosen_without_judge: ids of the pairs whose first candidate was taken because the judge said nothing that can be read}.
     `judgements`: one row a call of a judge on the pairs of `rows`. `check`: outcomes of the judge check (builder/pairs/judge_check.py).
     """
 
@@ -40,7 +42,10 @@ class PairTable:
 
 @dataclass(slots=True)
 class Draft:
-    """One pair in the making. `candidates`: the usable revisions; `revision`: the one that was kept."""
+    """One pair in the making. `candidates`: the usable revisions; `revision`: the one that was kept.
+
+    `chosen_without_judge`: there was a choice, and the judge scored none of it.
+    """
 
     pair_id: str
     persona: Row
@@ -51,6 +56,7 @@ class Draft:
     first: str | None = None  # the first revision drawn, if it can be used
     candidates: list[str] = field(default_factory=list)
     revision: str = ""
+    chosen_without_judge: bool = False
     problem: tuple[str, str] | None = None  # (reason, detail) why there is no pair
     verdict: Verdict | None = None  # None: not judged
 
@@ -101,16 +107,14 @@ def build_pairs(
         if d.problem is not None
     ]
     return PairTable(
-        rows=_rows(recipe, calls, judges[0], complete, members),
+        rows=_rows(recipe, calls, judges[0], complete, members, config),
         counts={
             "in": len(drafts),
             "out": len(complete),
             "dropped": dict(sorted(Counter(entry["reason"] for entry in ledger).items())),
         },
         ledger=ledger,
-        details={
-            "judge_prefers_revision": _preference(verdicts, selected=recipe.pairs.candidates > 1),
-        },
+        details={"chosen_without_judge": [d.pair_id for d in complete if d.chosen_without_judge]},
         judgements=judgements,
         check=check,
     )
@@ -160,10 +164,17 @@ def fresh_sample(persona: str) -> int:
 
 
 def _problem(base: Written, critique: Written, candidates: list[Written]) -> tuple[str, str] | None:
-    """(reason, detail) of the first text that could not be had; None if all are there."""
+    """(reason, detail) of the first text that could not be had; None if all are there.
+
+    Of several candidates one is enough, unless the endpoint failed on another: that one would be there in the next run, and might be the
+    best.
+    """
     for stage, written in (("answer", base), ("critique", critique)):
         if written.text is None:
             return f"{stage}_{written.reason}", written.detail
+    for candidate in candidates:
+        if candidate.text is None and Failure(candidate.reason).may_pass:
+            return f"revision_{candidate.reason}", candidate.detail
     if all(c.text is None for c in candidates):
         return f"revision_{candidates[0].reason}", candidates[0].detail
     return None
@@ -172,16 +183,22 @@ def _problem(base: Written, critique: Written, candidates: list[Written]) -> tup
 def _keep_best(calls: Any, judge: Judge, drafts: Sequence[Draft]) -> None:
     """Settle each draft's revision. The judge is asked only where there is a choice."""
     written = [d for d in drafts if d.problem is None]
+    for draft in written:
+        # A revision that changes nothing makes no pair, however much the judge may like it.
+        draft.candidates = [text for text in draft.candidates if text != draft.base.text]
+        if draft.candidates:
+            draft.revision = draft.candidates[0]
+        else:
+            draft.problem = ("identical_texts", "")
     open_choices = [d for d in written if len(set(d.candidates)) > 1]
     items = [(d.persona["profile"], d.prompt["question"], d.candidates) for d in open_choices]
     best = choose_best(judge, calls, items, "choosing among revisions") if items else []
-    for draft in written:
-        draft.revision = draft.candidates[0]
     for draft, choice in zip(open_choices, best, strict=True):
-        draft.revision = draft.candidates[choice]
-    for draft in written:
-        if draft.revision == draft.base.text:
-            draft.problem = ("identical_texts", "")
+        draft.revision = draft.candidates[choice.index]
+        draft.chosen_without_judge = not choice.judged
+        if choice.may_pass:
+            # Another candidate might win once the call succeeds.
+            draft.problem = ("choice_endpoint_error", "")
 
 
 def _comparison(draft: Draft, revision: str) -> Comparison:
@@ -214,23 +231,28 @@ def _check(
     return outcomes, judgements
 
 
-def _preference(verdicts: Sequence[Verdict], selected: bool) -> dict[str, Any]:
-    """How often the judge prefers the revision. `selected`: it also chose among candidates, so the rate says nothing about revisions
-    in general."""
-    scored = [v for v in verdicts if v.verdict != "unscored"]
-    preferred = sum(v.verdict == "A" for v in scored)
+def judge_preference(verdicts: Iterable[str | None], selected: bool) -> dict[str, Any]:
+    """How often the judge prefers the revision, by the column `judge_verdict` (None: not judged). `selected`: it also chose among
+    candidates, so the rate says nothing about revisions in general."""
+    counts = Counter(verdicts)
+    scored = counts["chosen"] + counts["rejected"] + counts["tie"]
     return {
-        "n": len(scored),
-        "preferred": preferred,
-        "ties": sum(v.verdict == "tie" for v in scored),
-        "unscored": len(verdicts) - len(scored),
-        "rate": preferred / len(scored) if scored else None,
+        "n": scored,
+        "preferred": counts["chosen"],
+        "ties": counts["tie"],
+        "unscored": counts["unscored"],
+        "rate": counts["chosen"] / scored if scored else None,
         "judge_selected_the_revision": selected,
     }
 
 
 def _rows(
-    recipe: BuildRecipe, calls: Any, judge: Judge, complete: Sequence[Draft], members: Mapping[str, Sequence[str]]
+    recipe: BuildRecipe,
+    calls: Any,
+    judge: Judge,
+    complete: Sequence[Draft],
+    members: Mapping[str, Sequence[str]],
+    config: str,
 ) -> list[Row]:
     count = _token_counter(calls, complete)
     personas = {d.persona["persona_id"]: d.persona for d in complete}
@@ -272,8 +294,7 @@ def _rows(
                 "prompt_tokens": count[persona["profile"]] + count[question],
                 "chosen_tokens": chosen_tokens,
                 "rejected_tokens": rejected_tokens,
-                # The paper's revision order: fewer tokens than the original.
-                "length_violation": chosen_tokens >= rejected_tokens,
+                "length_violation": violates_length(config, chosen_tokens, rejected_tokens),
                 "attribute_leak": find_leak(statements[persona_id], chosen, (question, rejected)) is not None,
                 "inferable_attributes": [],
                 "base_id": base_id,
@@ -281,6 +302,14 @@ def _rows(
             }
         )
     return rows
+
+
+def violates_length(config: str, chosen_tokens: int, rejected_tokens: int) -> bool:
+    """Whether the revision disobeys its order about length. The paper's: fewer tokens than the base answer. In `dpf_matched`: about as
+    many, which is read as within 20 % of the base answer's."""
+    if config == "dpf_matched":
+        return 5 * abs(chosen_tokens - rejected_tokens) > rejected_tokens
+    return chosen_tokens >= rejected_tokens
 
 
 def _token_counter(calls: Any, complete: Sequence[Draft]) -> dict[str, int]:

@@ -117,7 +117,7 @@ def write_texts(
         replies = calls.generate(role, requests, label if attempt == 0 else f"{label}, retry {attempt}")
         for i, reply in zip(waiting, replies, strict=True):
             results[i] = _read(template, reply)
-            if results[i].text is None and not (isinstance(reply, Failure) and reply.may_pass):
+            if results[i].text is None and (not isinstance(reply, Failure) or reply.worth_another_attempt):
                 again.append(i)
         waiting = again
         if not waiting:

@@ -3,8 +3,9 @@
 Which of these numbers say something about people, and which about the judge alone:
 
 - A flip is a verdict of the judge on texts that it did not choose, so its rate is a finding: a judge that ignores the persona flips
-  nothing, and one that tosses a coin for each persona flips a quarter. A coin that also ties flips less; therefore `reversed` (each persona
-  prefers the *other's* text) stands beside `flipped`: a judge at random does both equally often, whatever it does with ties.
+  nothing. How often one flips that tosses a coin depends on what it tosses for (a persona, a call) and on its ties. Therefore `reversed`
+  (each persona prefers the *other's* text) stands beside `flipped`: a judge at random does both equally often, and only the difference of
+  the two says that it reads the persona.
 - A judge that chose among revisions has picked for each persona the text that it likes for that persona. Its flips are partly its own
   making, so its counts are given and its rates withheld.
 - On the pairs that a judge flipped, the same judge is right in 100 % by construction. Nothing here says that; `agreement` says instead
@@ -23,7 +24,6 @@ from builder.randomness import rng_for
 from builder.statistics import cluster_sums, resampled_means
 
 Row = dict[str, Any]
-RATE_BY_CHANCE = 0.25
 # With fewer pairs a rate is withheld.
 FEWEST = 20
 
@@ -32,9 +32,10 @@ def flip_rates(seed: int, judged: Any, personas: Sequence[Row], prompts: Sequenc
     """{"flip": the first judge in short, "flips": {"judges": [...], "agreement": ... or None}} for build.json.
 
     judged: the tables of all shards (builder.pairs.contrast.judged_schema), one after the other. Per judge: n scored candidates, how
-    many flipped, reversed and unscored, the rate with its 95 % interval (bootstrap over personas), the mean margin for a persona's own
-    text (zero for every judge that ignores the persona), and the same by topic, by third of the partners' distance, and by attribute:
-    for partners that differ in it and for those that agree in it (both without it is agreeing). A rate of fewer than 20 pairs is None.
+    many flipped, reversed and unscored, the rate with its 95 % interval (bootstrap over personas), `difference` (share flipped less share
+    reversed) with its own, the mean margin for a persona's own text (zero for every judge that ignores the persona), and the same without
+    intervals by topic, by third of the partners' distance, and by attribute: for partners that differ in it and for those that agree in it
+    (both without it is agreeing). A rate of fewer than 20 pairs is None.
     """
     topic_of = {prompt["prompt_id"]: prompt["topic"] for prompt in prompts}
     people = [[ids_of(i) for i in judged[f"{side}_pair_id"].to_pylist()] for side in ("first", "second")]
@@ -46,9 +47,9 @@ def flip_rates(seed: int, judged: Any, personas: Sequence[Row], prompts: Sequenc
     said = columns_by_judge(judged)
     open_judges = [s for s in said if not s["is_selector"]]
     clusters = [tuple(sorted((first, second))) for (first, _), (second, _) in zip(*people, strict=True)]
-    found = intervals(seed, [s["flip"] for s in open_judges], clusters)
-    interval_of = {s["judge"]: interval for s, interval in zip(open_judges, found, strict=True)}
-    judges = [describe_judge(s, interval_of.get(s["judge"]), groups) for s in said]
+    found = intervals(seed, [column for s in open_judges for column in (s["flip"], s["flip"] - s["reverse"])], clusters)
+    both_of = {s["judge"]: both for s, both in zip(open_judges, zip(found[::2], found[1::2], strict=True), strict=True)}
+    judges = [describe_judge(s, *both_of.get(s["judge"], (None, None)), groups) for s in said]
     return {
         "flip": in_short(judges[0]) if judges else {},
         "flips": {"judges": judges, "agreement": agreement(*said[:2]) if len(said) > 1 else None},
@@ -89,7 +90,12 @@ def columns_by_judge(judged: Any) -> list[dict[str, Any]]:
     ]
 
 
-def describe_judge(said: Row, interval: list[float] | None, groups: Mapping[str, Mapping[str, Any]]) -> Row:
+def describe_judge(
+    said: Row,
+    interval: list[float] | None,
+    difference_interval: list[float] | None,
+    groups: Mapping[str, Mapping[str, Any]],
+) -> Row:
     """A judge that chose among revisions gets its counts and no rates."""
     everything = summarise(said, np.ones(len(said["flip"]), dtype=bool))
     described = {
@@ -98,11 +104,11 @@ def describe_judge(said: Row, interval: list[float] | None, groups: Mapping[str,
         **everything,
         "unscored": int(np.isnan(said["flip"]).sum()),
         "interval": interval,
-        "rate_by_chance": RATE_BY_CHANCE,
+        "difference_interval": difference_interval,
     }
     if said["is_selector"]:
         withheld = "this judge chose among the revisions, so its rate is partly its own making"
-        return described | {"rate": None, "mean_margin": None, "withheld": withheld}
+        return described | {"rate": None, "difference": None, "mean_margin": None, "withheld": withheld}
     return described | {name: nested(parts, lambda inside: summarise(said, inside)) for name, parts in groups.items()}
 
 
@@ -118,20 +124,21 @@ def summarise(said: Row, inside: np.ndarray) -> Row:
     """Of the scored candidates that `inside` marks."""
     flips = said["flip"][inside]
     scored = ~np.isnan(flips)
-    number, flipped = int(scored.sum()), int(np.nansum(flips))
+    number, flipped, turned = int(scored.sum()), int(np.nansum(flips)), int(np.nansum(said["reverse"][inside]))
     enough = number >= FEWEST
     return {
         "n": number,
         "flipped": flipped,
-        "reversed": int(np.nansum(said["reverse"][inside])),
+        "reversed": turned,
         "rate": flipped / number if enough else None,
+        "difference": (flipped - turned) / number if enough else None,
         "mean_margin": round(float(said["margin"][inside][scored].mean()), 6) if enough else None,
     }
 
 
 def in_short(first: Row) -> Row:
     """The keys of the first judge that the summary, the card and the report read."""
-    names = ("judge", "n", "flipped", "unscored", "rate", "rate_by_chance")
+    names = ("judge", "n", "flipped", "reversed", "unscored", "rate", "interval", "difference", "difference_interval")
     return {**{name: first[name] for name in names}, "judge_selected_the_revisions": first["selected_by_this_judge"]}
 
 
@@ -141,19 +148,27 @@ def by_topic(topics: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def by_distance(distances: np.ndarray) -> dict[str, Any]:
-    """Thirds of the candidates by distance; equal distances stand in one third. `up_to`: the largest distance in it."""
-    if not len(distances):
+    """Thirds of the candidates by distance; equal distances stand in one third. `up_to`: the largest distance in it. Candidates without a
+    distance (NaN) are in none."""
+    known = distances[~np.isnan(distances)]
+    if not len(known):
         return {}
-    low, high = np.quantile(distances, [1 / 3, 2 / 3], method="inverted_cdf")
+    low, high = np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf")
     masks = {"near": distances <= low, "middle": (distances > low) & (distances <= high), "far": distances > high}
     return {name: {"up_to": float(distances[mask].max()), "pairs": mask} for name, mask in masks.items() if mask.any()}
 
 
 def by_attribute(personas: Sequence[Row], first: Sequence[str], second: Sequence[str]) -> dict[str, Any]:
     profiles = code_profiles(personas)
-    one, other = (profiles.codes[[profiles.row_of[persona] for persona in side]] for side in (first, second))
+    places = [[profiles.row_of[persona] for persona in side] for side in (first, second)]
+    one, other = (profiles.codes[side] for side in places)
+    # Of two profiles one of which states nothing at all nobody knows in what they agree.
+    told = profiles.states_something[places[0]] & profiles.states_something[places[1]]
     return {
-        name: {"differ": one[:, column] != other[:, column], "agree": one[:, column] == other[:, column]}
+        name: {
+            "differ": told & (one[:, column] != other[:, column]),
+            "agree": told & (one[:, column] == other[:, column]),
+        }
         for column, name in enumerate(profiles.names)
     }
 
@@ -175,14 +190,16 @@ def intervals(
 def agreement(first: Row, second: Row) -> Row:
     """Of the candidates that both judges scored: how many each of them flips, and both.
 
-    `second_among_first`: the share of the first judge's flips that the second, which chose nothing, flips too. `rate_both` and
-    `first_among_second` rest on the first judge's own verdicts and are withheld where it chose among revisions.
+    `second_among_first`: the share of the first judge's flips that the second flips too; withheld where the second chose among revisions.
+    `rate_both` and `first_among_second` rest on the first judge's own verdicts and are withheld where either of them chose.
     """
     both_scored = ~np.isnan(first["flip"]) & ~np.isnan(second["flip"])
     one, other = first["flip"][both_scored] == 1, second["flip"][both_scored] == 1
     number, both = int(both_scored.sum()), int((one & other).sum())
 
-    def share(of: int, is_withheld: bool = False) -> float | None:
+    either_chose = first["is_selector"] or second["is_selector"]
+
+    def share(of: int, is_withheld: bool) -> float | None:
         return both / of if of >= FEWEST and not is_withheld else None
 
     return {
@@ -191,7 +208,7 @@ def agreement(first: Row, second: Row) -> Row:
         "flipped_by_first": int(one.sum()),
         "flipped_by_second": int(other.sum()),
         "flipped_by_both": both,
-        "rate_both": share(number, first["is_selector"]),
-        "second_among_first": share(int(one.sum())),
-        "first_among_second": share(int(other.sum()), first["is_selector"]),
+        "rate_both": share(number, either_chose),
+        "second_among_first": share(int(one.sum()), second["is_selector"]),
+        "first_among_second": share(int(other.sum()), either_chose),
     }

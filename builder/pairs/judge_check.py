@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.judge.judge import Judge, Verdict, published_verdict
+from builder.judge.judge import Judge, Verdict, may_pass, published_verdict
 from builder.pairs.assignment import Assigned
 from builder.randomness import seed_for
 from builder.recipe import BuildRecipe
@@ -17,6 +17,7 @@ from builder.statistics import clustered_interval
 
 Row = dict[str, Any]
 PAPER_RATE = 0.96
+FEWEST = 20  # scored rows; a share of fewer is withheld
 
 
 def choose_check(
@@ -66,16 +67,19 @@ def _largest_remainders(seed: int, size: int, counts: dict[tuple[str, str], int]
 def check_row(
     pair_id: str, split: str, persona: Row, prompt: Row, judge: Judge, verdict: Verdict, recipe: BuildRecipe
 ) -> Row:
-    """The outcome of one judge on one pair: `verdict` on (first revision, base answer)."""
+    """The outcome of one judge on one pair: `verdict` on (first revision, base answer). `may_pass`: a call of it failed because of the
+    endpoint."""
     return {
         "pair_id": pair_id,
         "persona_id": persona["persona_id"],
+        "prompt_id": prompt["prompt_id"],
         "split": split,
         "topic": prompt["topic"],
         "reviser": recipe.models.reviser.model,
         "judge": judge.label,
         "judge_model": judge.model,
         "verdict": published_verdict(verdict),
+        "may_pass": may_pass(verdict),
     }
 
 
@@ -83,8 +87,8 @@ def summarise_check(rows: Sequence[Row], seed: int) -> Row:
     """What the rows of `check_row` say, one entry per judge and model that wrote the revisions.
 
     Each entry: {judge, judge_model, reviser, judge_wrote_it, rates as below, splits: {split: rates}}. Rates: n (scored), preferred,
-    ties, against, unscored; `rate` with ties as not preferred and `rate_ties_half`, each with the 95 % interval [low, high] clustered by
-    persona; None without a scored pair.
+    ties, against, unscored; `rate` with ties as not preferred and `rate_ties_half`, each with its 95 % interval [low, high]; all None
+    (withheld) below FEWEST scored rows. The intervals draw personas and prompts: pairs of a prompt share its base answer.
     """
     entries: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -113,7 +117,8 @@ def summarise_check(rows: Sequence[Row], seed: int) -> Row:
 def _rates(rows: Sequence[Row], seed: int, key: str) -> Row:
     counts = Counter(row["verdict"] for row in rows)
     scored = [row for row in rows if row["verdict"] != "unscored"]
-    clusters = [(row["persona_id"],) for row in scored]
+    clusters = [(row["persona_id"], row["prompt_id"]) for row in scored]
+    enough = len(scored) >= FEWEST
     result: Row = {
         "n": len(scored),
         "preferred": counts["chosen"],
@@ -123,8 +128,8 @@ def _rates(rows: Sequence[Row], seed: int, key: str) -> Row:
     }
     for name, tie in (("rate", 0.0), ("rate_ties_half", 0.5)):
         values = [{"chosen": 1.0, "tie": tie, "rejected": 0.0}[row["verdict"]] for row in scored]
-        result[name] = sum(values) / len(values) if values else None
+        result[name] = sum(values) / len(values) if enough else None
         result[f"{name}_interval"] = (
-            list(clustered_interval(values, clusters, seed, f"judge_check/{name}/{key}")) if values else None
+            list(clustered_interval(values, clusters, seed, f"judge_check/{name}/{key}")) if enough else None
         )
     return result

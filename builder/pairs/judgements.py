@@ -1,4 +1,8 @@
-"""The rows of the table `judgements`: every single call of a judge, as it bears on the chosen and the rejected text of a pair."""
+"""The rows of the table `judgements`: every single call of a judge on the chosen and the rejected text of a published pair.
+
+Two kinds of calls are left out, since they bear on texts that no pair holds: those that choose among several candidates, and those of the
+judge check on a first revision that was not kept. So are all calls on pairs that the matching of lengths dropped.
+"""
 
 from typing import Any
 

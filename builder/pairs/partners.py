@@ -20,7 +20,7 @@ BANDS = {
 }
 NOT_STATED = -1  # the code of an attribute that a profile does not state
 # The bands of distance in the order in which a row is served from them. `spread` begins anywhere and goes round.
-NEAR, MIDDLE, FAR = range(3)
+NEAR, MIDDLE, FAR, UNKNOWN = range(4)
 SERVED = {"near": (NEAR, MIDDLE, FAR), "far": (FAR, MIDDLE, NEAR)}
 
 
@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
 
     first_pair_id: str
     second_pair_id: str
-    distance: float
+    distance: float | None  # None where a profile of the two states nothing
 
 
 class Profiles(NamedTuple):
@@ -44,12 +44,20 @@ class Profiles(NamedTuple):
     weights: np.ndarray
     row_of: dict[str, int]
 
+    @property
+    def states_something(self) -> np.ndarray:
+        """Shape (personas,), bool."""
+        return (self.codes != NOT_STATED).any(axis=1)
+
     def distances(self, row: int, others: np.ndarray) -> np.ndarray:
-        """Share of the attributes in which `row` differs from each of the rows `others`, from 0 (the same in all) to 1."""
-        if not self.names:
-            return np.zeros(len(others))
+        """Share of the attributes in which `row` differs from each of the rows `others`, from 0 (the same in all) to 1; NaN where either
+        states nothing."""
+        if not (self.codes[row] != NOT_STATED).any():
+            return np.full(len(others), np.nan)
         # Rounded: sums of fifths in another order must not break a tie.
-        return np.round((self.codes[others] != self.codes[row]) @ self.weights / self.weights.sum(), 6)
+        found = np.round((self.codes[others] != self.codes[row]) @ self.weights / self.weights.sum(), 6)
+        found[(self.codes[others] == NOT_STATED).all(axis=1)] = np.nan
+        return found
 
 
 def choose_partners(seed: int, contrast: ContrastRecipe, rows: Any, personas: Sequence[Row]) -> list[Candidate]:
@@ -60,7 +68,8 @@ def choose_partners(seed: int, contrast: ContrastRecipe, rows: Any, personas: Se
 
     A row ranks the others of its cell by distance (equal ones in random order) and cuts the ranking into three bands of equal size.
     `spread`: one partner from each band in turn, beginning with a random one; `near`, `far`: from that end's band, and from the next when
-    it is used up; `any`: from all alike. Which member of a band is drawn is random. The choice depends on the seed, the row's id and its
+    it is used up; `any`: from all alike. Others at no known distance are in no ranking: `spread` puts each into a random band, `near` and
+    `far` take them last. Which member of a band is drawn is random. The choice depends on the seed, the row's id and its
     cell only.
     """
     profiles = code_profiles(personas)
@@ -68,7 +77,7 @@ def choose_partners(seed: int, contrast: ContrastRecipe, rows: Any, personas: Se
     cells: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     for pair_id, persona_id, *cell in zip(*columns, strict=True):
         cells[tuple(cell)].append((persona_id, pair_id))
-    chosen: dict[tuple[str, str], float] = {}
+    chosen: dict[tuple[str, str], float | None] = {}
     for members in cells.values():
         members.sort()
         coded = np.array([profiles.row_of[persona_id] for persona_id, _ in members])
@@ -77,24 +86,33 @@ def choose_partners(seed: int, contrast: ContrastRecipe, rows: Any, personas: Se
             distances = profiles.distances(coded[place], coded[others])
             for drawn in draw(rng_for(seed, "contrast_partner", pair_id), contrast, distances):
                 first, second = sorted((pair_id, members[others[drawn]][1]))
-                chosen[first, second] = float(distances[drawn])
+                chosen[first, second] = None if np.isnan(distances[drawn]) else float(distances[drawn])
     return [Candidate(first, second, chosen[first, second]) for first, second in sorted(chosen)]
 
 
+def rows_without_partner(rows: Any, candidates: Sequence[Candidate]) -> int:
+    """How many rows of `dpf` (Arrow, pair_id) are in no candidate: alone in their cell, so that no contrast pair holds them."""
+    paired = {pair_id for candidate in candidates for pair_id in candidate[:2]}
+    return sum(pair_id not in paired for pair_id in rows["pair_id"].to_pylist())
+
+
 def draw(rng: np.random.Generator, contrast: ContrastRecipe, distances: np.ndarray) -> list[int]:
-    """Places of the partners drawn, of a row whose others stand at `distances`."""
+    """Places of the partners drawn, of a row whose others stand at `distances` (NaN: nobody knows)."""
     count = len(distances)
     ties, order = rng.random((2, count))
     if contrast.partner_distance == "any":
         return np.argsort(order)[: contrast.partners].tolist()
-    ranking = np.lexsort((ties, distances))
+    known = int((~np.isnan(distances)).sum())
+    ranking = np.lexsort((ties, distances))  # NaN comes last
     bands = np.empty(count, dtype=int)
     # Two others are a near and a far one, a single one is in the middle.
-    bands[ranking] = (2 * np.arange(count) + 1) * 3 // (2 * count)
+    bands[ranking[:known]] = (2 * np.arange(known) + 1) * 3 // max(1, 2 * known)
     if contrast.partner_distance in SERVED:
-        turn = np.array(SERVED[contrast.partner_distance])[bands]
+        bands[ranking[known:]] = UNKNOWN
+        turn = np.array([*SERVED[contrast.partner_distance], UNKNOWN])[bands]
     else:
         start = int(rng.integers(3))
+        bands[ranking[known:]] = rng.integers(3, size=count - known)
         # The place within the band comes first, so that the bands take turns.
         within = np.empty(count, dtype=int)
         for band in range(3):
@@ -108,11 +126,9 @@ def code_profiles(personas: Sequence[Row]) -> Profiles:
     """The attributes that profiles state: text by what it says, numbers by their band, Big Five scores trait by trait.
 
     An attribute that a persona has and its profile leaves out (for want of room) is not stated: no model can tell. Attributes that no
-    profile states are no columns. Where profiles are not made of `Key: value` lines, every attribute with a value counts as stated.
+    profile states are no columns. Of a persona whose profile has no such lines (free words) every attribute with a value counts as stated.
     """
-    stated = [stated_values(persona) for persona in personas]
-    if not any(stated):
-        stated = [{a: persona[a] for a in ATTRIBUTES if persona[a] is not None} for persona in personas]
+    stated = [stated_values(persona) or filled(persona) for persona in personas]
     names, weights, columns = [], [], []
     for attribute in ATTRIBUTES:
         values = [values.get(attribute) for values in stated]
@@ -135,7 +151,11 @@ def code_profiles(personas: Sequence[Row]) -> Profiles:
 def stated_values(persona: Row) -> Row:
     """The values of which the profile has a line."""
     keys = {line.partition(":")[0] for line in (persona["profile"] or "").splitlines()}
-    return {a: persona[a] for a in ATTRIBUTES if persona[a] is not None and label(a) in keys}
+    return {a: value for a, value in filled(persona).items() if label(a) in keys}
+
+
+def filled(persona: Row) -> Row:
+    return {a: persona[a] for a in ATTRIBUTES if persona[a] is not None}
 
 
 def in_words(attribute: str, part: str | None, value: Any) -> Any:

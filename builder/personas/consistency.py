@@ -187,7 +187,7 @@ def ask_checker(candidates: Sequence[Candidate], recipe: BuildRecipe, calls: Any
         again = []
         for i, reply in zip(waiting, calls.generate("checker", requests, f"personas: check {stage}"), strict=True):
             verdicts[i] = read_verdict(template, reply, candidates[i])
-            if verdicts[i].consistent is None and not (isinstance(reply, Failure) and reply.may_pass):
+            if verdicts[i].consistent is None and (not isinstance(reply, Failure) or reply.worth_another_attempt):
                 again.append(i)
         waiting = again
     return verdicts

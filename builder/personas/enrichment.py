@@ -111,7 +111,7 @@ def ask(
                 again.append(candidate)
             else:
                 failures[candidate.key] = (reply.reason, reply.detail)
-                again += [] if reply.may_pass else [candidate]
+                again += [candidate] if reply.worth_another_attempt else []
         waiting = again
     return replies, [
         ledger_entry(

@@ -29,14 +29,15 @@ CLONE_DIFFERENCES = 2
 ROWS_AT_ONCE = 256
 
 
-def find_clusters(households: Sequence[str], people: Sequence[dict[str, Any]]) -> np.ndarray:
+def find_clusters(households: Sequence[str], people: Sequence[dict[str, Any]], earlier: int = 0) -> np.ndarray:
     """The cluster number of every persona, shape (personas,).
 
-    households: SERIALNO of each. people: their attribute values; a null is a value like another.
+    households: SERIALNO of each. people: their attribute values; a null is a value like another. earlier: so many of the first have their
+    groups, and what links them to each other is left out.
     """
     columns = [[str(compared_value(name, person[name])) for person in people] for name in COMPARED]
     codes = np.column_stack([np.unique(column, return_inverse=True)[1] for column in columns])
-    pairs = [np.array([(i, i) for i in range(len(households))]).reshape(-1, 2), *near_clones(codes)]
+    pairs = [np.array([(i, i) for i in range(len(households))]).reshape(-1, 2), *near_clones(codes, earlier)]
     first_of: dict[str, int] = {}
     pairs.append(np.array([(i, first_of.setdefault(h, i)) for i, h in enumerate(households)]).reshape(-1, 2))
     left, right = np.concatenate(pairs).T
@@ -48,25 +49,82 @@ def compared_value(attribute: str, value: Any) -> Any:
     return bisect_left(INCOME_BANDS, value) if attribute == "income" and value is not None else value
 
 
-def near_clones(codes: np.ndarray) -> Iterator[np.ndarray]:
+def near_clones(codes: np.ndarray, first: int = 0) -> Iterator[np.ndarray]:
     """Index pairs, shape (n, 2), of rows of `codes` (personas, attributes) that differ in at most CLONE_DIFFERENCES columns.
 
-    Rows that differ in two columns agree on at least one of three blocks of columns as a whole, so only rows that agree on a block are
-    compared. A pair may come more than once.
+    The lower index comes first in a pair; pairs of two rows before `first` are left out. Rows that differ in two columns agree on at least
+    one of three blocks of columns as a whole, so only rows that agree on a block are compared. A pair may come more than once.
     """
     for block in blocks_of_columns(codes, CLONE_DIFFERENCES + 1):
         same = np.unique(codes[:, block], axis=0, return_inverse=True)[1].reshape(-1)
         order = np.argsort(same, kind="stable")
         for members in np.split(order, np.flatnonzero(np.diff(same[order])) + 1):
+            asked = int(np.searchsorted(members, first))
+            if asked == len(members):
+                continue
             for start in range(0, len(members) - 1, ROWS_AT_ONCE):
                 rows = members[start : start + ROWS_AT_ONCE]
-                others = members[start + 1 :]
+                skipped = max(0, asked - start - 1)
+                others = members[start + 1 + skipped :]
                 different = np.zeros((len(rows), len(others)), dtype=np.int8)
                 for column in codes.T:
                     different += column[rows][:, None] != column[others][None, :]
                 # Every pair once: only partners that come later among the members.
-                a, b = np.nonzero(np.triu(different <= CLONE_DIFFERENCES))
+                a, b = np.nonzero(np.triu(different <= CLONE_DIFFERENCES, -skipped))
                 yield np.column_stack([rows[a], others[b]])
+
+
+class Neighbours:
+    """Who can join the personas of an earlier version, whose groups stand: everyone but the links between the two groups.
+
+    A candidate goes where those go to whom it is linked, as a near-clone or by household: earlier personas, and clusters of candidates that
+    were let in. Only where these stand in both groups it has no place.
+    """
+
+    def __init__(self, groups: Sequence[str], people: Sequence[dict[str, Any]]):
+        self._numbers: list[dict[str, int]] = [{} for _ in COMPARED]
+        self._codes = self._encode(people)
+        self._group: list[str | None] = list(groups)  # of the cluster, where the persona stands for one
+        self._leads_to = list(range(len(people)))
+        self._turned_away: set[int] = set()
+        self._home: dict[str, int] = {}
+
+    def let_in(self, households: Sequence[str], people: Sequence[dict[str, Any]]) -> list[bool]:
+        """Whether each has a place, in order. Calls add up: who was let in before counts for those who come now."""
+        first = len(self._codes)
+        self._codes = np.concatenate([self._codes, self._encode(people)])
+        linked: dict[int, set[int]] = {}
+        for pairs in near_clones(self._codes, first):
+            for one, other in pairs.tolist():
+                linked.setdefault(other, set()).add(one)
+        for index, household in enumerate(households, start=first):
+            known = linked.get(index, set()) - self._turned_away
+            clusters = {
+                self._leader(i) for i in (*known, *([self._home[household]] if household in self._home else ()))
+            }
+            groups = {self._group[leader] for leader in clusters} - {None}
+            self._leads_to.append(index)
+            self._group.append(next(iter(groups), None))
+            if len(groups) > 1:
+                self._turned_away.add(index)
+                continue
+            self._home.setdefault(household, index)
+            for leader in clusters:
+                self._leads_to[leader] = index
+        return [index not in self._turned_away for index in range(first, len(self._codes))]
+
+    def _leader(self, index: int) -> int:
+        while self._leads_to[index] != index:
+            self._leads_to[index] = self._leads_to[self._leads_to[index]]
+            index = self._leads_to[index]
+        return index
+
+    def _encode(self, people: Sequence[dict[str, Any]]) -> np.ndarray:
+        columns = [
+            [numbers.setdefault(str(compared_value(name, person[name])), len(numbers)) for person in people]
+            for name, numbers in zip(COMPARED, self._numbers, strict=True)
+        ]
+        return np.column_stack([np.array(column, dtype=np.int64) for column in columns])
 
 
 def blocks_of_columns(codes: np.ndarray, count: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ from builder.errors import InputError
 from builder.personas.candidate import Candidate, make_candidate
 from builder.personas.consistency import add_logs, check_after_enrichment, check_after_sampling
 from builder.personas.enrichment import WRITTEN, enrich
-from builder.personas.groups import assign_groups, describe_clusters, find_clusters
+from builder.personas.groups import Neighbours, assign_groups, describe_clusters, find_clusters
 from builder.personas.profile import fit_profiles, profile_lines
 from builder.recipe import BuildRecipe, CensusRecipe, seen_count
 from builder.schema import ATTRIBUTES, persona_id
@@ -58,7 +58,7 @@ class KnownRecords:
 
 @dataclass(frozen=True)
 class EarlierPersonas:
-    """The personas of a published version, and how many records of the draw it had looked at."""
+    """The personas of a published version, and the place in the draw after the last one that it had looked at."""
 
     rows: list[dict[str, Any]]
     examined: int
@@ -90,12 +90,18 @@ def build_personas(
     ledger: list[dict[str, str]] = []
     consistency: dict[str, dict[str, Any]] = {}
     omitted: list[int] = []
-    examined = 0
+    neighbours = Neighbours([row["group"] for row in earlier.rows], earlier.rows)
+    looked_at = bridges = 0
     while len(rows) < count:
-        round_places = places[examined : examined + min(count - len(rows), ROUND)]
-        refuse_exhausted(records, round_places, len(rows), count, consistency)
+        round_places = places[looked_at : looked_at + min(count - len(rows), ROUND)]
+        refuse_exhausted(records, round_places, len(rows), count, consistency, bridges)
         candidates = describe(recipe, records, whole_draw, round_places)
-        examined += len(round_places)
+        looked_at += len(round_places)
+        if earlier.rows:
+            # Before anything is paid for: whoever links the two groups has no place, and the draw goes on.
+            candidates, entries = between_the_groups(candidates, neighbours)
+            ledger += entries
+            bridges += len(entries)
         sampled = check_after_sampling(candidates, recipe, calls)
         ledger += sampled.ledger
         if recipe.personas.enrichment == "lm":
@@ -111,17 +117,14 @@ def build_personas(
             positions.append(candidate.position)
             unwritten.append(candidate.unwritten)
 
-    bridges = clones_of_both_groups(earlier.rows, rows)
-    rows, positions, unwritten = (
-        [x for i, x in enumerate(xs) if i not in bridges] for xs in (rows, positions, unwritten)
-    )
-    for number, row in enumerate(rows, start=len(earlier.rows)):
-        row["persona_id"] = persona_id(number)
     drawn_records = records.table.take(pa.array(whole_draw[np.array(positions, dtype=int)]))
     # No new persona shares a household with an earlier one (`places_left`), whose own households are not published.
     households = [f"earlier {i}" for i in range(len(earlier.rows))] + drawn_records["SERIALNO"].to_pylist()
-    clusters = find_clusters(households, earlier.rows + rows)
-    groups = assign_groups(clusters, seen_count(recipe.personas), recipe.seed, [row["group"] for row in earlier.rows])
+    everyone = earlier.rows + rows
+    linked_to_new = find_clusters(households, everyone, len(earlier.rows))
+    old_groups = [row["group"] for row in earlier.rows]
+    groups = assign_groups(linked_to_new, seen_count(recipe.personas), recipe.seed, old_groups)
+    clusters = find_clusters(households, everyone) if earlier.rows else linked_to_new
     for row, group in zip(rows, groups[len(earlier.rows) :], strict=True):
         row["group"] = group
     removed = (
@@ -133,10 +136,10 @@ def build_personas(
         f"under {ADULT_AGE}": records.table.num_rows - len(whole_draw),
         "drawn by the earlier version": earlier.examined,
         "household of an earlier draw": len(whole_draw) - earlier.examined - len(places),
-        "not drawn": len(places) - examined,
+        "not drawn": len(places) - looked_at,
         "inconsistent after sampling": removed[0],
         "inconsistent after enrichment": removed[1],
-        "near-clone of earlier personas of both groups": len(bridges),
+        "near-clone between the earlier version's groups": bridges,
     }
     dropped = {reason: n for reason, n in dropped.items() if n}
     return PersonaTable(
@@ -150,8 +153,10 @@ def build_personas(
             "income": describe_income_unit(records, recipe.personas.round_income),
             "imputed_in_source": list(records.imputed),
             "unknown_codes": known.unknown_codes,
-            "examined": earlier.examined + examined,
+            "examined": int(places[looked_at - 1]) + 1 if looked_at else earlier.examined,
             "consistency": consistency,
+            # Those linked to earlier seen personas are seen too, so a recipe with few new places can get more of them than it asks for.
+            "seen": {"asked": seen_count(recipe.personas), "out": groups.count("seen")},
             "clusters": describe_clusters(clusters, groups, households),
             "profile_attributes_left_out": {
                 "personas": sum(n > 0 for n in omitted),
@@ -174,15 +179,22 @@ def name_items(ledger: list[dict[str, str]], positions: list[int], first: int) -
     ]
 
 
-def clones_of_both_groups(earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> set[int]:
-    """The new rows that near-clones link to seen and to unseen personas of the earlier version: they have no place in either group."""
-    if not earlier or not rows:
-        return set()
-    clusters = find_clusters([str(i) for i in range(len(earlier) + len(rows))], earlier + rows).tolist()
-    groups: dict[int, set[str]] = {}
-    for cluster, row in zip(clusters, earlier, strict=False):
-        groups.setdefault(cluster, set()).add(row["group"])
-    return {i for i, cluster in enumerate(clusters[len(earlier) :]) if len(groups.get(cluster, ())) > 1}
+def between_the_groups(
+    candidates: list[Candidate], neighbours: Neighbours
+) -> tuple[list[Candidate], list[dict[str, str]]]:
+    """Those who have a place beside the earlier version's personas, and a ledger entry for every other."""
+    places = neighbours.let_in([c.record["SERIALNO"] for c in candidates], [c.attributes.values for c in candidates])
+    entries = [
+        {
+            "stage": "personas",
+            "item": candidate.key,
+            "reason": "near_clone_of_both_groups",
+            "detail": "linked to seen and to unseen personas of the earlier version",
+        }
+        for candidate, has_place in zip(candidates, places, strict=True)
+        if not has_place
+    ]
+    return [candidate for candidate, has_place in zip(candidates, places, strict=True) if has_place], entries
 
 
 def places_left(records: CensusRecords, whole_draw: np.ndarray, examined: int) -> np.ndarray:
@@ -207,15 +219,22 @@ def describe(
 
 
 def refuse_exhausted(
-    records: CensusRecords, drawn: np.ndarray, found: int, count: int, consistency: dict[str, dict[str, Any]]
+    records: CensusRecords,
+    drawn: np.ndarray,
+    found: int,
+    count: int,
+    consistency: dict[str, dict[str, Any]],
+    bridges: int,
 ) -> None:
     if len(drawn):
         return
-    resampled = consistency["after_sampling"]["resampled"]
-    dropped = consistency["after_enrichment"]["dropped"]
+    resampled = consistency.get("after_sampling", {}).get("resampled", 0)
+    dropped = consistency.get("after_enrichment", {}).get("dropped", 0)
+    between = f", {bridges} near-clones of both groups of the earlier version" if bridges else ""
     raise InputError(
         f"All records of {records.source} have been drawn and only {found} of {count} personas are consistent ({resampled} turned away "
-        f"after sampling, {dropped} after enrichment). Give a larger PUMS file, lower personas.count, or set personas.consistency=rules."
+        f"after sampling, {dropped} after enrichment{between}). Give a larger PUMS file, lower personas.count, or set "
+        "personas.consistency=rules."
     )
 
 

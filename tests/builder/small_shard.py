@@ -17,9 +17,12 @@ PERSONAS = 8
 
 
 def recipe_of(*overrides: str) -> BuildRecipe:
-    """The demo's with scripted models and the paper's templates."""
+    """The demo's with scripted models and the templates of a full build."""
     scripted = [f"models.{role}.provider=scripted" for role in ROLES if role != "classifier"]
-    templates = ["pairs.critique_template=critique_paper", "pairs.revision_template=revision_paper"]
+    templates = [
+        *("pairs.critique_template=critique_paper", "pairs.revision_template=revision_paper"),
+        *("matched.critique_template=critique_matched", "matched.revision_template=revision_matched"),
+    ]
     return load_recipe("demo", [*scripted, *templates, "judge=roleplay", "pairs.candidates=1", *overrides])
 
 

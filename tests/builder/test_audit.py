@@ -7,7 +7,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 
-from builder.audit.audit import audit_build, failures
+from builder.audit.audit import STAGES, audit_build, failures
 from builder.audit.checks import Outcome, shares
 from builder.audit.table import audit_table
 from builder.errors import InputError
@@ -94,8 +94,8 @@ def sound_tables():
     return {"personas": personas, "prompts": prompts, **pairs}
 
 
-def write_run(folder, tables, households=None, divided=0, **audit):
-    """A build's folder with these tables."""
+def write_run(folder, tables, households=None, divided=0, counts=None, **audit):
+    """A build's folder with these tables. counts: the rows that build.json says were written, as many as there are unless given."""
     for config, rows in tables.items():
         schema = features(config).arrow_schema
         if config in PAIR_CONFIGS and "split" not in schema.names:
@@ -109,8 +109,13 @@ def write_run(folder, tables, households=None, divided=0, **audit):
         parquet.write_table(records, folder / "tables" / "persona_records.parquet")
     recipe = as_dict(scripted_recipe("configs=[dpf,dpf_matched,contrast]"))
     recipe["audit"] |= audit
-    stages = {"personas": {"clusters": {"divided": divided}}, "prompts": {}, "pairs": {}, "matched": {}, "contrast": {}}
+    counts = counts or {config: len(rows) for config, rows in tables.items()}
+    counted = {stage: {"out": counts[config]} for config, stage in STAGES.items()}
+    stages = {"personas": {"clusters": {"divided": divided}}, "prompts": {}, **counted}
     build = {"fingerprint": "f", "recipe": recipe, "stages": stages}
+    if "judgements" in counts:
+        recipe["configs"] = [*recipe["configs"], "judgements"]
+        build["judgements"] = counts["judgements"]
     (folder / "build.json").write_text(json.dumps(build), encoding="utf-8")
     return folder
 
@@ -124,8 +129,10 @@ def sound():
 def audited(tmp_path, sound):
     """A function: change the sound tables, audit the folder, and get the checks by name."""
 
-    def run(change=lambda tables: None, **options):
+    def run(change=lambda tables: None, judged=False, **options):
         tables = copy.deepcopy(sound)
+        if judged:
+            tables["judgements"] = [{"pair_id": row["pair_id"]} for config in PAIR_CONFIGS for row in tables[config]]
         change(tables)
         # Few pairs for the fitted probes, so that the many audits of this file are quick.
         checks = audit_build(write_run(tmp_path / "run", tables, **{"probe_pairs": 80} | options))
@@ -146,12 +153,25 @@ def test_a_sound_build_fails_nothing_and_every_check_says_what_it_is(audited):
         assert set(check) == {"name", "value", "low", "high", "n", "verdict", "note", "band", "proof"}
         assert check["verdict"] in ("pass", "report", "inconclusive")
         assert (check["low"] is None) == (check["high"] is None)
-    blind = ("shorter wins", "shorter wins in tokens", "style wins", "words win", "question and words win")
+    blind = (
+        "lengths win",
+        "shorter wins",
+        "shorter wins in tokens",
+        "style wins",
+        "words win",
+        "question and words win",
+    )
     for name in blind:
         check = checks[f"contrast: {name}"]
         assert (check["value"], check["low"], check["high"]) == (0.5, 0.5, 0.5)
         assert (check["verdict"], check["band"], check["proof"]) == ("pass", [0.5, 0.5], True)
         assert checks[f"dpf: {name}"]["verdict"] == "report"
+    for name in (*blind[:3], "style wins", "words win", "question and words win"):
+        # As blind as each other: none without a band where length and words are to tell nothing.
+        text = name in ("style wins", "words win", "question and words win")
+        assert checks[f"dpf_matched: {name}"]["band"] == ([0.40, 0.60] if text else [0.48, 0.52])
+    for name in ("profile and answer win", "wrong profile and answer win"):
+        assert {checks[f"{config}: {name}"]["verdict"] for config in PAIR_CONFIGS} == {"report"}
     assert checks["dpf: shorter wins"]["value"] == 1.0
     assert checks["dpf_matched: shorter wins"]["verdict"] == "inconclusive"
     assert checks["dpf_matched: shorter wins"]["value"] == 0.5
@@ -197,6 +217,16 @@ def other_persons_text(tables):
     row["chosen"] = mirror["rejected"] = assistant_message("What somebody else said.")
 
 
+def without_control(tables):
+    for row in tables["dpf"]:
+        row["wrong_persona_id"] = None
+
+
+def base_text_of_heldout(tables):
+    """The base answer of a held-out prompt under the id of a train-pool one."""
+    row_of(tables, "dpf", "train")["rejected"] = row_of(tables, "dpf", "heldout_test")["rejected"]
+
+
 def other_split(tables):
     """In dpf_matched a train pair of dpf stands in seen_test: each table alone is in order."""
     row_of(tables, "dpf_matched", "train")["split"] = "seen_test"
@@ -219,6 +249,9 @@ def other_split(tables):
         (other_split, "build: persona-prompt pairs in two splits"),
         (set_in("dpf", "train", wrong_persona_id="p00000"), "dpf: controls that are no controls"),
         (set_in("dpf", "train", wrong_persona_id=persona_id(PERSONAS - 1)), "dpf: controls that are no controls"),
+        (without_control, "dpf: controls that are no controls"),
+        (set_in("contrast", "train", wrong_persona_id=None), "contrast: controls that are no controls"),
+        (base_text_of_heldout, "dpf: base answers of held-out prompts in train"),
         (set_in("dpf", "train", base_id=f"base/{prompt_id(PROMPTS - 1)}/0"), "dpf: base answers of held-out prompts in train"),
         (set_in("dpf", "train", base_id=f"base/{prompt_id(PROMPTS - 1)}/1"), "dpf: base answers of held-out prompts in train"),
         (copy_question, "build: held-out prompts with a near-duplicate in train"),
@@ -239,6 +272,68 @@ def test_each_kind_of_damage_fails_its_proof(audited, change, name):
     assert checks[name]["proof"] is True
     assert checks[name]["value"] > 0
     assert any(phrase.startswith(f"{name}: ") for phrase in failures(list(checks.values())))
+
+
+@pytest.mark.parametrize("config", PAIR_CONFIGS)
+def test_rows_that_were_counted_and_are_not_there_fail(audited, sound, config):
+    """Neither mirrors nor ids can tell that a table was emptied: of no rows they prove nothing."""
+    counts = {name: len(sound[name]) for name in PAIR_CONFIGS}
+    checks = audited(lambda tables: tables[config].clear(), counts=counts)
+    check = checks[f"{config}: rows more or fewer than counted"]
+    assert (check["verdict"], check["value"], check["proof"]) == ("fail", counts[config], True)
+    assert checks[f"{config}: repeated pair ids"]["verdict"] == "inconclusive"
+    if config == "contrast":
+        assert checks["contrast: mirrors that are absent or differ"]["verdict"] == "inconclusive"
+    assert audited(counts=counts)[check["name"]]["verdict"] == "pass"
+
+
+def test_rows_of_an_extended_version_are_counted_too(tmp_path, sound):
+    folder = write_run(tmp_path, sound, probe_pairs=80, counts={name: len(sound[name]) for name in PAIR_CONFIGS})
+    build = json.loads((folder / "build.json").read_text())
+    stages = build["stages"]
+    stages["pairs"] = {"out": stages["pairs"]["out"] - 20, "earlier_rows": 20}
+    del stages["matched"]["out"]
+    (folder / "build.json").write_text(json.dumps(build))
+    checks = {c["name"]: c["verdict"] for c in audit_build(folder)}
+    assert checks["dpf: rows more or fewer than counted"] == "pass"
+    assert checks["dpf_matched: rows more or fewer than counted"] == "inconclusive"
+
+
+def test_judgements_are_about_pairs_that_are_there(audited):
+    strangers, rows = "judgements: of pairs that are not there", "judgements: rows more or fewer than counted"
+
+    def dropped(tables):
+        tables["dpf_matched"] = [r for r in tables["dpf_matched"] if r["prompt_id"] != prompt_id(0)]
+
+    assert {audited(judged=True)[name]["verdict"] for name in (strangers, rows)} == {"pass"}
+    check = audited(dropped, judged=True)[strangers]
+    assert (check["verdict"], check["value"]) == ("fail", PERSONAS)
+    counts = dict.fromkeys(PAIR_CONFIGS, PERSONAS * PROMPTS) | {"judgements": 7}
+    assert audited(judged=True, counts=counts)[rows]["verdict"] == "fail"
+    assert not any(name.startswith("judgements") for name in audited())
+
+
+def test_a_control_may_be_absent_where_there_is_nobody_else(audited):
+    def lonely(tables):
+        """The last persona is the only one who is left unseen."""
+        kept = {p["persona_id"] for p in tables["personas"][:SEEN]} | {tables["personas"][-1]["persona_id"]}
+        tables["personas"] = [p for p in tables["personas"] if p["persona_id"] in kept]
+        for config in PAIR_CONFIGS:
+            rows = [r for r in tables[config] if {r["persona_id"], r.get("partner_persona_id")} <= {*kept, None}]
+            tables[config] = rows
+            for row in rows:
+                if row["persona_group"] == "unseen":
+                    row["wrong_persona_id"] = None
+
+    assert audited(lonely)["dpf: controls that are no controls"]["verdict"] == "pass"
+
+
+def test_a_short_base_answer_may_stand_on_both_sides_of_the_split(audited):
+    def change(tables):
+        for row in (row_of(tables, "dpf", "train"), row_of(tables, "dpf", "heldout_test")):
+            row["rejected"] = assistant_message("That is for everybody to decide.")
+
+    assert audited(change)["dpf: base answers of held-out prompts in train"]["verdict"] == "pass"
 
 
 def test_a_balanced_set_with_foreign_texts_is_caught_only_by_its_own_proof(audited):
@@ -381,6 +476,7 @@ def test_attributes_read_off_are_told_with_the_most_frequent_value(tmp_path, sou
             more = {"persona_id": name, "pair_id": dpf_pair_id(name, row["prompt_id"]), "chosen": told}
             tables["dpf"].append(row | more)
     check = {c["name"]: c for c in audit_build(write_run(tmp_path, tables))}["dpf: sex is read off"]
-    assert check["value"] > 0.95
+    assert check["value"] == pytest.approx(0.5, abs=0.03)
+    assert check["low"] > 0.4
     assert (check["verdict"], check["n"]) == ("report", 5 * PERSONAS * PROMPTS)
-    assert "most frequent value: 0.500" in check["note"]
+    assert "less 0.500 by always saying the most frequent value" in check["note"]

@@ -25,7 +25,11 @@ from builder.randomness import rng_for
 PROMPTS, PERSONAS = 40, 12
 VOCABULARY = [f"{a}{b}{c}ing" for a in "bdfgklmnprst" for b in "aeiou" for c in "dklmnprst"]
 QUESTIONS = [f"{'Should we' if n % 2 else 'Could they'} talk of matter {n}?" for n in range(PROMPTS)]
-PROFILES = [" ".join(VOCABULARY[20 * n : 20 * n + 20]) for n in range(PERSONAS)]
+PROFILES = [
+    f"{' '.join(VOCABULARY[20 * n : 20 * n + 20])}\nSide: {'left' if n % 2 else 'right'}" for n in range(PERSONAS)
+]
+# Of personas drawn at random every other one is of the same side.
+WRONG = rng_for(1, "test", "wrong").integers(1, PERSONAS, PERSONAS * PROMPTS)
 
 
 def planted(plant, seed=3, config="dpf_matched"):
@@ -58,7 +62,7 @@ def pairs_of(config, persona, prompt, chosen, rejected):
         split=nothing,
         persona=persona,
         partner=np.full(n, ABSENT),
-        wrong=(persona + 1) % PERSONAS,
+        wrong=(persona + WRONG[:n]) % PERSONAS,
         prompt=np.array(prompt),
         mirror=np.full(n, ABSENT),
         base=np.full(n, ABSENT),
@@ -80,7 +84,7 @@ def pairs_of(config, persona, prompt, chosen, rejected):
 
 def found(pairs):
     """Share of the pairs that each rule or probe wins, by name."""
-    outcomes = [*length_outcomes(pairs, None), *probe_outcomes(pairs, QUESTIONS, PROFILES, None, seed=1)]
+    outcomes = [*length_outcomes(pairs, None), *probe_outcomes(pairs, QUESTIONS, PROFILES, None, None, seed=1)]
     return {outcome.name: float(np.nanmean(outcome.values)) for outcome in outcomes}
 
 
@@ -104,6 +108,20 @@ def profile_words(chosen, rejected, persona, **_):
     return [*chosen[4:], *VOCABULARY[20 * persona : 20 * persona + 4]], rejected
 
 
+def nearer_to_seventy(chosen, rejected, rng, **_):
+    """Chosen is the side whose length is nearer to 70 words, and as often the longer one as the shorter."""
+    lengths = rng.integers(30, 70, 2)
+    longer = lengths if rng.random() < 0.5 else 140 - lengths
+    near, far = sorted(longer.tolist(), key=lambda n: abs(n - 70))
+    return tuple([VOCABULARY[n] for n in rng.integers(300, len(VOCABULARY), size)] for size in (near, far))
+
+
+def word_by_persona(chosen, rejected, persona, **_):
+    """Both answers hold one of two words, neither of the profile; which of them is chosen depends on the persona."""
+    one, other = ("gladly", "hardly") if persona % 2 else ("hardly", "gladly")
+    return [*chosen[1:], one], [*rejected[1:], other]
+
+
 def word_by_question(chosen, rejected, prompt, **_):
     """Both answers hold one of two words; which of them is chosen depends on how the question begins."""
     one, other = ("gladly", "hardly") if prompt % 2 else ("hardly", "gladly")
@@ -122,6 +140,13 @@ def test_where_nothing_is_planted_nothing_is_found():
         (commas, {"style wins"}, {"shorter wins", "words win", "profile overlap wins"}),
         (one_word, {"words win", "question and words win"}, {"shorter wins", "profile overlap wins"}),
         (profile_words, {"profile overlap wins"}, {"shorter wins", "style wins", "wrong profile overlap wins"}),
+        (profile_words, {"profile and answer win"}, {"wrong profile and answer win"}),
+        (nearer_to_seventy, {"lengths win"}, {"shorter wins", "shorter wins in tokens", "words win"}),
+        (
+            word_by_persona,
+            {"profile and answer win"},
+            {"words win", "question and words win", "wrong profile and answer win"},
+        ),
         (word_by_question, {"question and words win"}, {"words win", "style wins", "shorter wins"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -205,7 +230,7 @@ def test_prompts_of_a_fold_are_left_out():
 
 def test_overlap_is_the_rule_of_the_evaluation():
     pairs = planted(profile_words)
-    own = next(o for o in probe_outcomes(pairs, QUESTIONS, PROFILES, None, 1) if o.name == "profile overlap wins")
+    own = next(o for o in probe_outcomes(pairs, QUESTIONS, PROFILES, None, None, 1) if o.name == "profile overlap wins")
     for place in range(0, len(pairs), 37):
         a, b = (
             profile_overlap(side[place], PROFILES[pairs.persona[place]])
@@ -218,7 +243,7 @@ def test_a_pair_without_a_wrong_persona_is_not_asked():
     pairs = planted(nothing)
     pairs.wrong[:5] = ABSENT
     other = next(
-        o for o in probe_outcomes(pairs, QUESTIONS, PROFILES, None, 1) if o.name == "wrong profile overlap wins"
+        o for o in probe_outcomes(pairs, QUESTIONS, PROFILES, None, None, 1) if o.name == "wrong profile overlap wins"
     )
     assert np.isnan(other.values[:5]).all()
     assert not np.isnan(other.values[5:]).any()

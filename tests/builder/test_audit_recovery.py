@@ -31,9 +31,9 @@ def people():
     ]
 
 
-def pairs_of(personas, telling):
+def pairs_of(personas, telling, seed=5):
     """One answer for every persona and prompt: random words, and what `telling(persona)` adds."""
-    rng = rng_for(5, "test", "recovery")
+    rng = rng_for(seed, "test", "recovery")
     rows = []
     for persona in personas:
         for q in range(PROMPTS):
@@ -66,11 +66,42 @@ def test_an_attribute_that_the_words_give_away_is_marked_and_no_other():
     assert (figures["n"], details["personas"]) == (PERSONAS * PROMPTS, PERSONAS)
 
 
-def test_where_nothing_is_planted_guesses_are_no_better_than_the_most_frequent_value():
-    found, details = inferable_attributes(pairs_of(people(), lambda persona: []), people(), seed=1)
-    assert sum(map(len, found.values())) < 0.02 * len(found)
-    for attribute, figures in details["attributes"].items():
-        assert figures["accuracy"] <= figures["baseline"] + 0.08, attribute
+def test_where_nothing_is_planted_guesses_are_neither_better_nor_worse_than_the_most_frequent_value():
+    gains = []
+    for seed in range(6):
+        personas = people()
+        found, details = inferable_attributes(pairs_of(personas, lambda persona: [], seed), personas, seed)
+        assert sum(map(len, found.values())) < 0.02 * len(found)
+        for attribute, figures in details["attributes"].items():
+            assert abs(figures["accuracy"] - figures["baseline"]) < 0.08, (seed, attribute)
+        # Half of the personas have each value, so that chance is one half.
+        sex = details["attributes"]["sex"]
+        assert sex["baseline"] == pytest.approx(0.5, abs=0.01)
+        gains.append(sex["accuracy"] - sex["baseline"])
+    assert abs(np.mean(gains)) < 0.025
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_word_that_tells_the_sex_in_a_third_of_the_answers_is_seen(seed):
+    rng = rng_for(seed, "test", "weak")
+
+    def telling(persona):
+        return [{"Female": "daughterly", "Male": "fatherly"}[persona["sex"]]] * 2 if rng.random() < 0.3 else []
+
+    by_attribute = {g.attribute: g for g in guess_attributes(pairs_of(people(), telling, seed), people(), seed)}
+    assert by_attribute["sex"].gain.mean() > 0.08
+
+
+def test_the_baseline_says_the_most_frequent_value_and_shares_out_equally_frequent_ones():
+    personas = people()
+    for n, persona in enumerate(personas):
+        persona["sex"] = "Male" if n % 3 == 0 else "Female"
+    guesses = {g.attribute: g for g in guess_attributes(pairs_of(personas, lambda persona: []), personas, 1)}
+    sex, religion = guesses["sex"], guesses["religion"]
+    assert set(sex.blind[sex.known].tolist()) == {0.0, 1.0}
+    assert sex.baseline == pytest.approx(2 / 3)
+    # Five values of twelve personas each.
+    assert religion.baseline == pytest.approx(0.2)
 
 
 def test_a_common_value_can_be_marked_too():
@@ -137,5 +168,6 @@ def test_how_sure_a_guess_must_be(share, probability, inferable):
         np.array([0, 0, -1]),
         np.array([0, 1, 0]),
         np.full(3, probability),
+        np.full(3, 0.5),
     )
     assert guesses.inferable.tolist() == [inferable, False, False]

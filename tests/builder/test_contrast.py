@@ -15,11 +15,18 @@ from hypothesis import strategies as st
 from builder.judge.judge import Verdict, load_judge
 from builder.llm.messages import Answer, TokenScores
 from builder.llm.scripted import ScriptedClient
-from builder.pairs.contrast import DPF_COLUMNS, contrast_tables, judge_candidates, judged_table, said_by
-from builder.pairs.partners import BANDS, Candidate, choose_partners, code_profiles, draw
+from builder.pairs.contrast import (
+    DPF_COLUMNS,
+    chose_revisions,
+    contrast_tables,
+    judge_candidates,
+    judged_table,
+    said_by,
+)
+from builder.pairs.partners import BANDS, Candidate, choose_partners, code_profiles, draw, rows_without_partner
 from builder.personas.profile import profile_lines, profile_text
 from builder.randomness import rng_for
-from builder.recipe import BuildRecipe, ContrastRecipe, PairsRecipe
+from builder.recipe import BuildRecipe, ContrastRecipe, ModelRecipe, ModelsRecipe, PairsRecipe
 from builder.schema import (
     BIG_FIVE,
     assistant_message,
@@ -148,6 +155,60 @@ def test_numbers_have_the_bands_of_the_population_page():
     declared = yaml.safe_load((Path("builder") / "fidelity" / "bins.yaml").read_text(encoding="utf-8"))
     for name, edges in BANDS.items():
         assert edges == tuple(entry["from"] for entry in declared[name]["bins"])[1:]
+
+
+def test_a_profile_that_states_nothing_is_at_no_known_distance():
+    """Decided for each persona: one in free words without attributes beside others with lines."""
+    free = [person(n) | {"profile": f"Somebody by the name of {n}."} for n in range(5)]
+    told = [row | {"persona_id": f"p{n + 10:05d}"} for n, row in enumerate(people(4))]
+    profiles = code_profiles([*free, *told])
+    assert np.isnan(profiles.distances(0, np.arange(9))).all()
+    known = profiles.distances(6, np.arange(9))
+    assert np.isnan(known[:5]).all()
+    assert known[6] == 0 < known[8]
+
+    for personas, wanted in ((free, {None}), ([*free, *told], {None, *known[5:].tolist()})):
+        rows = dpf_rows(personas)
+        chosen = choose_partners(5, ContrastRecipe(3, "spread"), as_table(rows), personas)
+        assert {c.distance for c in chosen} >= {None}
+        assert all((c.distance is None) == (min(c[:2]) < "dpf/p00010") for c in chosen)
+        assert len(wanted) > 1 or {c.distance for c in chosen} == wanted
+        table = published(rows, judge(rows, chosen, personas).table, personas)
+        assert table["partner_distance"].null_count == 2 * sum(c.distance is None for c in chosen)
+
+
+def test_partners_at_no_known_distance_are_drawn_at_random_and_are_neither_near_nor_far():
+    nothing = np.full(9, np.nan)
+    counts = Counter(drawn("spread", 1, seed, nothing)[0] for seed in range(1800))
+    assert all(abs(counts[place] - 200) < 55 for place in range(9))
+    half = np.where(np.arange(9) < 6, DISTANCES, np.nan)
+    for rule, band in (("near", {0, 1}), ("far", {4, 5})):
+        assert set(Counter(drawn(rule, 1, seed, half)[0] for seed in range(100))) == band
+        assert all(set(drawn(rule, 6, seed, half)) == set(range(6)) for seed in range(20))
+    counts = Counter(drawn("spread", 1, seed, half)[0] for seed in range(900))
+    assert min(counts[place] for place in range(9)) > 50
+
+
+def test_rows_that_are_alone_in_their_cell_are_counted():
+    personas = [*people(3), person(9, "unseen")]
+    rows = as_table(dpf_rows(personas))
+    chosen = choose_partners(5, SPREAD, rows, personas)
+    assert rows_without_partner(rows, chosen) == 2
+    assert rows_without_partner(rows, []) == 8
+
+
+def test_a_second_judge_on_the_model_that_chose_is_a_selector_too():
+    def selectors(*judges, candidates=4, **models):
+        recipe = dataclasses.replace(RECIPE, pairs=PairsRecipe(candidates=candidates), models=ModelsRecipe(**models))
+        return [chose_revisions(recipe, judges, j) for j in judges]
+
+    first = load_judge("roleplay", "scripted", "one", 1)
+    again = dataclasses.replace(first, role="second_judge", version="another")
+    assert selectors(first, again) == [True, True]
+    assert selectors(first, again, candidates=1) == [False, False]
+    assert selectors(first, dataclasses.replace(again, model="two")) == [True, False]
+    assert selectors(first, load_judge("likelihood", "scripted", "one", 1, "second_judge")) == [True, False]
+    assert selectors(first, again, second_judge=ModelRecipe(provider="scripted", revision="abc")) == [True, False]
 
 
 DISTANCES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])

@@ -8,7 +8,9 @@ from builder.judge.judge import Verdict, load_judge
 from builder.pairs.contrast import judged_table, said_by
 from builder.pairs.flips import flip_rates
 from builder.pairs.partners import Candidate
+from builder.randomness import rng_for
 from builder.schema import dpf_pair_id
+from builder.summary import build_summary, judge_check_line
 from tests.builder.test_contrast import QUESTIONS, person
 
 FIRST = load_judge("roleplay", "scripted", "one", 1)
@@ -51,12 +53,17 @@ def test_known_patterns_are_counted_as_they_are():
         "judge": FIRST.label,
         "n": 40,
         "flipped": 10,
+        "reversed": 5,
         "unscored": 4,
         "rate": 0.25,
-        "rate_by_chance": 0.25,
+        "interval": rated["flips"]["judges"][0]["interval"],
+        "difference": 0.125,
+        "difference_interval": rated["flips"]["judges"][0]["difference_interval"],
         "judge_selected_the_revisions": False,
     }
     (judge,) = rated["flips"]["judges"]
+    low, high = judge["difference_interval"]
+    assert low < 0.125 < high
     assert (judge["n"], judge["flipped"], judge["reversed"], judge["unscored"]) == (40, 10, 5, 4)
     assert judge["interval"][0] < 0.25 < judge["interval"][1]
     assert judge["mean_margin"] == pytest.approx((10 * 0.5 - 5 * 0.5 + 5 * 0.125) / 40)
@@ -67,6 +74,86 @@ def test_known_patterns_are_counted_as_they_are():
 def test_a_judge_that_ignores_the_persona_never_flips_and_has_no_margin():
     (judge,) = rates([SAME] * 40)["flips"]["judges"]
     assert (judge["rate"], judge["mean_margin"], judge["interval"]) == (0.0, 0.0, [0.0, 0.0])
+
+
+def test_a_judge_at_random_flips_as_often_as_it_reverses_whatever_its_ties():
+    """A coin for every call and a tie where the two orders disagree: far from a quarter flips, and the difference is none."""
+    rng = rng_for(1, "test", "coin")
+
+    def coin():
+        calls = rng.integers(2, size=2)
+        return Verdict("tie", 0.5) if calls[0] != calls[1] else Verdict("AB"[calls[0]], 1.0 - calls[0])
+
+    (judge,) = rates([(coin(), coin()) for _ in range(600)])["flips"]["judges"]
+    assert judge["rate"] == pytest.approx(1 / 16, abs=0.03)
+    assert judge["interval"][1] < 0.25
+    assert judge["difference_interval"][0] < 0 < judge["difference_interval"][1]
+
+
+def test_pairs_without_a_distance_are_in_no_third_and_agree_in_nothing():
+    free = [person(n) | {"profile": "Somebody."} for n in range(25)] + PEOPLE[25:]
+    rows = [
+        c._asdict()
+        | {"distance": None if "p00000" in c.first_pair_id else c.distance, "judged": [said_by(FIRST, *FLIP, False)]}
+        for c in candidates(96)
+    ]
+    (judge,) = flip_rates(1, judged_table(rows), free, QUESTIONS)["flips"]["judges"]
+    without = sum(row["distance"] is None for row in rows)
+    assert without > 0
+    assert sum(third["pairs"]["n"] for third in judge["by_distance"].values()) == len(rows) - without
+    told = sum(row["first_pair_id"][4:10] > "p00024" for row in rows)
+    assert sum(part["n"] for part in judge["by_attribute"]["sex"].values()) == told < len(rows)
+
+
+def test_the_summary_shows_the_reverse_and_no_rate_of_a_judge_that_chose():
+    def said(selected, preferred_rate):
+        stages = {
+            "pairs": {
+                "judge_prefers_revision": preferred | {"rate": preferred_rate, "judge_selected_the_revision": selected}
+            },
+            "contrast": rates([FLIP] * 30 + [REVERSED] * 10 + [SAME] * 20, selector=selected),
+        }
+        counts = {"in": 1, "out": 1, "seconds": 0.0, "dropped": {}}
+        usage = dict.fromkeys(("calls", "hits", "prompt_tokens", "completion_tokens", "cost_usd"), 0)
+        return build_summary({"stages": {name: counts | stage for name, stage in stages.items()}, "usage": usage})
+
+    preferred = {"n": 144, "preferred": 144, "ties": 0, "unscored": 0}
+    shown, withheld = said(False, 1.0), said(True, None)
+    assert "prefers the revision in 144 of 144 pairs = 100.0%" in shown
+    assert (
+        "flips between the two personas in 30 of 60 = 50.0%, and turns the wrong way in 10; the difference is 33.3% ["
+        in shown
+    )
+    assert "144 of 144 pairs (no rate: it also chose among the candidates)" in withheld
+    assert "in 30 of 60 (no rate: it also chose among the candidates), and turns the wrong way in 10" in withheld
+    assert "%" not in withheld
+    assert "25 %" not in shown
+    # A rate that should not have been given is not repeated.
+    assert "100.0%" not in said(True, 1.0)
+
+
+def test_two_judges_of_one_model_have_two_names_in_the_summary():
+    check = {
+        "judge_model": "m",
+        "judge_wrote_it": False,
+        "rate": 0.8,
+        "rate_interval": [0.7, 0.9],
+        "preferred": 8,
+        "n": 10,
+        "ties": 0,
+    }
+    lines = [judge_check_line(check | {"judge": label}) for label in ("roleplay@1:m", "strict@2:m")]
+    assert "roleplay@1:m" in lines[0]
+    assert "strict@2:m" in lines[1]
+
+
+def test_nothing_is_said_of_a_second_judge_that_chose_too():
+    rows = [
+        c._asdict() | {"judged": [said_by(FIRST, *FLIP, True), said_by(SECOND, *FLIP, True)]} for c in candidates(40)
+    ]
+    agreement = flip_rates(1, judged_table(rows), PEOPLE, QUESTIONS)["flips"]["agreement"]
+    assert (agreement["n"], agreement["flipped_by_both"]) == (40, 40)
+    assert {agreement[name] for name in ("rate_both", "second_among_first", "first_among_second")} == {None}
 
 
 def test_rates_by_topic_distance_and_attribute():

@@ -11,7 +11,7 @@ from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.llm.templates import load_template
 from builder.llm.tokens import approximate_tokens
 from builder.pairs.assignment import assign_prompts, members_by_group
-from builder.pairs.dpf import build_pairs
+from builder.pairs.dpf import build_pairs, violates_length
 from builder.pairs.feedback import EXCERPT, write_base_answers, write_texts
 from builder.schema import PAIR_CONFIGS, features
 from tests.builder.small_shard import (
@@ -127,6 +127,107 @@ def test_a_revision_equal_to_the_base_answer_is_no_pair(tmp_path):
     assert all(item.endswith("/q00003") for item in lost)
     assert table.counts["dropped"] == {"identical_texts": len(lost)}
     assert not any(row["prompt_id"] == "q00003" for row in table.rows)
+
+
+def in_form(text):
+    return f"REVISED PREFERENCE: {text}\nDONE"
+
+
+def likes_the_base_answer(request):
+    a, b = (request.messages[-1]["content"].split(f"<answer_{x}>")[1].split(f"</answer_{x}>")[0] for x in "ab")
+    return f"REASON: r\nVERDICT: {'A' if 'Dogs may ride.' in a else 'B' if 'Dogs may ride.' in b else 'tie'}"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_candidate_equal_to_the_base_answer_is_not_chosen_while_another_differs(tmp_path, place):
+    recipe = recipe_of("pairs.candidates=3")
+    replies = {
+        "generator": lambda request: "Dogs may ride.",
+        "reviser": lambda request: in_form(
+            "Dogs may ride." if request.sample_index == place else f"Number {request.sample_index}."
+        ),
+        "judge": likes_the_base_answer,
+    }
+    table = make(recipe, scripted_calls(recipe, tmp_path, replies))
+    assert table.ledger == []
+    assert {row["chosen"][0]["content"] for row in table.rows} == {"Number 1." if place == 0 else "Number 0."}
+    replies["reviser"] = lambda request: in_form("Dogs may ride.")
+    table = make(recipe, scripted_calls(recipe, tmp_path / "all", replies))
+    assert table.counts["dropped"] == {"identical_texts": table.counts["in"]}
+
+
+class Passing(ScriptedClient):
+    """The endpoint fails on requests in whose last message `where` stands, of the sample numbers `samples`."""
+
+    def __init__(self, where, samples=(0,), reply=scripted_reply):
+        super().__init__(reply=reply)
+        self.where, self.samples = where, samples
+
+    def generate(self, requests, keys, wanted, on_reply):
+        down = [
+            i
+            for i in wanted
+            if self.where in requests[i].messages[-1]["content"] and requests[i].sample_index in self.samples
+        ]
+        on_reply([(i, Failure("endpoint_error", "503")) for i in down])
+        super().generate(requests, keys, [i for i in wanted if i not in down], on_reply)
+
+
+@pytest.mark.parametrize(
+    ("role", "reason"), [("judge", "choice_endpoint_error"), ("reviser", "revision_endpoint_error")]
+)
+def test_a_fault_among_candidates_leaves_the_pair_open_and_the_next_run_fills_it(tmp_path, role, reason):
+    recipe = recipe_of("pairs.candidates=3", "pairs.judged=check")
+    whole = make(recipe, scripted_calls(recipe, tmp_path / "whole"))
+    calls = scripted_calls(recipe, tmp_path)
+    # Of the three candidates the second: the others alone would give a pair, and perhaps another one.
+    calls._given_clients[role] = Passing("number 3?", (0,) if role == "judge" else (1,))
+    gaps = make(recipe, calls)
+    lost = {entry["item"] for entry in gaps.ledger}
+    assert lost
+    assert all(item.endswith("/q00003") for item in lost)
+    assert gaps.counts["dropped"] == {reason: len(lost)}
+    assert gaps.rows == [row for row in whole.rows if row["pair_id"] not in lost]
+    filled = make(recipe, scripted_calls(recipe, tmp_path))
+    assert (filled.rows, filled.ledger) == (whole.rows, [])
+
+
+def test_pairs_chosen_without_a_verdict_are_named(tmp_path):
+    recipe = recipe_of("pairs.candidates=2", "pairs.judged=check")
+    replies = {
+        "reviser": lambda request: in_form(f"Number {request.sample_index}."),
+        "judge": lambda request: (
+            "A riddle." if "number 3?" in request.messages[-1]["content"] else scripted_reply(request)
+        ),
+    }
+    table = make(recipe, scripted_calls(recipe, tmp_path, replies))
+    assert table.ledger == []
+    unjudged = [row["pair_id"] for row in table.rows if row["prompt_id"] == "q00003"]
+    assert unjudged
+    assert table.details["chosen_without_judge"] == unjudged
+    assert {row["chosen"][0]["content"] for row in table.rows if row["prompt_id"] == "q00003"} == {"Number 0."}
+
+
+def test_a_matched_revision_violates_its_length_beyond_a_fifth_either_way(tmp_path):
+    recipe = recipe_of()
+    numbers = [6, 8, 10, 12, 14]
+
+    def revise(request):
+        number = int(request.messages[-1]["content"].split("line number ")[1].split("?")[0])
+        return in_form("I " * (numbers[number % 5] - 1) + "I")
+
+    replies = {"reviser": revise, "generator": lambda request: "I " * 9 + "I"}
+    rows = make(recipe, scripted_calls(recipe, tmp_path, replies), config="dpf_matched").rows
+    assert {row["length_violation"] for row in rows} == {True, False}
+    for row in rows:
+        chosen, rejected = row["chosen_tokens"], row["rejected_tokens"]
+        assert row["length_violation"] == (abs(chosen - rejected) / rejected > 0.2)
+
+
+def test_a_fifth_is_no_violation_yet():
+    said = {chosen: violates_length("dpf_matched", chosen, 10) for chosen in (7, 8, 10, 12, 13)}
+    assert said == {7: True, 8: False, 10: False, 12: False, 13: True}
+    assert [violates_length("dpf", chosen, 10) for chosen in (7, 10, 13)] == [False, True, True]
 
 
 CRITIQUE = {

@@ -1,17 +1,26 @@
 """`persona build --extend`: what a published version holds stays as it is, byte for byte and id for id, and is not asked for again."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 from datasets import load_dataset
 
 from builder.audit.audit import audit_build, failures
 from builder.errors import InputError
+from builder.extension import EarlierVersion, read_earlier, with_earlier
+from builder.files import read_json, write_json
 from builder.llm.scripted import ScriptedClient, scripted_reply
+from builder.llm.weights import EMBEDDED_MODEL_ID, embedded_model
 from builder.pipeline import run_build
 from builder.publish import publish
+from builder.schema import persona_id
+from builder.tables import table_schema
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
 from tests.hub_server import environment, hub_server
 
@@ -116,17 +125,140 @@ def test_more_pairs_for_the_personas_that_are_there(version_one, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (("seed=7",), r"was drawn otherwise: seed \(20250101 there, 7 now\)"),
+        (("seed=7",), r"was made otherwise: seed \(20250101 there, 7 now\)"),
         (("census.adults_only=false",), "census.adults_only"),
+        (
+            ("models.generator.model=other/model",),
+            "models.generator .*SmolLM2-135M-Instruct' there, 'scripted other/model",
+        ),
+        (("models.critic.revision=abc",), "models.critic .*Instruct abc' now"),
+        (("models.judge.model=other/judge",), "judges"),
+        (("judge=roleplay",), r"judge \('auto' there, 'roleplay' now\)"),
+        (("pairs.critique_template=critique_plain",), r"pairs\.critique_template"),
+        (("pairs.answer.temperature=0.1",), r"pairs\.answer\.temperature \(0\.7 there, 0\.1 now\)"),
+        (
+            ("pairs.candidates=3", "personas.profile_max_tokens=90"),
+            r"pairs\.candidates .*; personas\.profile_max_tokens",
+        ),
+        (("prompts.near_duplicate_similarity=0.9",), r"prompts\.near_duplicate_similarity"),
+        (("contrast.partner_distance=far",), r"contrast\.partner_distance"),
         (("personas.count=8", "personas.seen=4"), "personas.count is 8, but published has 12"),
         (("prompts.count=14",), "prompts.count is 14, but published has 16"),
         (("pairs.train=5",), r"pairs\.train is 5, but published has 6"),
-        (("configs=[dpf]",), "has the config"),
+        (("configs=[dpf]",), "has the config dpf_matched, which the recipe leaves out"),
+        (("personas.count=14", "personas.seen=5"), "personas.seen is 5, but published has 8"),
+        (("personas.count=14", "personas.seen=12"), "personas.count less personas.seen is 2, but published has 4"),
     ],
 )
 def test_what_is_no_extension_is_refused(version_one, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         run_build(scripted_recipe(CONFIGS, *settings), tmp_path / "run", extend=str(version_one))
+
+
+def with_build(version: Path, target: Path, change) -> str:
+    """A copy of a published version with another build.json."""
+    shutil.copytree(version, target)
+    build = read_json(target / "build.json")
+    change(build)
+    write_json(target / "build.json", build)
+    return str(target)
+
+
+def test_what_an_extension_is_for_may_differ(version_one):
+    may_differ = (
+        *("name=other", "pairs.judge_check=5", "audit.min_pairs=3", "prompts.min_words=4", "prompts.topics=9"),
+        *("models.generator.batch_size=3", "configs=[contrast,judgements,dpf,dpf_matched]"),
+    )
+    read_earlier(str(version_one), scripted_recipe(CONFIGS, *LARGER, *may_differ), None)
+
+
+def test_a_model_is_known_by_what_is_published_of_it(version_one, tmp_path):
+    """Weights in this process are published by their hash, whether or not the recipe names a revision."""
+
+    def by_hash(build):
+        build["models"]["enricher"] = {"provider": "transformers", "model": EMBEDDED_MODEL_ID, "revision": weights}
+
+    weights = embedded_model().content_hash
+    recipe = scripted_recipe(CONFIGS, *LARGER, "models.enricher.provider=transformers")
+    read_earlier(with_build(version_one, tmp_path / "same", by_hash), recipe, None)
+    weights = "f00d"
+    with pytest.raises(InputError, match=r"models\.enricher .*Instruct f00d' there"):
+        read_earlier(with_build(version_one, tmp_path / "other", by_hash), recipe, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda build: build["templates"].update(critique_paper="f00d"), r"template critique_paper \('f00d' there"),
+        (lambda build: build["judges"].__setitem__(0, "likelihood@f00d:m"), r"judges \(\['likelihood@f00d:m'\] there"),
+        (lambda build: build["stages"]["personas"].update(sha256="f00d"), "the packaged census records"),
+        (lambda build: build["inputs"].update({"census.household_source": "f00d"}), "the household file"),
+        # As a version is published whose personas.source is a file.
+        (lambda build: build["stages"]["personas"].pop("examined"), "come from a file .* no draw to go on with"),
+    ],
+)
+def test_a_version_made_of_other_files_is_refused(version_one, tmp_path, change, message):
+    version = with_build(version_one, tmp_path / "other", change)
+    with pytest.raises(InputError, match=message):
+        run_build(scripted_recipe(CONFIGS, *LARGER), tmp_path / "run", extend=version)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_the_earlier_version_lacks_is_refused(tmp_path):
+    run_build(scripted_recipe("configs=[dpf]"), tmp_path / "run")
+    publish(tmp_path / "run", tmp_path / "published", "1.0.0")
+    with pytest.raises(InputError, match=r"published has no config dpf_matched, .* without --extend"):
+        run_build(scripted_recipe(CONFIGS, *LARGER), tmp_path / "more", extend=str(tmp_path / "published"))
+
+
+def test_a_version_whose_personas_come_from_a_file_is_refused(tmp_path):
+    telling = ("race", "education", "marital_status", "citizenship")
+    people = [{"age": 20 + n, **{name: f"{name} {n}" for name in telling}} for n in range(12)]
+    (tmp_path / "people.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
+    run_build(scripted_recipe(f"personas.source={tmp_path / 'people.jsonl'}"), tmp_path / "run")
+    publish(tmp_path / "run", tmp_path / "published", "1.0.0")
+    with pytest.raises(InputError, match=r"come from a file \(people\.jsonl\)"):
+        run_build(scripted_recipe("personas.count=14"), tmp_path / "more", extend=str(tmp_path / "published"))
+
+
+def test_only_more_prompts(version_one, tmp_path):
+    """No new persona and no new pair: every pair table is as it was."""
+    recipe = scripted_recipe(CONFIGS, "prompts.count=20", "prompts.heldout=5")
+    result = run_build(recipe, tmp_path / "run", extend=str(version_one))
+    assert len(result.rows("prompts")) == 20
+    assert [result.build["stages"][stage]["out"] for stage in ("personas", "pairs", "matched", "contrast")] == [0] * 4
+    publish(result.folder, tmp_path / "published", "1.1.0")
+    for config in PAIRS:
+        assert published_rows(tmp_path / "published", config) == published_rows(version_one, config)
+
+
+def test_rows_stay_sorted_where_ids_get_longer(version_one, tmp_path):
+    """From the 100,001st persona on the order of ids as texts is not that of numbers: p100000 comes before p99999."""
+
+    def rows(numbers):
+        ids = sorted(persona_id(n) for n in numbers)
+        pairs = [(i, f"dpf/{i}/q{q:05d}") for i in ids for q in range(2)]
+        columns = {
+            "split": ["train"] * len(pairs),
+            "persona_id": [i for i, _ in pairs],
+            "pair_id": [p for _, p in pairs],
+        }
+        schema = table_schema("dpf")
+        return arrow.table(
+            [arrow.array(columns.get(name, [None] * len(pairs)), schema.field(name).type) for name in schema.names],
+            schema=schema,
+        )
+
+    old, new = range(99_990, 100_004), range(100_004, 100_030)
+    (tmp_path / "data").mkdir()
+    people = arrow.table({"persona_id": [persona_id(n) for n in old]})
+    parquet.write_table(people, tmp_path / "data" / "personas.parquet")
+    parquet.write_table(rows(old).drop_columns("split"), tmp_path / "data" / "dpf.parquet")
+    files = {"personas": "data/personas.parquet", "dpf": "data/dpf.parquet"}
+    earlier = EarlierVersion(tmp_path, {"configs": {c: {"train": {"file": file}} for c, file in files.items()}})
+    tables = [rows(new[:9]), rows(new[9:])]
+    both = arrow.concat_tables(with_earlier(earlier, "dpf", tables))
+    assert both["pair_id"].to_pylist() == rows([*old, *new])["pair_id"].to_pylist()
 
 
 def test_a_build_folder_is_no_published_version(extended, tmp_path):
@@ -141,7 +273,17 @@ def test_a_version_on_the_hub_is_extended_by_its_tag(version_one, tmp_path):
 
         def build(source, run):
             return subprocess.run(
-                [sys.executable, str(ROOT / "persona.py"), "build", "demo", "--out", run, "--extend", source, *settings],
+                [
+                    sys.executable,
+                    str(ROOT / "persona.py"),
+                    "build",
+                    "demo",
+                    "--out",
+                    run,
+                    "--extend",
+                    source,
+                    *settings,
+                ],
                 **{"cwd": ROOT, "capture_output": True, "text": True, "check": False},
                 env=environment(hub, tmp_path),
             )

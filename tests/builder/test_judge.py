@@ -2,15 +2,16 @@
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import InputError
-from builder.judge.judge import Comparison, choose_best, compare, load_judge
+from builder.judge.judge import Choice, Comparison, choose_best, compare, load_judge, may_pass
 from builder.llm.calls import ModelCalls
-from builder.llm.messages import TokenScores
+from builder.llm.messages import Failure, Sampling, TokenScores
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient
 from builder.llm.templates import load_template
@@ -139,7 +140,8 @@ def test_no_text_moves_a_roleplay_verdict(tmp_path, place, text, wins):
     comparison = Comparison(asked["profile"], asked["question"], (asked["first"], asked["second"]))
     (verdict,), calls = ask(tmp_path, "roleplay", [comparison], reply)
     assert (verdict.verdict, verdict.reason) == ("A" if wins == "first" else "B", "my own")
-    assert all(asked[part] in said for said in shown for part in asked)
+    # A tag of the template in a text has lost its bracket.
+    assert all(re.sub("<(?=/?answer_)", "‹", asked[part]) in said for said in shown for part in asked)
     assert calls.spending.calls == 2
 
 
@@ -220,25 +222,80 @@ def test_a_second_judge_is_asked_in_its_own_role(tmp_path):
         assert [j.verdict for j in verdict.judgements] == reasons
 
 
-def test_choose_best_takes_the_first_of_equals(tmp_path):
+def choose(tmp_path, candidates, reply=None, judge="roleplay", profile="p", client=None):
     models = ModelsRecipe(judge=ModelRecipe(provider="scripted", model="j"))
-    calls = ModelCalls(models, Record(tmp_path / "r.sqlite"))
-    judge = load_judge("likelihood", "scripted", "j", 1)
-    items = [("gardens", "q?", ["motors", "gardens", "gardens"]), ("motors", "q?", ["same", "same"])]
-    assert choose_best(judge, calls, items) == [1, 0]
+    clients = {"judge": client or ScriptedClient("j", reply)} if client or reply else None
+    calls = ModelCalls(models, Record(tmp_path / "r.sqlite"), clients=clients)
+    return choose_best(load_judge(judge, "scripted", "j", 1), calls, [(profile, "q?", candidates)])[0]
+
+
+def shown(request):
+    """The two answers in the order in which they were shown."""
+    asked = request.messages[-1]["content"]
+    return tuple(asked.split(f"<answer_{x}>")[1].split("</")[0].strip() for x in "ab")
+
+
+def tournament(worth, unreadable=()):
+    """The better of the two; nothing that can be read about the pairs in `unreadable`."""
+
+    def reply(request):
+        a, b = shown(request)
+        if {a, b} in unreadable:
+            return "I cannot say."
+        return f"REASON: r\nVERDICT: {'A' if worth[a] > worth[b] else 'B' if worth[a] < worth[b] else 'tie'}"
+
+    return reply
+
+
+def test_choose_best_takes_the_first_of_equals(tmp_path):
+    assert choose(tmp_path, ["motors", "gardens", "gardens"], judge="likelihood", profile="gardens") == Choice(1)
+    assert choose(tmp_path, ["same", "same"], judge="likelihood", profile="motors") == Choice(0)
 
 
 def test_choose_best_by_roleplay_is_a_tournament(tmp_path):
-    models = ModelsRecipe(judge=ModelRecipe(provider="scripted", model="j"))
-    order = {"bad": 0, "good": 1, "best": 2}
+    reply = tournament({"bad": 0, "good": 1, "best": 2})
+    assert choose(tmp_path, ["bad", "best", "good"], reply) == Choice(1, judged=True, may_pass=False)
 
-    def reply(request):
-        asked = request.messages[-1]["content"]
-        a, b = (asked.split(f"<answer_{x}>")[1].split("</")[0].strip() for x in "ab")
-        return f"REASON: r\nVERDICT: {'A' if order[a] > order[b] else 'B'}"
 
-    calls = ModelCalls(models, Record(tmp_path / "r.sqlite"), clients={"judge": ScriptedClient("j", reply)})
-    assert choose_best(load_judge("roleplay", "scripted", "j", 1), calls, [("p", "q?", ["bad", "best", "good"])]) == [1]
+def test_a_comparison_that_cannot_be_read_is_no_half_point_and_no_defeat(tmp_path):
+    """The first loses the one comparison that was read and would win with halves for the others."""
+    unreadable = [{"first", "second"}, {"first", "third"}, {"second", "fourth"}, {"third", "fourth"}]
+    worth = {"first": 1, "second": 0, "third": 0, "fourth": 2}
+    assert choose(tmp_path, list(worth), tournament(worth, unreadable)) == Choice(3)
+    # `good` beats all that it met; `fair` won as often and lost to it.
+    worth = {"fair": 1, "good": 2, "poor": 0}
+    assert choose(tmp_path / "b", list(worth), tournament(worth, [{"good", "poor"}])) == Choice(1)
+
+
+def test_without_any_verdict_the_first_is_taken_and_it_is_said(tmp_path):
+    assert choose(tmp_path, ["a", "b"], lambda request: "I cannot say.") == Choice(0, judged=False, may_pass=False)
+
+
+class Faulty(ScriptedClient):
+    """The endpoint fails on what `fails` says of the two answers shown."""
+
+    def __init__(self, fails, reply):
+        super().__init__("j", reply)
+        self.fails = fails
+
+    def generate(self, requests, keys, wanted, on_reply):
+        down = [i for i in wanted if self.fails(shown(requests[i]))]
+        on_reply([(i, Failure("endpoint_error", "503")) for i in down])
+        super().generate(requests, keys, [i for i in wanted if i not in down], on_reply)
+
+
+def test_an_endpoint_that_fails_leaves_the_choice_open(tmp_path):
+    worth = {"bad": 0, "good": 1, "best": 2}
+    client = Faulty(lambda answers: answers == ("bad", "best"), tournament(worth))
+    assert choose(tmp_path, list(worth), client=client).may_pass
+    # Once it answers, the choice is made.
+    assert choose(tmp_path, list(worth), tournament(worth)) == Choice(2)
+
+
+def test_a_judge_that_speaks_of_endpoint_errors_has_had_none(tmp_path):
+    (verdict,), _ = ask(tmp_path, "roleplay", [GARDENER], lambda request: "REASON: endpoint_error\nVERDICT: A")
+    assert verdict.judgements[0].reason == "endpoint_error"
+    assert not may_pass(verdict)
 
 
 def test_auto_takes_likelihood_in_process_and_roleplay_for_endpoints():
@@ -258,6 +315,92 @@ def test_judges_that_do_not_exist_or_do_not_fit(tmp_path):
     odd.write_text(json.dumps({"kind": "vote"}))
     with pytest.raises(InputError, match="takes likelihood or pairwise"):
         load_judge(str(odd), "transformers", "m", 1)
+
+
+BAD_JUDGES = {
+    "empty": ("", "odd.yaml holds nothing"),
+    "a text": ("likelihood", "odd.yaml holds str"),
+    "no YAML": ("kind: [", "odd.yaml is not YAML"),
+    "no kind": ("temperature: 1", "kind is None; it takes likelihood or pairwise"),
+    "a kind that is a list": ("kind: [likelihood]", "it takes likelihood or pairwise"),
+    "a temperature of 0": ("{kind: likelihood, temperature: 0}", "temperature is 0; it takes a number above 0"),
+    "a temperature that is a text": ("{kind: likelihood, temperature: warm}", "temperature is 'warm'"),
+    "a temperature without end": ("{kind: likelihood, temperature: .inf}", "temperature is inf"),
+    "a template for likelihood": ("{kind: likelihood, template: x}", "template is no key of a likelihood judge"),
+    "a temperature for pairwise": (
+        "{kind: pairwise, temperature: 1}",
+        "It takes kind, template, sampling, max_retries",
+    ),
+    "no template": ("kind: pairwise", "template is None; a pairwise judge needs one, for example judge_roleplay"),
+    "a template that is a number": ("{kind: pairwise, template: 3}", "template is 3"),
+    "a template that is not there": (
+        "{kind: pairwise, template: mine}",
+        "odd.yaml cannot be used: Prompt template mine does not exist",
+    ),
+    "a critique's template": ("{kind: pairwise, template: critique_paper}", "asks for {{ answer }}"),
+    "a misspelt sampling key": (
+        "{kind: pairwise, template: judge_roleplay, sampling: {max_token: 3}}",
+        "it takes the keys max_tokens, temperature, top_p",
+    ),
+    "sampling that is a number": ("{kind: pairwise, template: judge_roleplay, sampling: 3}", "sampling is 3"),
+    "no tokens": ("{kind: pairwise, template: judge_roleplay, sampling: {max_tokens: 0}}", "sampling.max_tokens is 0"),
+    "half a token": (
+        "{kind: pairwise, template: judge_roleplay, sampling: {max_tokens: 1.5}}",
+        "a whole number from 1 on",
+    ),
+    "a negative temperature": (
+        "{kind: pairwise, template: judge_roleplay, sampling: {temperature: -1}}",
+        "sampling.temperature is -1",
+    ),
+    "top_p": ("{kind: pairwise, template: judge_roleplay, sampling: {top_p: 0}}", "sampling.top_p is 0"),
+    "negative retries": ("{kind: pairwise, template: judge_roleplay, max_retries: -1}", "max_retries is -1"),
+    "retries that are true": ("{kind: pairwise, template: judge_roleplay, max_retries: true}", "max_retries is True"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BAD_JUDGES.values(), ids=BAD_JUDGES)
+def test_a_judge_file_that_could_not_judge_is_refused_when_it_is_read(tmp_path, content, said):
+    (tmp_path / "odd.yaml").write_text(content)
+    with pytest.raises(InputError, match=re.escape(said)):
+        load_judge(str(tmp_path / "odd.yaml"), "transformers", "m", 1)
+
+
+@pytest.mark.parametrize(
+    ("asks", "choices", "said"),
+    [
+        ("{{ answer_a }} or {{ answer_c }}", "[A, B, tie]", "asks for {{ answer_c }}"),
+        ("{{ question }} {{ answer_a }}", "[A, B, tie]", "never shows {{ answer_b }}"),
+        ("{{ answer_a }} or {{ answer_b }}", "[first, second]", "offers the verdicts ['first', 'second']"),
+        ("{{ answer_a }} or {{ answer_b }}", None, "offers the verdicts []"),
+    ],
+)
+def test_a_judge_whose_template_could_not_judge_is_refused(tmp_path, asks, choices, said):
+    form = f'choices: {{"VERDICT:": {choices}}}' if choices else ""
+    (tmp_path / "ask.yaml").write_text(
+        f'messages: [{{role: user, content: "{asks}"}}]\nmarkers: ["VERDICT:"]\n{form}\n'
+    )
+    (tmp_path / "mine.yaml").write_text(f"kind: pairwise\ntemplate: {tmp_path / 'ask.yaml'}\n")
+    with pytest.raises(InputError, match=re.escape(said)):
+        load_judge(str(tmp_path / "mine.yaml"), "openai", "m", 1)
+
+
+def test_a_judge_file_of_ones_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "{kind: pairwise, template: judge_roleplay, sampling: {temperature: 1}, max_retries: 0}"
+    )
+    judge = load_judge(str(tmp_path / "mine.yaml"), "openai", "m", 1)
+    assert (judge.name, judge.sampling, judge.max_retries) == ("mine", Sampling(max_tokens=300, temperature=1), 0)
+
+
+def test_a_judge_that_is_told_nothing_of_the_person_reads_so(tmp_path):
+    shown = []
+
+    def reply(request):
+        shown.append(request.messages[-1]["content"])
+        return "REASON: r\nVERDICT: tie"
+
+    ask(tmp_path, "roleplay", [Comparison(None, "Sunday?", ("gardens", "motors"))], reply)
+    assert all("<profile>\nNothing is known about the person.\n</profile>" in said for said in shown)
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.llm.scripted import scripted_reply
+from builder.llm.messages import Failure
+from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.pairs.assignment import Assigned, assign_prompts
 from builder.pairs.judge_check import choose_check, summarise_check
 from builder.schema import dpf_pair_id, split_for
@@ -140,7 +141,6 @@ def test_only_checked_pairs_are_judged_where_the_recipe_says_so(tmp_path):
     judged = {row["pair_id"] for row in table.rows if row["judge_verdict"] is not None}
     assert judged == {row["pair_id"] for row in table.rows if row["judge_score"] is not None} == checked
     assert counts["judge"] == 2 * len(checked)
-    assert table.details["judge_prefers_revision"]["n"] == 10
     assert {row["pair_id"] for row in table.judgements} == checked
 
 
@@ -152,22 +152,25 @@ def test_a_choice_among_candidates_is_still_the_judges(tmp_path):
     assert table.judgements == table.check == []
 
 
-def outcome(persona, verdict, split="train", judge="j@1:m", model="m", reviser="writer"):
+def outcome(persona, verdict, split="train", judge="j@1:m", model="m", reviser="writer", prompt="q0"):
     return {
         "pair_id": "x",
         "persona_id": persona,
+        "prompt_id": prompt,
         "split": split,
         "topic": "t",
         "reviser": reviser,
         "judge": judge,
         "judge_model": model,
         "verdict": verdict,
+        "may_pass": False,
     }
 
 
 def test_the_summary_counts_ties_and_sets_the_papers_figure_beside():
-    rows = [outcome(f"p{i % 20}", "chosen") for i in range(90)]
-    rows += [outcome(f"p{i}", "tie", "seen_test") for i in range(6)] + [outcome("p3", "rejected")] * 4
+    rows = [outcome(f"p{i % 20}", "chosen", prompt=f"q{i}") for i in range(90)]
+    rows += [outcome(f"p{i}", "tie", "seen_test", prompt=f"q{i}") for i in range(6)]
+    rows += [outcome("p3", "rejected", prompt=f"q{i}") for i in range(4)]
     rows += [outcome("p1", "unscored")] * 3
     summary = summarise_check(rows, 1)
     (entry,) = summary["judges"]
@@ -182,18 +185,53 @@ def test_the_summary_counts_ties_and_sets_the_papers_figure_beside():
     assert entry["rate"] == 0.90
     assert entry["rate_ties_half"] == 0.93
     low, high = entry["rate_interval"]
-    assert 0.8 < low < 0.90 < high <= 1
+    assert 0.7 < low < 0.90 < high <= 1
     assert entry["rate_ties_half_interval"][0] > low
     assert set(entry["splits"]) == {"train", "seen_test"}
-    assert (entry["splits"]["seen_test"]["n"], entry["splits"]["seen_test"]["rate"]) == (6, 0.0)
+    # Six are too few to say anything.
+    few = entry["splits"]["seen_test"]
+    assert (few["n"], few["ties"], few["rate"], few["rate_interval"]) == (6, 6, None, None)
     assert summarise_check(rows[::-1], 1) == summary
 
 
-def test_the_interval_is_clustered_by_persona():
-    """Ten personas that each say one and the same a hundred times are ten observations."""
-    rows = [outcome(f"p{i}", "chosen" if i < 8 else "rejected") for i in range(10) for _ in range(100)]
+@pytest.mark.parametrize("of", ["persona", "prompt"])
+def test_the_interval_is_clustered_by_persona_and_by_prompt(of):
+    """Ten personas (or prompts, whose pairs share a base answer) that say one and the same a hundred times are ten observations."""
+    rows = []
+    for i in range(10):
+        for k in range(100):
+            persona, prompt = (f"p{i}", f"q{k}") if of == "persona" else (f"p{k}", f"q{i}")
+            rows.append(outcome(persona, "chosen" if i < 8 else "rejected", prompt=prompt))
     low, high = summarise_check(rows, 1)["judges"][0]["rate_interval"]
     assert high - low > 0.3
+
+
+@pytest.mark.parametrize(("scored", "withheld"), [(19, True), (20, False)])
+def test_a_rate_of_fewer_than_twenty_is_withheld(scored, withheld):
+    rows = [outcome(f"p{i}", "chosen", prompt=f"q{i}") for i in range(scored)] + [outcome("p1", "unscored")] * 9
+    entry = summarise_check(rows, 1)["judges"][0]
+    names = ("rate", "rate_interval", "rate_ties_half", "rate_ties_half_interval")
+    for said in (entry, entry["splits"]["train"]):
+        assert said["n"] == scored
+        assert [said[name] is None for name in names] == [withheld] * 4
+
+
+def test_outcomes_tell_their_prompt_and_whether_the_endpoint_failed(tmp_path):
+    recipe, checked = recipe_of(), some_pairs()
+    table = make(recipe, scripted_calls(recipe, tmp_path, {"judge": always("endpoint_error")}), checked=checked)
+    assert {row["pair_id"].rsplit("/", 1)[1] == row["prompt_id"] for row in table.check} == {True}
+    # What a judge says is no fault of the endpoint.
+    assert not any(row["may_pass"] for row in table.check)
+
+    class Down(ScriptedClient):
+        def generate(self, requests, keys, wanted, on_reply):
+            on_reply([(i, Failure("endpoint_error", "503")) for i in wanted])
+
+    calls = scripted_calls(recipe, tmp_path)
+    calls._given_clients["second_judge"] = Down()
+    failed = make(recipe, calls, checked=checked).check
+    assert {row["may_pass"] for row in failed if row["judge"].endswith(":another")} == {True}
+    assert not any(row["may_pass"] for row in failed if not row["judge"].endswith(":another"))
 
 
 @pytest.mark.parametrize(("model", "wrote_it"), [("writer", True), ("m", False)])

@@ -14,8 +14,10 @@ from builder.llm.record import Record
 from builder.llm.scripted import FILLER, ScriptedClient
 from builder.llm.templates import load_template
 from builder.llm.tokens import approximate_tokens
+from builder.pipeline import run_build
 from builder.randomness import rng_for
 from builder.recipe import ModelRecipe, ModelsRecipe
+from tests.builder.conftest import scripted_recipe
 from tests.openai_server import completion, openai_server, reply_in_form
 
 ROLES = ("generator", "critic", "reviser", "judge")
@@ -176,6 +178,7 @@ def test_without_recorded_replies_it_is_an_upper_bound_and_says_so(tmp_path):
     assert told["calls"] == 4 * 30 == calls.spending.calls
     assert told["completion_tokens"] == 4 * 30 * SAMPLING.max_tokens
     assert told["seconds"] is None
+    assert told["pilot_helps"] is True
     assert set(told["basis"].values()) == {"max_tokens"}
     run = ModelCalls(models(), Record(tmp_path / "r.sqlite"), clients=clients)
     work(run, 30)
@@ -193,6 +196,7 @@ def test_a_mean_is_taken_from_enough_replies_only(tmp_path, recorded):
     calls.generate("generator", [dataclasses.replace(request, sample_index=n) for n in range(7)], "x")
     told = estimate(calls)
     known = recorded == ENOUGH
+    assert told["pilot_helps"] is False, "what a pilot asks for was asked for"
     assert told["basis"] == {"answer@1": ENOUGH if known else "max_tokens"}
     assert told["completion_tokens"] == 7 * (20 if known else SAMPLING.max_tokens)
     assert told["seconds"] is None, "no call was timed"
@@ -232,7 +236,7 @@ def test_nothing_missing_costs_nothing(tmp_path):
     work(calls, 25)
     assert estimate(calls) == {
         **dict.fromkeys(("calls", "prompt_tokens", "completion_tokens"), 0),
-        **{"cost_usd": 0.0, "seconds": 0.0, "basis": {}},
+        **{"cost_usd": 0.0, "seconds": 0.0, "basis": {}, "pilot_helps": False},
     }
     assert calls.spending == Spending(hits=calls.spending.hits)
 
@@ -286,3 +290,13 @@ def test_stand_ins_have_the_form_of_every_template(tmp_path, name, known):
             assert all(len(phrase) <= 240 and "\n" not in phrase for phrase in sections.values())
         if name == "check_persona":
             assert (sections["attributes"] == "none") == (sections["verdict"] == "consistent")
+
+
+def test_a_pilot_of_the_smallest_build_makes_its_estimate_no_upper_bound(tmp_path):
+    """The demo has 16 questions, so no pilot gives more base answers than that."""
+    recipe = scripted_recipe()
+    run_build(recipe, tmp_path / "b", pilot=50)
+    told = run_build(recipe, tmp_path / "b", dry_run=True).build["estimate"]
+    assert told["calls"] > 0
+    assert "max_tokens" not in told["basis"].values()
+    assert told["pilot_helps"] is False

@@ -4,14 +4,16 @@ the next run goes on from there.
 `retries=0` stands for an endpoint whose fault lasts longer than the patience of the client: the waits in between are the package's.
 """
 
+import json
 import logging
 import time
 
 import pytest
 
-from builder.errors import InputError
+from builder.errors import BudgetStop, InputError
+from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls
-from builder.llm.messages import Answer, ChatRequest, Failure, Sampling
+from builder.llm.messages import Answer, ChatRequest, Sampling
 from builder.llm.openai_client import OpenAIClient
 from builder.llm.record import Record
 from builder.llm.templates import load_template
@@ -41,7 +43,7 @@ PASSING = {
 }
 
 
-def endpoint_calls(tmp_path, endpoint, retries=0, retry_failed=False, **settings):
+def endpoint_calls(tmp_path, endpoint, retries=0, retry_failed=False, budget=None, **settings):
     recipe = ModelRecipe(
         provider="openai",
         **{"model": "test-model", "base_url": endpoint.base_url, "timeout_seconds": 30.0, **settings},
@@ -49,6 +51,7 @@ def endpoint_calls(tmp_path, endpoint, retries=0, retry_failed=False, **settings
     return ModelCalls(
         ModelsRecipe(generator=recipe),
         Record(tmp_path / "r.sqlite"),
+        budget,
         clients={"generator": OpenAIClient("generator", recipe, retries)},
         retry_failed=retry_failed,
     )
@@ -253,7 +256,7 @@ def test_a_huge_body_is_given_up_and_not_asked_for_again(tmp_path):
     with openai_server(answer=lambda b, n: (200, huge, {})) as endpoint:
         calls = endpoint_calls(tmp_path, endpoint, retries=3)
         (reply,) = ask(calls)
-    assert reply == Failure("endpoint_error", "the response is larger than 16 MiB")
+    assert (reply.reason, reply.detail) == ("endpoint_error", "the response is larger than 16 MiB")
     assert len(endpoint.requests) == 1
 
 
@@ -332,3 +335,123 @@ def test_a_variable_that_holds_more_than_a_key_is_refused_without_showing_it(tmp
         ask(endpoint_calls(tmp_path, endpoint, api_key_env="TEST_KEY"))
     assert key not in str(raised.value)
     assert endpoint.requests == []
+
+
+# Requests that the server may have worked on, of one that failed each time and was sent three times.
+BILLED = {
+    **dict.fromkeys(PASSING, 3),
+    **dict.fromkeys(("429", "500", "502 with a page", "resets the connection"), 0),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_requests_that_a_server_may_bill_are_counted_and_charged_though_no_answer_came(tmp_path, monkeypatch, fault):
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    with openai_server(answer=lambda b, n: PASSING[fault]) as endpoint:
+        prices = {"cost_per_million_prompt_tokens": 1e6, "cost_per_million_completion_tokens": 0.0}
+        calls = endpoint_calls(tmp_path, endpoint, retries=2, **prices, **limit(fault))
+        ask(calls)
+        assert len(endpoint.requests) == 3
+        spent = calls.spending
+        assert (spent.calls, spent.retried_requests) == (1, BILLED[fault])
+        # "s" and "Say something about the weather." are some eight tokens.
+        assert 5 * BILLED[fault] <= spent.prompt_tokens <= 12 * BILLED[fault]
+        assert spent.cost_usd == pytest.approx(spent.prompt_tokens)
+        assert calls.used()["responses"] == 0
+
+
+def test_an_answer_after_fruitless_requests_is_recorded_with_its_own_tokens_alone(tmp_path):
+    with openai_server(answer=lambda b, n: (200, HTML, {}) if n == 1 else completion("ok")) as endpoint:
+        calls = endpoint_calls(tmp_path, endpoint, retries=1)
+        ask(calls)
+        assert (calls.spending.calls, calls.spending.retried_requests) == (1, 1)
+        assert calls.spending.prompt_tokens > 11
+        assert calls.used()["prompt_tokens"] == 11
+        again = endpoint_calls(tmp_path, endpoint)
+        assert ask(again)[0].usage.prompt_tokens == 11
+        assert again.spending.retried_requests == 0
+
+
+def test_nobody_at_the_address_costs_nothing(tmp_path):
+    with openai_server() as endpoint:
+        calls = endpoint_calls(tmp_path, endpoint)
+        ask(calls)
+    with pytest.raises(InputError, match="in a row"):
+        ask(calls, count=60)
+    assert calls.spending.calls > 20
+    assert calls.spending.retried_requests == 0
+
+
+def test_json_without_a_completion_is_charged_once(tmp_path):
+    with openai_server(answer=lambda b, n: (200, b"{}", {})) as endpoint:
+        calls = endpoint_calls(tmp_path, endpoint, retries=2)
+        ask(calls)
+    assert (len(endpoint.requests), calls.spending.retried_requests) == (1, 1)
+
+
+def test_a_cost_cap_stops_a_server_that_bills_and_never_answers(tmp_path):
+    # One answer in twenty, so that no 25 failures in a row end the run.
+    reply = {True: completion("ok"), False: (200, HTML, {})}
+    with openai_server(answer=lambda b, n: reply[n % 20 == 0]) as endpoint:
+        budget = Budget(max_cost_usd=0.001)
+        prices = {"cost_per_million_prompt_tokens": 1.0, "max_concurrency": 4}
+        calls = endpoint_calls(tmp_path, endpoint, budget=budget, **prices)
+        with pytest.raises(BudgetStop, match=r"^Stopped by --max-cost 0\.001: .* requests without a usable answer"):
+            ask(calls, count=2000)
+    assert len(endpoint.requests) < 400
+
+
+@pytest.mark.parametrize(
+    ("field", "other"), [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")]
+)
+def test_the_limit_of_an_answer_goes_under_the_name_that_the_endpoint_takes(tmp_path, field, other):
+    def answer(body, number):
+        return completion("ok") if field in body else (400, {"error": {"message": f"Use '{field}' instead."}}, {})
+
+    with openai_server(answer=answer) as endpoint:
+        calls = endpoint_calls(tmp_path, endpoint, max_tokens_field=field)
+        assert ask(calls)[0].text == "ok"
+        assert endpoint.requests[0][field] == 20
+        assert other not in endpoint.requests[0]
+        # The name is no part of what was asked.
+        assert ask(endpoint_calls(tmp_path, endpoint, max_tokens_field=other))[0].text == "ok"
+    assert len(endpoint.requests) == 1
+
+
+def test_a_run_that_stops_shows_what_the_server_said_shortened_and_without_the_key(tmp_path, monkeypatch):
+    key = "secret/with/slashes"
+    monkeypatch.setenv("TEST_KEY", key)
+    words = f"Unsupported parameter: 'max_tokens'.\nUse 'max_completion_tokens' instead, {key}! " + "x" * 1000
+    # JSON may write a slash with a backslash before it.
+    body = json.dumps({"error": {"message": words}}).replace("/", "\\/").encode()
+    with openai_server(answer=lambda b, n: (400, body, {})) as endpoint:
+        calls = endpoint_calls(tmp_path, endpoint, api_key_env="TEST_KEY")
+        with pytest.raises(InputError, match="Use 'max_completion_tokens' instead, \\[key\\]!") as raised:
+            ask(calls, count=60)
+    assert key not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 800
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"code": "content_filter", "message": "The prompt triggered a filter."}, "refused"),
+        ({"code": "content_policy_violation", "message": "no"}, "refused"),
+        ({"code": "context_length_exceeded", "message": "too many tokens"}, "too_long"),
+        (
+            {"code": 400, "type": "BadRequestError", "message": "This model's maximum context length is 9 tokens."},
+            "too_long",
+        ),
+    ],
+)
+def test_a_400_about_the_request_itself_is_recorded_and_not_asked_again(tmp_path, error, reason):
+    with openai_server(answer=lambda b, n: (400, {"error": error}, {})) as endpoint:
+        calls = endpoint_calls(tmp_path, endpoint)
+        # More than what in a row would mean that the endpoint is down.
+        assert {reply.reason for reply in ask(calls, count=30)} == {reason}
+        assert calls.record.count() == (0, 30)
+        assert calls.spending.retried_requests == 0
+        again = endpoint_calls(tmp_path, endpoint)
+        assert {reply.reason for reply in ask(again, count=30)} == {reason}
+        assert (again.spending.calls, again.spending.hits, len(endpoint.requests)) == (0, 30, 30)

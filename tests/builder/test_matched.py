@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builder.lexical import words
 from builder.llm.scripted import scripted_reply
 from builder.llm.templates import load_template
-from builder.pairs.matched import MATCHED_COLUMNS, length_rows, select_symmetric
+from builder.pairs.matched import MATCHED_COLUMNS, length_bin, length_rows, select_symmetric
 from builder.tables import arrow_table
 from tests.builder.small_shard import make, personas, recipe_of, scripted_calls
 
@@ -18,22 +18,25 @@ MATCHED = ("critique_matched", "revision_matched", "revision_plain_matched")
 
 @st.composite
 def lengths(draw):
-    """Rows as `length_rows` gives them: one to three differences, few enough values that some match."""
+    """Rows as `length_rows` gives them: one to three differences, few enough bins and values that some match."""
     columns = draw(st.integers(1, 3))
-    difference = st.tuples(*[st.integers(-3, 3)] * columns)
-    cells = st.tuples(st.sampled_from(["train", "seen_test"]), st.sampled_from(["seen", "unseen"]), difference)
+    bins = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    difference = st.tuples(*[st.integers(-2, 2)] * columns)
+    cells = st.tuples(
+        st.sampled_from(["train", "seen_test"]), st.sampled_from(["seen", "unseen"]), st.tuples(bins, difference)
+    )
     return [(f"dpf_matched/{i}", *cell) for i, cell in enumerate(draw(st.lists(cells, max_size=80)))]
 
 
 @settings(deadline=None)
 @given(st.integers(0, 99), lengths(), st.randoms(use_true_random=False))
-def test_kept_differences_are_symmetric_in_every_cell_and_no_pair_is_dropped_in_vain(seed, rows, order):
+def test_every_kept_pair_has_a_counterpart_in_its_cell_and_none_is_dropped_in_vain(seed, rows, order):
     kept, report = select_symmetric(seed, rows)
     before = Counter(row[1:] for row in rows)
     after = Counter(row[1:] for row in rows if row[0] in kept)
-    for (split, group, difference), number in before.items():
-        mirror = (split, group, tuple(-d for d in difference))
-        assert after[(split, group, difference)] == min(number, before[mirror])
+    for (split, group, ((first, second), difference)), number in before.items():
+        counterpart = (split, group, ((second, first), tuple(-d for d in difference)))
+        assert after[(split, group, ((first, second), difference))] == min(number, before[counterpart])
     shuffled = rows.copy()
     order.shuffle(shuffled)
     assert select_symmetric(seed, shuffled) == (kept, report)
@@ -45,14 +48,77 @@ def test_kept_differences_are_symmetric_in_every_cell_and_no_pair_is_dropped_in_
         assert said["dropped"] == {"unmatched_length": len(own) - said["kept"]}
 
 
+def share_won(rows, worth):
+    """How often a rule takes the chosen side that gives each side the number `worth(own bin, other bin)`; equal numbers are half."""
+    points = [
+        (worth(own, other) > worth(other, own)) + 0.5 * (worth(own, other) == worth(other, own))
+        for *_, ((own, other), _) in rows
+    ]
+    return sum(points) / len(points)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 99), lengths(), st.dictionaries(st.tuples(*[st.integers(0, 2)] * 2), st.integers(-3, 3)))
+def test_any_rule_on_the_two_bins_wins_exactly_half(seed, rows, numbers):
+    kept, _ = select_symmetric(seed, rows)
+    for split in ("train", "seen_test"):
+        own = [row for row in rows if row[0] in kept and row[1] == split]
+        assert not own or share_won(own, lambda *bins: numbers.get(bins, 0)) == 0.5
+
+
+def row_of(number, chosen, rejected):
+    return (
+        f"p{number}",
+        "train",
+        "seen",
+        ((length_bin(chosen), length_bin(rejected)), (chosen - rejected, 0, 0)),
+    )
+
+
+def test_revisions_pulled_to_a_usual_length_leave_no_rule_on_length():
+    """As many are longer as shorter, so that signed differences are even from the start."""
+    draw = random.Random(1)
+    pairs = []
+    for _ in range(8000):
+        base = max(20, round(draw.gauss(100, 40)))
+        pairs.append((max(20, round(100 + (base - 100) / 2 + draw.gauss(0, 20))), base))
+    rows = [row_of(number, *pair) for number, pair in enumerate(pairs)]
+
+    def near_100(own, other):
+        return -abs(own - length_bin(100))
+
+    assert abs(share_won(rows, lambda own, other: -own) - 0.5) < 0.02
+    assert share_won(rows, near_100) > 0.6
+    kept, _ = select_symmetric(1, rows)
+    matched = [row for row in rows if row[0] in kept]
+    assert len(matched) > 2000
+    assert share_won(matched, near_100) == 0.5
+    exact = [pairs[int(row[0][1:])] for row in matched]
+    nearer = [(abs(a - 100) < abs(b - 100)) + 0.5 * (abs(a - 100) == abs(b - 100)) for a, b in exact]
+    assert abs(sum(nearer) / len(nearer) - 0.5) < 0.03
+
+
+def test_bins_of_length_are_single_lengths_and_then_a_tenth_wide():
+    bins = [length_bin(tokens) for tokens in range(3000)]
+    assert bins == sorted(bins)
+    assert len(set(bins[:11])) == 11
+    widths = Counter(bins[:2500])
+    for tokens in range(20, 2000):
+        assert 0.05 * tokens < widths[length_bin(tokens)] <= 0.1 * tokens + 1
+    assert length_bin(10**7) == length_bin(10**8)
+
+
+EVEN = ((4, 4), (0,))
+
+
 def test_a_pair_without_any_difference_is_always_kept():
-    rows = [(f"p{i}", "train", "seen", (0,)) for i in range(5)] + [("q", "train", "seen", (7,))]
+    rows = [(f"p{i}", "train", "seen", EVEN) for i in range(5)] + [("q", "train", "seen", ((4, 4), (1,)))]
     assert select_symmetric(1, rows)[0] == {f"p{i}" for i in range(5)}
 
 
 def test_the_seed_decides_which_of_a_surplus_stay():
-    rows = [(f"p{i}", "train", "seen", (2,)) for i in range(40)] + [
-        (f"m{i}", "train", "seen", (-2,)) for i in range(20)
+    rows = [(f"p{i}", "train", "seen", ((5, 4), (2,))) for i in range(40)] + [
+        (f"m{i}", "train", "seen", ((4, 5), (-2,))) for i in range(20)
     ]
     first, second = select_symmetric(1, rows)[0], select_symmetric(2, rows)[0]
     assert len(first) == len(second) == 40
@@ -61,7 +127,12 @@ def test_the_seed_decides_which_of_a_surplus_stay():
 
 
 def test_splits_and_groups_do_not_help_each_other_out():
-    rows = [("a", "train", "seen", (1,)), ("b", "seen_test", "seen", (-1,)), ("c", "train", "unseen", (-1,))]
+    longer, shorter = ((5, 4), (1,)), ((4, 5), (-1,))
+    rows = [
+        ("a", "train", "seen", longer),
+        ("b", "seen_test", "seen", shorter),
+        ("c", "train", "unseen", shorter),
+    ]
     assert select_symmetric(1, rows)[0] == set()
 
 
@@ -81,17 +152,24 @@ MEASURES = {
 }
 
 
-def of_many_lengths(request):
-    """A revision of 3 to 9 words in a regular form, more often short than long; base answers have 6."""
+def some_words(request, numbers):
     draw = random.Random(str(request.messages) + str(request.sample_index))
-    number = draw.choice([3, 4, 4, 5, 5, 5, 6, 7, 8, 9])
-    return "REVISED PREFERENCE: " + " ".join(draw.choice(["to", "dogs", "kindly"]) for _ in range(number)) + "\nDONE"
+    return " ".join(draw.choice(["to", "dogs", "kindly"]) for _ in range(draw.choice(numbers)))
+
+
+def of_many_lengths(request):
+    """A revision of 3 to 9 words in a regular form, more often short than long."""
+    return f"REVISED PREFERENCE: {some_words(request, [3, 4, 4, 5, 5, 5, 6, 7, 8, 9])}\nDONE"
+
+
+def base_of_many_lengths(request):
+    return some_words(request, range(4, 9))
 
 
 def test_after_selection_the_shorter_side_wins_exactly_half_by_every_measure(tmp_path):
     recipe = recipe_of("pairs.judged=check")
-    replies = {"reviser": of_many_lengths, "generator": lambda request: "Dogs may ride if they behave."}
-    table = make(recipe, scripted_calls(recipe, tmp_path, replies), personas(60), config="dpf_matched")
+    replies = {"reviser": of_many_lengths, "generator": base_of_many_lengths}
+    table = make(recipe, scripted_calls(recipe, tmp_path, replies), personas(120), config="dpf_matched")
     rows = table.rows
     assert share_won_by_the_shorter(rows, MEASURES["tokens"]) > 0.55
     kept, report = select_symmetric(recipe.seed, length_rows(arrow_table("dpf_matched", rows)))
@@ -110,7 +188,8 @@ def test_length_rows_reads_tokens_and_which_side_is_longer(tmp_path):
     recipe = recipe_of()
     table = arrow_table("dpf_matched", make(recipe, scripted_calls(recipe, tmp_path), config="dpf_matched").rows)
     for row, said in zip(table.to_pylist(), length_rows(table.select(list(MATCHED_COLUMNS))), strict=True):
-        tokens, longer_in_words, longer_in_characters = said[3]
+        bins, (tokens, longer_in_words, longer_in_characters) = said[3]
+        assert bins == (length_bin(row["chosen_tokens"]), length_bin(row["rejected_tokens"]))
         assert said[:3] == (row["pair_id"], row["split"], row["persona_group"])
         assert tokens == row["chosen_tokens"] - row["rejected_tokens"]
         sides = [row[side][0]["content"] for side in ("chosen", "rejected")]

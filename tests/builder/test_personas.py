@@ -7,15 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.census.codebook import codebook_for
 from builder.errors import InputError
+from builder.llm.messages import Failure
 from builder.personas.demographics import describe_demographics, two_significant_digits
+from builder.personas.groups import COMPARED, compared_value
 from builder.personas.imputation import impute_origin
-from builder.personas.personas import build_personas
+from builder.personas.personas import EarlierPersonas, KnownRecords, PersonaTable, build_personas, read_records
 from builder.personas.profile import fit_profiles, profile_lines, profile_text
 from builder.personas.work import describe_work_in_words, singular
 from builder.randomness import rng_for
@@ -305,6 +309,95 @@ def test_rebuilding_repeats_and_a_larger_build_extends() -> None:
     larger = build_personas(recipe(45), None, count_words).rows
     for small, large in zip(first, larger, strict=False):
         assert {k: v for k, v in small.items() if k != "group"} == {k: v for k, v in large.items() if k != "group"}
+
+
+def extended(first: PersonaTable, recipe_: BuildRecipe, known: KnownRecords | None = None, calls: Any = None) -> Any:
+    earlier = EarlierPersonas(first.rows, first.details["examined"])
+    return build_personas(recipe_, calls, count_words, known, earlier)
+
+
+def test_no_record_is_drawn_twice_by_a_chain_of_extensions() -> None:
+    """Households of 30, so that most places after the first version's are skipped."""
+    packaged = read_records(CensusRecipe())
+    table = packaged.records.table.slice(0, 6_000)
+    homes = pa.array([f"SYN{row // 30:07d}" for row in range(table.num_rows)])
+    table = table.set_column(table.column_names.index("SERIALNO"), "SERIALNO", homes)
+    table = table.append_column("row", pa.array(range(table.num_rows)))
+    known = dataclasses.replace(packaged, records=dataclasses.replace(packaged.records, table=table))
+
+    versions: list[PersonaTable] = []
+    rows: list[dict[str, Any]] = []
+    examined = 0
+    for count in (40, 80, 120):
+        settings_ = recipe(count, adults_only=False, seen=count // 2)
+        made = build_personas(settings_, None, count_words, known, EarlierPersonas(rows, examined) if rows else None)
+        assert made.counts["in"] == known.records.table.num_rows + sum(known.records.dropped.values())
+        versions.append(made)
+        rows, examined = rows + made.rows, made.details["examined"]
+    drawn = [set(made.records["row"].to_pylist()) for made in versions]
+    assert sum(map(len, drawn)) == len(set().union(*drawn)) == 120
+    at_home = [set(made.records["SERIALNO"].to_pylist()) for made in versions]
+    assert not at_home[0] & at_home[1]
+    assert not (at_home[0] | at_home[1]) & at_home[2]
+
+
+def test_an_extension_has_all_its_personas_and_no_near_clones_across() -> None:
+    first = build_personas(recipe(300, adults_only=False, seen=190), None, count_words)
+    second = extended(first, recipe(900, adults_only=False, seen=570))
+    rows = first.rows + second.rows
+    assert len(rows) == 900
+    groups = np.array([row["group"] for row in rows])
+    assert (groups == "seen").sum() == 570
+    assert second.details["seen"] == {"asked": 570, "out": 570}
+    turned_away = second.counts["dropped"]["near-clone between the earlier version's groups"]
+    assert 0 < turned_away < 30  # of 600: who is linked to one group goes there
+    assert sum(entry["reason"] == "near_clone_of_both_groups" for entry in second.ledger) == turned_away
+    assert all(e["item"].startswith("turned away") for e in second.ledger if e["reason"] == "near_clone_of_both_groups")
+    values = np.array([[str(compared_value(name, row[name])) for name in COMPARED] for row in rows])
+    for index in np.flatnonzero(groups == "unseen"):
+        assert (values[groups == "seen"] != values[index]).sum(axis=1).min() >= 3
+
+
+def test_a_cluster_that_the_earlier_version_divided_divides_no_new_one() -> None:
+    first = build_personas(recipe(300, adults_only=False, seen=190), None, count_words)
+    babies = [
+        row for row in first.rows if row["age"] <= 1
+    ]  # near-clones of each other, in a cluster with other children
+    for number, row in enumerate(sorted(babies, key=lambda row: row["age"])):
+        row["group"] = "seen" if number % 2 else "unseen"
+    second = extended(first, recipe(900, adults_only=False, seen=570))
+    rows = first.rows + second.rows
+    groups = np.array([row["group"] for row in rows])
+    values = np.array([[str(compared_value(name, row[name])) for name in COMPARED] for row in rows])
+    for index in range(300, 900):
+        assert (values[groups != groups[index]] != values[index]).sum(axis=1).min() >= 3
+
+
+def test_nobody_is_written_about_who_is_then_turned_away() -> None:
+    class Counting:
+        asked = 0
+
+        def generate(self, role: str, requests: list[Any], label: str) -> list[Any]:
+            self.asked += len(requests)
+            return [Failure("endpoint_error")] * len(requests)
+
+    first = build_personas(recipe(600), None, count_words)
+    calls = Counting()
+    second = extended(first, recipe(1200, enrichment="lm"), calls=calls)
+    assert second.counts["dropped"]["near-clone between the earlier version's groups"] > 0
+    assert calls.asked == second.details["consistency"]["after_enrichment"]["checked"]
+    assert len(second.rows) == 600
+
+
+def test_an_extension_that_exhausts_the_records_says_so() -> None:
+    packaged = read_records(CensusRecipe())
+    table = packaged.records.table.slice(0, 200)
+    homes = pa.array([f"SYN{row // 20:07d}" for row in range(table.num_rows)])
+    table = table.set_column(table.column_names.index("SERIALNO"), "SERIALNO", homes)
+    known = dataclasses.replace(packaged, records=dataclasses.replace(packaged.records, table=table))
+    first = build_personas(recipe(60, adults_only=False), None, count_words, known)
+    with pytest.raises(InputError, match=r"All records of .* have been drawn and only 0 of 60"):
+        extended(first, recipe(120, adults_only=False), known)
 
 
 @settings(max_examples=60, deadline=None)

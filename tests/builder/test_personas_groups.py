@@ -1,6 +1,7 @@
 """Seen and unseen: the clusters that must not be divided, against a slow and obvious way of finding them."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from builder.personas.groups import (
     COMPARED,
+    Neighbours,
     assign_groups,
     compared_value,
     describe_clusters,
@@ -29,11 +31,17 @@ def person(**values: Any) -> dict[str, Any]:
 @settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=30),
+    first=st.integers(0, 30),
+    at_once=st.sampled_from([1, 2, 3, 256]),
 )
-def test_near_clones_are_exactly_the_pairs_that_differ_in_at_most_two_columns(rows: list[list[int]]) -> None:
+def test_near_clones_are_exactly_the_pairs_that_differ_in_at_most_two_columns(
+    rows: list[list[int]], first: int, at_once: int
+) -> None:
     codes = np.array(rows)
-    found = {tuple(sorted(pair)) for pairs in near_clones(codes) for pair in pairs.tolist()}
-    expected = {(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows)) if (codes[i] != codes[j]).sum() <= 2}
+    with patch("builder.personas.groups.ROWS_AT_ONCE", at_once):
+        found = {tuple(pair) for pairs in near_clones(codes, first) for pair in pairs.tolist()}
+    later = range(first, len(rows))
+    expected = {(i, j) for j in later for i in range(j) if (codes[i] != codes[j]).sum() <= 2}
     assert found == expected
 
 
@@ -91,3 +99,50 @@ def test_members_of_a_cluster_go_together() -> None:
     """Groups are decided by cluster alone, whatever the order in which its members come."""
     first = assign_groups([0, 1, 2, 0, 1, 2], 4, 3)
     assert all(first[i] == first[i + 3] for i in range(3))
+
+
+def differ(one: dict[str, Any], other: dict[str, Any]) -> int:
+    return sum(one[name] != other[name] for name in COMPARED)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=2, max_size=24),
+    data=st.data(),
+)
+def test_only_who_links_both_groups_is_turned_away(values: list[list[int]], data: st.DataObject) -> None:
+    """Against the obvious way: everyone in turn, with a walk over all who are linked to it."""
+    names = ("race", "education", "citizenship", "disability", "marital_status")
+    people = [person(**dict(zip(names, map(str, row), strict=True))) for row in values]
+    count = data.draw(st.integers(1, len(people) - 1))
+    groups = data.draw(st.lists(st.sampled_from(["seen", "unseen"]), min_size=count, max_size=count))
+    homes = [f"old {n}" for n in range(count)] + data.draw(
+        st.lists(st.sampled_from("abcdefghijklmnop"), min_size=len(people) - count, max_size=len(people) - count)
+    )
+    middle = data.draw(st.integers(count, len(people)))
+
+    neighbours = Neighbours(groups, people[:count])
+    parts = (slice(count, middle), slice(middle, None))
+    found = [has_place for part in parts for has_place in neighbours.let_in(homes[part], people[part])]
+
+    stay: list[int] = []
+    for index in range(count, len(people)):
+        reached, waiting = {index}, [index]
+        while waiting:
+            here = waiting.pop()
+            # An earlier persona's own links are of no account: its group stands.
+            others = {*range(count), *stay} - reached if here >= count else set()
+            linked = {i for i in others if differ(people[here], people[i]) <= 2 or homes[here] == homes[i]}
+            reached |= linked
+            waiting += linked
+        has_place = len({groups[i] for i in reached if i < count}) < 2
+        assert found[index - count] == has_place
+        stay += [index] * has_place
+
+
+def test_a_new_persona_goes_where_its_own_near_clone_is() -> None:
+    """Also where near-clones stand in both groups, because the earlier version had to divide a cluster."""
+    seen, unseen = person(), person(age=41, sex="Female")
+    new = person(race="Asian", education="GED")  # two differences to the first, four to the second
+    clusters = find_clusters(["a", "b", "c"], [seen, unseen, new], earlier=2)
+    assert assign_groups(clusters, 1, 5, ["seen", "unseen"]) == ["seen", "unseen", "seen"]

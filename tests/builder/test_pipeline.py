@@ -18,6 +18,7 @@ from builder.audit.audit import audit_build
 from builder.errors import BudgetStop, InputError
 from builder.judge.judge import load_judge
 from builder.llm.budget import Budget
+from builder.llm.messages import Answer, Failure
 from builder.llm.scripted import ScriptedClient
 from builder.pipeline import run_build
 from builder.publish import publish
@@ -353,3 +354,73 @@ def test_the_audit_is_written_with_its_numbers(scripted_build):
 def test_the_judge_of_a_build_is_named_in_every_row(scripted_build):
     label = load_judge("likelihood", "scripted", "HuggingFaceTB/SmolLM2-135M-Instruct", 1).label
     assert {r["judge"] for r in scripted_build.rows("dpf")} == {label}
+
+
+def test_a_shorter_run_leaves_the_judgements_of_a_whole_one(tmp_path):
+    recipe = scripted_recipe("configs=[dpf, contrast, judgements]")
+    whole = run_build(recipe, tmp_path / "b")
+    before = file_hashes(tmp_path / "b" / "tables")
+    assert whole.build["judgements"] == len(whole.rows("judgements")) > 0
+    shorter = run_build(recipe, tmp_path / "b", until="prompts")
+    assert shorter.build["judgements"] == whole.build["judgements"]
+    assert file_hashes(tmp_path / "b" / "tables") == before
+
+
+def test_a_fault_before_the_pairs_stops_the_build_so_that_no_pair_is_paid_for_twice(tmp_path):
+    """A prompt or persona that is still open may change the table, and with it every call that follows."""
+    with openai_server() as endpoint:
+        served = {"provider": "openai", "model": "test-model", "base_url": endpoint.base_url, "max_concurrency": 1}
+        settings = [f"models.classifier.{key}={value}" for key, value in served.items()]
+        recipe = scripted_recipe(*settings, "prompts.controversy=lm", "prompts.controversy_threshold=0")
+        whole = run_build(recipe, tmp_path / "whole")
+        well = endpoint.answer
+        endpoint.requests.clear()
+        endpoint.answer = lambda body, number: (400, {"error": {}}, {}) if number == 7 else well(body, number)
+        with pytest.raises(InputError, match="left 1 questions of stage prompts open"):
+            run_build(recipe, tmp_path / "gaps")
+        assert not (tmp_path / "gaps" / "tables" / "dpf.parquet").exists()
+        endpoint.answer = well
+        filled = run_build(recipe, tmp_path / "gaps")
+    assert file_hashes(tmp_path / "gaps" / "tables") == file_hashes(tmp_path / "whole" / "tables")
+    assert filled.build["usage"]["recorded"] == whole.build["usage"]["recorded"]
+
+
+def test_stages_made_from_another_table_count_as_not_made(tmp_path):
+    """What `--retry-failed` mends in the pairs changes the contrast pairs: until they are made again nothing is published."""
+    silent = {"n": 0}
+
+    def sometimes(request):
+        silent["n"] += 1
+        return "" if silent["n"] % 5 == 0 and not silent.get("well") else "EVALUATION: fine\nSUGGESTIONS: shorter\nDONE"
+
+    class Empty(ScriptedClient):
+        def generate(self, requests, keys, wanted, on_reply):
+            for index in sorted(wanted):
+                text = self._reply(requests[index])
+                on_reply([(index, Answer(text) if text else Failure("empty", "no text"))])
+
+    clients = {"critic": Empty(reply=sometimes)}
+    recipe = scripted_recipe("pairs.max_retries=0")
+    first = run_build(recipe, tmp_path / "b", clients=clients)
+    assert first.build["stages"]["pairs"]["dropped"]["critique_empty"] > 0
+    silent["well"] = True
+    run_build(recipe, tmp_path / "b", until="pairs", retry_failed=True, clients=clients)
+    with pytest.raises(InputError, match="not finished: contrast missing"):
+        publish(tmp_path / "b", tmp_path / "p")
+    run_build(recipe, tmp_path / "b", clients=clients)
+    publish(tmp_path / "b", tmp_path / "p")
+
+
+def test_an_edited_judge_file_is_another_build(tmp_path):
+    judge = tmp_path / "mine.yaml"
+    judge.write_text("kind: likelihood\ntemperature: 0.1\n")
+    recipe = scripted_recipe(f"judge={judge}")
+    run_build(recipe, tmp_path / "b", until="pairs")
+    judge.write_text("kind: likelihood\ntemperature: 0.2\n")
+    with pytest.raises(InputError, match="Differing: judge 0"):
+        run_build(recipe, tmp_path / "b")
+
+
+def test_a_dry_run_in_the_folder_of_another_build_is_refused(scripted_build):
+    with pytest.raises(InputError, match=r"belongs to another build\. Differing: seed"):
+        run_build(scripted_recipe("seed=7"), scripted_build.folder, dry_run=True)

@@ -21,12 +21,17 @@ import pyarrow
 import pytest
 
 from builder.errors import BudgetStop, InputError
-from builder.llm.budget import Budget
+from builder.llm.budget import Budget, Spending
 from builder.llm.calls import ModelCalls
 from builder.llm.messages import Answer, ChatRequest, Sampling
 from builder.llm.record import Record
+from builder.on_ray.budget import Purse, SharedBudget
+from builder.on_ray.engine import ray_engine
+from builder.on_ray.nodes import look_around, refuse_unfit_node
+from builder.on_ray.records import absorb_leftovers, record_path, spent_in
+from builder.on_ray.resources import share_endpoints
+from builder.ownership import code_hash
 from builder.pipeline import run_build
-from builder.ray_engine import Purse, absorb_leftovers, look_around, ray_engine, refuse_unfit_node, share_endpoints
 from builder.recipe import BuildRecipe, ModelRecipe, ModelsRecipe
 from builder.shards import Part, run_shards
 from tests.builder.conftest import scripted_recipe
@@ -276,6 +281,14 @@ def test_the_cap_on_cost_is_passed_only_by_calls_in_flight(cluster, tmp_path):
     assert len(endpoint.requests) == budget.spending.calls
 
 
+def test_the_next_shard_knows_what_the_one_before_spent_to_its_last_call(cluster, tmp_path):
+    with openai_server() as endpoint:
+        recipe = endpoint_recipe(endpoint, max_concurrency=1, cost_per_million_completion_tokens=1000.0)
+        # The first shard's 24 calls take 0.168 USD, of which it has asked for the last 12 in one portion.
+        with pytest.raises(BudgetStop, match=r"--max-cost 0\.16: 24 calls"):
+            run(tmp_path / "b", recipe, budget=Budget(max_cost_usd=0.16))
+
+
 def test_a_workers_error_comes_out_as_it_is(cluster, tmp_path):
     with openai_server(key="right") as endpoint:
         recipe = endpoint_recipe(endpoint)
@@ -355,6 +368,23 @@ def test_a_killed_build_leaves_no_reply_behind(tmp_path):
     assert not list((tmp_path / "b" / "shards").rglob("*.sqlite*"))
 
 
+def test_the_empty_record_of_a_worker_killed_at_birth_breaks_nothing(tmp_path):
+    """Killed before the file has tables, or before they have a row; the third shard has an answer."""
+    stage = tmp_path / "shards" / "test"
+    stage.mkdir(parents=True)
+    empty, laid_out, used = (record_path(stage, number) for number in range(3))
+    empty.touch()
+    Record(laid_out).close()
+    request = ChatRequest(({"role": "user", "content": "question"},), Sampling(20), "answer@1", 1)
+    with contextlib.closing(Record(used)) as own:
+        own.add([("ab" * 16, request, Answer("kept"), {"role": "generator"})])
+    assert [spent_in(path, ModelsRecipe()).calls for path in (empty, laid_out, used)] == [0, 0, 1]
+    with contextlib.closing(Record(tmp_path / "responses.sqlite")) as record:
+        absorb_leftovers(tmp_path, record)
+        assert record.count() == (1, 0)
+    assert not list(stage.iterdir())
+
+
 def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
@@ -385,6 +415,7 @@ def test_a_node_that_cannot_work_on_the_build_is_named(tmp_path):
     assert good["folder"]
     assert good["started_in"]
     assert good["unset"] == ["PERSONA_TEST_UNSET_KEY"]
+    assert good["code"] == code_hash()
 
     def refused(**seen: Any) -> str:
         stub = SimpleNamespace(get=lambda said: said)
@@ -416,3 +447,9 @@ def test_calls_granted_to_a_dead_worker_are_free_again():
     assert purse.grant(0, 30, 0.0, 70)[0] == 50
     assert purse.grant(1, 10, 0.0, 1)[0] == 0
     assert purse.spent()[0] == 50
+
+
+def test_a_successor_begins_with_what_the_dead_worker_spent(cluster):
+    purse = ray.remote(num_cpus=0)(Purse).remote(100, None, 10, 0.0, 2)
+    assert SharedBudget(purse=purse).affordable(80) == 80
+    assert SharedBudget(purse=purse, before=Spending(calls=30)).affordable(70) == 60

@@ -53,6 +53,27 @@ def test_paper_recipe_has_the_papers_totals():
         ("models.generator.provider=none", "cannot do without"),
         ("models.generator.provider=gpt", "choose one of"),
         ("models.judge.provider=openai", "without models.judge.base_url"),
+        ("pairs.train=-2", r"pairs\.train is -2; it takes a whole number of at least 0"),
+        ("pairs.seen_test=-1", r"pairs\.seen_test is -1"),
+        ("pairs.heldout_test=-1", r"pairs\.heldout_test is -1"),
+        ("pairs={train: 0, seen_test: 0, heldout_test: 0}", "there would be no pair"),
+        ("pairs.max_retries=-1", r"pairs\.max_retries is -1"),
+        ("pairs.answer.temperature=.nan", r"pairs\.answer\.temperature is nan; it takes a finite number"),
+        ("audit.matched_text=[.nan, 0.6]", r"audit\.matched_text is nan"),
+        ("configs=[dpf, dpf]", "names dpf twice"),
+        ("audit.min_pairs=-5", r"audit\.min_pairs is -5"),
+        ("audit.probe_pairs=0", r"audit\.probe_pairs is 0"),
+        ("prompts.topics=0", r"prompts\.topics is 0"),
+        ("prompts.controversy_votes=0", r"prompts\.controversy_votes is 0"),
+        ("prompts.controversy_threshold=1.5", "Choose 0 to 1"),
+        ("prompts.controversy_threshold=-0.1", "Choose 0 to 1"),
+        ("contrast.partners=0", r"contrast\.partners is 0"),
+        ("contrast.partners=-1", r"contrast\.partners is -1"),
+        ("models.judge.timeout_seconds=-1", r"models\.judge\.timeout_seconds is -1"),
+        ("models.judge.timeout_seconds=.inf", "finite"),
+        ("models.judge.cost_per_million_prompt_tokens=-1", "a price is 0 USD or more"),
+        ("models.judge.cost_per_million_completion_tokens=.nan", "finite"),
+        ("models.judge.max_tokens_field=tokens", "max_tokens or max_completion_tokens"),
         ("personas=3", "is a section with keys"),
         ("personas.count", "dotted.key=value"),
         ("name.count=1", "is a value, not a section"),
@@ -119,7 +140,12 @@ def test_a_recipe_that_does_not_exist_names_the_packaged_ones():
 
 def test_fingerprint_ignores_where_and_how_fast_but_nothing_else():
     base = fingerprint(load_recipe("demo"))
-    for same in ("models.generator.max_concurrency=3", "models.judge.path=/x", "census.source=/data/p.csv"):
+    for same in (
+        "models.generator.max_tokens_field=max_completion_tokens",
+        "models.generator.max_concurrency=3",
+        "models.judge.path=/x",
+        "census.source=/data/p.csv",
+    ):
         assert fingerprint(load_recipe("demo", [same])) == base
     for other in (
         "seed=2",

@@ -24,11 +24,30 @@ FLIPS = [
     },
     {
         **{"judge": "roleplay@1:other", "selected_by_this_judge": False, "rate": 0.25, "interval": [0.1, 0.4]},
-        **{"n": 36, "flipped": 9, "reversed": 8, "unscored": 1},
-        "by_topic": {"Work": {"n": 30, "rate": 0.3}, "Travel": {"n": 6, "rate": None}},
-        "by_attribute": {"religion": {"differ": {"n": 25, "rate": 0.32}, "agree": {"n": 11, "rate": None}}},
+        **{
+            "n": 36,
+            "flipped": 9,
+            "reversed": 8,
+            "unscored": 1,
+            "difference": 1 / 36,
+            "difference_interval": [-0.2, 0.25],
+        },
+        "by_topic": {
+            "Work": {"n": 30, "flipped": 9, "reversed": 6, "rate": 0.3},
+            "Travel": {"n": 6, "flipped": 0, "reversed": 2, "rate": None},
+        },
+        "by_attribute": {
+            "religion": {
+                "differ": {"n": 25, "flipped": 8, "reversed": 5, "rate": 0.32},
+                "agree": {"n": 11, "flipped": 1, "reversed": 3, "rate": None},
+            }
+        },
     },
 ]
+# Two judges of one model: a table each, named.
+FLIPS.append(
+    FLIPS[1] | {"judge": "roleplay@2:other", "by_topic": {"Work": FLIPS[1]["by_topic"]["Work"] | {"reversed": 7}}}
+)
 
 
 def statistics(**changes):
@@ -100,7 +119,10 @@ def statistics(**changes):
             "overlap wins": {"value": 0.5, "low": 0.2, "high": 0.8, "n": 12, "verdict": "report", "note": "few."},
             "mirrors": {"value": 0, "low": None, "high": None, "n": 12, "verdict": "pass", "note": ""},
         },
-        "flip_rate": {"n": 10, "rate": 0.47},
+        "flip_rate": {
+            **{"judge": "roleplay@1:other", "n": 10, "flipped": 5, "rate": 0.47, "judge_selected_the_revisions": False},
+            **{"reversed": 4, "difference": 0.1, "difference_interval": [-0.3, 0.5]},
+        },
         "personas": {"seen": 8, "unseen": 4, "adults": 12},
         "topics": {"Travel": 3, "Work": 13},
         **changes,
@@ -149,10 +171,33 @@ def test_few_rows_are_called_few():
     card = render_card(statistics())
     assert card.count("Only 12 rows: too few to conclude from.") == 1
     assert "47.0 % of 10 contrast candidates. That is fewer than 20" in card
+    assert "The reverse in 4; flipped less reversed 10.0 % (-30.0 to 50.0). Judge: `roleplay@1:other`." in card
     assert "This build is small" in card
     large = statistics()
     large["configs"]["dpf"]["train"]["rows"] = 158_600
     assert "This build is small" not in render_card(large)
+
+
+def test_every_judge_that_chose_nothing_has_its_own_named_details():
+    details = (
+        render_card(statistics())
+        .split("<summary>Flip rate by topic and by attribute</summary>")[1]
+        .split("</details>")[0]
+    )
+    assert "likelihood@1:m" not in details
+    first, second = details.split("Judge `roleplay@2:other`:")
+    assert "Judge `roleplay@1:other`:" in first
+    assert "| topic: Work | 30 | 9 | 6 | 30.0 % |" in first
+    assert "| topic: Work | 30 | 9 | 7 | 30.0 % |" in second
+    assert "| religion agree | 11 | 1 | 3 | too few |" in second
+
+
+def test_a_judge_that_chose_the_revisions_has_counts_and_no_rate():
+    card = render_card(
+        statistics(flip_rate={"n": 36, "flipped": 9, "rate": None, "judge_selected_the_revisions": True})
+    )
+    assert "withheld: the judge chose among the revisions (9 of 36 flipped)" in card
+    assert "| likelihood@1:m | withheld: it chose among the revisions | 36 | 9 | 2 | withheld | 0 |" in card
 
 
 def test_both_views_and_the_two_by_two_table_are_shown():

@@ -106,13 +106,15 @@ def test_the_page_shows_counts_results_and_controls(page: str) -> None:
         "withheld n &lt; 20 (n = 6)",
         "length only auc",
         "On 100.0 % of 180 contrast pairs each persona's own revision wins",
-        "60.0 % of 30 pairs the judge prefers the revision to the base answer; a coin would on 50 %",
+        "The difference is +100.0 points [95 % interval over personas +100.0 to +100.0]",
+        "On 18 of 30 pairs the judge prefers the revision to the base answer. Counts only",
         "The same model wrote the revisions and judges them",
         "Loss of dpo",
         "prompt template hash",
     ):
         assert part in text, part
     assert "0 refused" not in text
+    assert "60.0 % of 30 pairs" not in text
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, published: Path, page: str, tmp_path: Path) -> None:
@@ -155,6 +157,29 @@ def test_a_build_record_with_next_to_nothing_is_enough(tmp_path: Path) -> None:
     assert "No audit was found" in text
     assert "No trained model is among the results" in text
     assert "withheld" in text
+
+
+def test_shares_of_a_judge_are_shown_unless_it_chose_among_the_revisions(
+    run: Path, published: Path, tmp_path: Path
+) -> None:
+    def text_with(selected: bool) -> str:
+        preferred = {"n": 30, "preferred": 18, "ties": 0, "rate": None, "judge_selected_the_revision": selected}
+        flip = {"judge_selected_the_revisions": selected}
+        stages = {"pairs": {"judge_prefers_revision": preferred}, "contrast": {"flip": flip}}
+        (tmp_path / "build.json").write_text(json.dumps(BUILD | {"stages": stages}), encoding="utf-8")
+        return text_of(
+            write_report(tmp_path, published, run / "results", tmp_path / "p.html").read_text(encoding="utf-8")
+        )
+
+    judged, selected = text_with(False), text_with(True)
+    assert "On 60.0 % of 30 pairs the judge prefers the revision to the base answer; a coin would on 50 %" in judged
+    assert "On 100.0 % of 180 contrast pairs each persona's own revision wins" in judged
+    assert "On 18 of 30 pairs the judge prefers the revision to the base answer. Counts only" in selected
+    assert (
+        "On 180 of 180 contrast pairs each persona's own revision wins under that persona; the reverse happens on 0"
+        in selected
+    )
+    assert "60.0 %" not in selected.split("Does the judge change sides")[1].split("Shortcuts and leaks")[0]
 
 
 def test_missing_inputs_are_named(published: Path, tmp_path: Path) -> None:
