@@ -113,7 +113,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         ),
         "partner_persona_id": "The persona for whom `rejected` was written.",
         "partner_distance": (
-            "Share of the attributes stated in the profiles in which the two personas differ, 0 to 1; null where either profile states nothing."
+            "Share of the attributes stated in the profiles in which the two personas differ, 0 to 1; null where a profile states nothing."
         ),
         "mirror_pair_id": "The row with the two personas, and so the two texts, exchanged; always in the same split and group.",
         "flips": (
