@@ -286,11 +286,19 @@ def people_proofs(run: Path, personas: Sequence[Row], divided: int) -> list[Chec
     told = f"; {divided} clusters had to be divided" if divided else ""
     if households is None:
         # Of imported personas little may be known, so those are compared as they were when they were imported.
-        straddling = _in_both(cluster_imported(personas), groups) if n else 0
-        note = f"clusters of imported personas that are too much alike{told}"
+        clusters = cluster_imported(personas) if n else np.zeros(0, dtype=int)
+        straddling = [c for c in np.unique(clusters) if len(set(groups[clusters == c])) > 1]
+        note = f"imported personas that are too much like one in the other group{told}"
         unasked = "the personas come from no census record, so nothing is known of households"
         return [
-            proof(BUILD, "near-clones in both groups", straddling, n, note, straddling <= divided),
+            proof(
+                BUILD,
+                "near-clones in both groups",
+                np.isin(clusters, straddling).sum(),
+                n,
+                note,
+                len(straddling) <= divided,
+            ),
             unknown(BUILD, "households in both groups", n, unasked, verdict="report"),
         ]
     clusters = find_clusters(households, list(personas)) if n else np.zeros(0, dtype=int)

@@ -256,3 +256,16 @@ def test_city_and_zip_code_are_never_published(tmp_path: Path) -> None:
     assert opening("In OAK FERRY it rains. It snows. Then it is dry.", ["Oak Ferry"]) == "It snows. Then it is dry."
     assert opening("Only Oak Ferry.", ["Oak Ferry"]) is None
     assert opening(f"{'long ' * 45}start. A second sentence.", []) == f"{'long ' * 45}start."
+
+
+def test_personas_known_by_their_profile_alone_pass_the_audit(tmp_path):
+    """Nothing is known of their attributes, which does not make them all alike."""
+    from builder.audit.audit import audit_build, failures
+    from builder.pipeline import run_build
+    from tests.builder.conftest import scripted_recipe
+
+    trades = ("baker", "pilot", "nurse", "judge", "miner", "clerk", "actor", "tailor", "farmer", "singer", "diver", "cook")
+    file = tmp_path / "personas.jsonl"
+    file.write_text("".join(json.dumps({"profile": f"A {t} who loves the {t} life."}) + "\n" for t in trades))
+    run = run_build(scripted_recipe(f"personas.source={file}"), tmp_path / "run").folder
+    assert not failures([check for check in audit_build(run) if check["proof"]])
