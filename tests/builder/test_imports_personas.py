@@ -264,8 +264,9 @@ def test_personas_known_by_their_profile_alone_pass_the_audit(tmp_path):
     from builder.pipeline import run_build
     from tests.builder.conftest import scripted_recipe
 
-    trades = ("baker", "pilot", "nurse", "judge", "miner", "clerk", "actor", "tailor", "farmer", "singer", "diver", "cook")
+    trades = ("baker", "pilot", "nurse", "judge", "miner", "clerk", "actor", "tailor", "farmer", "diver", "singer")
     file = tmp_path / "personas.jsonl"
     file.write_text("".join(json.dumps({"profile": f"A {t} who loves the {t} life."}) + "\n" for t in trades))
-    run = run_build(scripted_recipe(f"personas.source={file}"), tmp_path / "run").folder
+    asked = scripted_recipe(f"personas.source={file}", "personas.count=10", "personas.seen=6")
+    run = run_build(asked, tmp_path / "run").folder
     assert not failures([check for check in audit_build(run) if check["proof"]])
