@@ -9,8 +9,7 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.llm.calls import make_client
-from builder.ownership import check_templates, hash_inputs
-from builder.pipeline import load_judges
+from builder.ownership import check_templates, hash_inputs, load_judges
 from builder.recipe import ROLES, BuildRecipe
 
 # The arithmetic of docs/scaling.md, section 2, and its lengths in tokens; a recipe may allow less.

@@ -18,9 +18,10 @@ import numpy as np
 
 from builder.errors import InputError
 from builder.files import write_json
-from builder.imports.reading import Source, column_names, open_source, read_rows, text_of
+from builder.imports.reading import Source, column_names, open_source, read_rows
 from builder.imports.similarity import ShingleIndex, find_similar, index_texts
 from builder.prompts.filters import normalised, shingles
+from builder.prompts.rows import text_of
 from builder.randomness import rng_for
 from builder.schema import CANARY, PAIR_CONFIGS
 

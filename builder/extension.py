@@ -11,16 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from builder.census.pums import PACKAGED_RECORDS
-from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
 from builder.files import read_json
-from builder.judge.judge import load_judge
-from builder.llm.templates import load_template
-from builder.ownership import hash_source, template_names
+from builder.ownership import judge_templates, load_judges
 from builder.pairs.assignment import Assigned
 from builder.pairs.feedback import Written
 from builder.personas.personas import EarlierPersonas
+from builder.randomness import rng_for
 from builder.recipe import ROLES, BuildRecipe, ModelRecipe, as_dict, deciding_keys, seen_count
 from builder.schema import SPLITS
 from builder.tables import ROWS_AT_A_TIME, table_schema
@@ -131,8 +128,11 @@ class EarlierVersion:
                 yield table.add_column(0, "split", arrow.array([split] * table.num_rows, arrow.string()))
 
 
-def read_earlier(source: str, recipe: BuildRecipe, census_hash: str | None) -> EarlierVersion:
-    """`source`: a published folder, or `hub:org/name@version`. Raises InputError for what cannot be extended by this recipe."""
+def read_earlier(source: str, recipe: BuildRecipe, new: dict[str, Any]) -> EarlierVersion:
+    """`source`: a published folder, or `hub:org/name@version`. new: `new_build(recipe)`, with the hashes of its inputs and templates.
+
+    Raises InputError for what cannot be extended by this recipe.
+    """
     folder = from_hub(source) if source.startswith("hub:") else Path(source)
     build = read_json(folder / "build.json")
     if "configs" not in build or "content_sha256" not in build:
@@ -141,7 +141,7 @@ def read_earlier(source: str, recipe: BuildRecipe, census_hash: str | None) -> E
             "hub:org/name@v1.0.0."
         )
     earlier = EarlierVersion(folder, build)
-    refuse_what_does_not_extend(earlier, recipe, census_hash)
+    refuse_what_does_not_extend(earlier, recipe, new)
     return earlier
 
 
@@ -162,7 +162,7 @@ def from_hub(source: str) -> Path:
         ) from None
 
 
-def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, census_hash: str | None) -> None:
+def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, new: dict[str, Any]) -> None:
     name = earlier.folder.name
     if recipe.personas.source != "census":
         raise InputError(
@@ -173,7 +173,7 @@ def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, ce
             f"The personas of {name} come from a file ({earlier.build['stages']['personas']['source']}) and were not drawn from the "
             "census, so there is no draw to go on with. Build a new dataset without --extend."
         )
-    differing = differences(earlier, recipe, census_hash)
+    differing = differences(earlier, recipe, new)
     if differing:
         shown = "; ".join(f"{key} ({old!r:.60} there, {new!r:.60} now)" for key, (old, new) in differing.items())
         raise InputError(
@@ -184,34 +184,30 @@ def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, ce
     refuse_smaller_sizes(earlier, recipe)
 
 
-def differences(earlier: EarlierVersion, recipe: BuildRecipe, census_hash: str | None) -> dict[str, tuple[Any, Any]]:
+def differences(earlier: EarlierVersion, recipe: BuildRecipe, new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{what: (in the earlier version, now)} for everything that decides rows and is not what an extension is for."""
     published = earlier.build
     # A key that the earlier version's recipe does not know yet had the effect of its default.
     old = deciding_keys(as_dict(BuildRecipe(recipe.name, recipe.seed))) | deciding_keys(published["recipe"])
-    new = deciding_keys(as_dict(recipe))
+    keys = deciding_keys(new["recipe"])
     before: dict[str, Any] = {k: v for k, v in old.items() if k not in MAY_DIFFER and not k.startswith(COMPARED_APART)}
-    now: dict[str, Any] = {key: new.get(key) for key in before}
+    now: dict[str, Any] = {key: keys.get(key) for key in before}
 
     for role in ROLES:
         before[f"models.{role}"] = named_model(**published["models"][role])
         now[f"models.{role}"] = model_now(getattr(recipe.models, role), published["models"][role])
     # Template and judge files may have the same name and another content.
-    judges = [load_judge(recipe.judge, recipe.models.judge.provider, recipe.models.judge.model, recipe.seed)]
-    if recipe.models.second_judge.provider != "none":
-        second = recipe.models.second_judge
-        judges.append(load_judge(recipe.second_judge, second.provider, second.model, recipe.seed, "second_judge"))
+    judges = load_judges(recipe)
     before["judges"], now["judges"] = published["judges"], [judge.label for judge in judges]
-    for template in {*template_names(recipe), *(judge.template for judge in judges)} & published["templates"].keys():
+    templates = new["templates"] | judge_templates(judges)
+    for template in templates.keys() & published["templates"].keys():
         before[f"template {template}"] = published["templates"][template]
-        now[f"template {template}"] = load_template(template).version
-    before["the census file"], now["the census file"] = published["inputs"].get("census.source"), census_hash
-    if recipe.census.source == "packaged" and census_hash == published["inputs"].get("census.source"):
+        now[f"template {template}"] = templates[template]
+    for what, key in (("the census file", "census.source"), ("the household file", "census.household_source")):
+        before[what], now[what] = published["inputs"].get(key), new["inputs"][key]
+    if recipe.census.source == "packaged" and before["the census file"] is None:
         before["the packaged census records"] = published["stages"]["personas"]["sha256"]
-        now["the packaged census records"] = content_hash([PACKAGED_RECORDS])
-    household = recipe.census.household_source
-    before["the household file"] = published["inputs"].get("census.household_source")
-    now["the household file"] = household and hash_source("census.household_source", input_files, household)
+        now["the packaged census records"] = new["packaged"]["census records"]
     return {key: (before[key], now[key]) for key in sorted(before) if before[key] != now[key]}
 
 
@@ -287,8 +283,6 @@ def assign_more(
 ) -> list[Assigned]:
     """The pairs to make: all of `fresh` that belong to new personas, and for old ones as many as the recipe asks beyond what it asked
     before, of prompts that the persona has not been asked."""
-    from builder.randomness import rng_for
-
     old_sizes, new_sizes = earlier.build["recipe"]["pairs"], recipe.pairs
     more = {part: getattr(new_sizes, part) - old_sizes[part] for part in ("train", "seen_test", "heldout_test")}
     if min(more.values()) < 0:

@@ -1,7 +1,7 @@
 """What decides a build's content, and whose a build folder is: a folder belongs to the recipe, inputs and templates it was begun with."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
 from builder.files import locked, read_json
 from builder.imports.personas_file import hash_persona_source
+from builder.judge.judge import Judge, load_judge
 from builder.llm.templates import PLACES, check_renders, load_template
 from builder.personas.consistency import TEMPLATE as CHECK_TEMPLATE
 from builder.personas.enrichment import REPAIR_TEMPLATE
@@ -94,6 +95,26 @@ def check_templates(recipe: BuildRecipe) -> None:
     places += [(place, getattr(s, f"{place}_template")) for s in sections for place in ("critique", "revision")]
     for place, name in places:
         check_renders(load_template(name), *PLACES[place])
+
+
+def load_judges(recipe: BuildRecipe) -> list[Judge]:
+    models = recipe.models
+    judges = [load_judge(recipe.judge, models.judge.provider, models.judge.model, recipe.seed)]
+    if models.second_judge.provider != "none":
+        second = models.second_judge
+        judges.append(load_judge(recipe.second_judge, second.provider, second.model, recipe.seed, "second_judge"))
+        if judges[0].label == judges[1].label:
+            raise InputError(
+                f"judge and second_judge are the same ({judges[0].label}), so the second would say nothing new. Give models.second_judge "
+                "another model, or second_judge another judge file."
+            )
+    return judges
+
+
+def judge_templates(judges: Sequence[Judge]) -> dict[str, str]:
+    """{name: version} of the templates of judges that have one."""
+    templates = [load_template(judge.template) for judge in judges if judge.template]
+    return {template.name: template.version for template in templates}
 
 
 def hash_packaged(recipe: BuildRecipe) -> dict[str, str]:

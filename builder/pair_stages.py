@@ -27,7 +27,7 @@ from builder.pairs.partners import Candidate, choose_partners, rows_without_part
 from builder.recipe import BuildRecipe
 from builder.schema import dpf_pair_id
 from builder.shards import FinishedShard, Part, Usage, add_counts, add_usage, run_shards
-from builder.tables import arrow_table, read_columns, read_table, table_schema, write_by_persona
+from builder.tables import arrow_table, read_columns, read_table, table_schema, with_column, write_by_persona
 
 Row = dict[str, Any]
 PAIRS_PER_SHARD = 8_000
@@ -187,14 +187,11 @@ def work_on_pairs(shared: PairWork, shard: PairShard, calls: Any) -> Part:
 
 def completed(shard: FinishedShard, inferable: dict[str, list[str]], kept: set[str] | None) -> Any:
     """The shard's table with what could only be known when all shards were there."""
-    import pyarrow as arrow
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(shard.path)
-    ids = table["pair_id"].to_pylist()
-    column = arrow.array([inferable.get(i, []) for i in ids], table.schema.field("inferable_attributes").type)
-    table = table.set_column(table.column_names.index("inferable_attributes"), "inferable_attributes", column)
-    return only(table, kept)
+    found = [inferable.get(pair_id, []) for pair_id in table["pair_id"].to_pylist()]
+    return only(with_column(table, "inferable_attributes", found), kept)
 
 
 def only(table: Any, kept: Collection[str] | None) -> Any:

@@ -17,18 +17,27 @@ from typing import Any
 from builder.errors import InputError
 from builder.extension import read_earlier
 from builder.files import read_json, sha256_file, write_json
-from builder.judge.judge import Judge, load_judge
-from builder.llm.budget import Budget
+from builder.judge.judge import Judge
+from builder.llm.budget import Budget, cost_usd
 from builder.llm.calls import ModelCalls, make_client
 from builder.llm.estimate import estimate
+from builder.llm.messages import Usage
 from builder.llm.record import Record
-from builder.llm.templates import load_template
 from builder.on_ray.engine import ray_engine
 from builder.on_ray.records import absorb_leftovers
-from builder.ownership import check_templates, claimed, code_hash, new_build, owner, refuse_other_build
+from builder.ownership import (
+    check_templates,
+    claimed,
+    code_hash,
+    judge_templates,
+    load_judges,
+    new_build,
+    owner,
+    refuse_other_build,
+)
 from builder.pair_stages import Site, StageResult, make_contrast, make_pairs, run_pilot, write_judgements
 from builder.recipe import ROLES, BuildRecipe
-from builder.shards import remove_shards
+from builder.shards import add_usage, remove_shards
 from builder.tables import read_table, write_parquet, write_table
 
 STAGES = ("personas", "prompts", "pairs", "matched", "contrast")
@@ -95,13 +104,13 @@ def run_build(
     build = new_build(recipe)
     earlier = None
     if extend is not None:
-        earlier = read_earlier(extend, recipe, build["inputs"]["census.source"])
+        earlier = read_earlier(extend, recipe, build)
         build["inputs"]["extends"] = earlier.build["content_sha256"]
         build["extends"] = {"version": earlier.build["version"], "content_sha256": earlier.build["content_sha256"]}
     inputs = read_inputs(recipe)
     build["judge"] = {key: getattr(inputs.judges[0], key) for key in ("label", "kind", "temperature")}
     build["judges"] = [judge.label for judge in inputs.judges]
-    build["templates"] |= {t.name: t.version for t in map(load_template, {j.template for j in inputs.judges} - {""})}
+    build["templates"] |= judge_templates(inputs.judges)
     stages = stages_of(recipe.configs, until)
     if dry_run:
         if (folder / "build.json").is_file():
@@ -147,6 +156,19 @@ def stages_of(configs: Sequence[str], until: str = "contrast") -> list[str]:
     """The stages that these configs need, up to `until`."""
     wanted = STAGES[: STAGES.index(until) + 1]
     return [s for s in wanted if s in ("personas", "prompts") or TABLES[s] in configs]
+
+
+def finished_build(run: Path) -> dict[str, Any]:
+    """The build.json of a build whose stages are all there. Raises InputError otherwise."""
+    build = read_json(run / "build.json")
+    wanted = stages_of(build["recipe"]["configs"])
+    missing = [stage for stage in wanted if stage not in build["stages"]]
+    if missing:
+        raise InputError(
+            f"The build in {run} is not finished: {', '.join(missing)} missing. Run `persona build` with the same recipe and --out; "
+            "it goes on from what is recorded."
+        )
+    return build
 
 
 def run_stages(recipe: BuildRecipe, stages: list[str], site: Site, inputs: Inputs, build: dict[str, Any]) -> None:
@@ -257,20 +279,6 @@ def read_inputs(recipe: BuildRecipe) -> Inputs:
     return Inputs(load_judges(recipe), read_usable_prompts(recipe), records)
 
 
-def load_judges(recipe: BuildRecipe) -> list[Judge]:
-    models = recipe.models
-    judges = [load_judge(recipe.judge, models.judge.provider, models.judge.model, recipe.seed)]
-    if models.second_judge.provider != "none":
-        second = models.second_judge
-        judges.append(load_judge(recipe.second_judge, second.provider, second.model, recipe.seed, "second_judge"))
-        if judges[0].label == judges[1].label:
-            raise InputError(
-                f"judge and second_judge are the same ({judges[0].label}), so the second would say nothing new. Give models.second_judge "
-                "another model, or second_judge another judge file."
-            )
-    return judges
-
-
 def check_models(recipe: BuildRecipe, stages: list[str], clients: dict[str, Any] | None = None) -> None:
     """Ask every model that the stages use whether it can do its part. Raises InputError."""
     second = ["second_judge"] if recipe.models.second_judge.provider != "none" else []
@@ -308,10 +316,6 @@ def refuse_cost_cap_without_prices(recipe: BuildRecipe, budget: Budget | None) -
 def with_usage(build: dict[str, Any], calls: ModelCalls) -> dict[str, Any]:
     """usage: this run's calls, and under `recorded` the replies that the stages consist of, whenever they were made (a reply that two
     shards use is counted by both)."""
-    from builder.llm.budget import cost_usd
-    from builder.llm.messages import Usage
-    from builder.shards import add_usage
-
     models = {}
     for role in ROLES:
         recipe = calls.recipe(role)

@@ -15,8 +15,8 @@ from typing import Any
 
 from builder.audit.audit import audit_build, failures
 from builder.errors import InputError
-from builder.files import read_json, sha256_file, write_bytes, write_json
-from builder.pipeline import stages_of
+from builder.files import sha256_file, write_bytes, write_json
+from builder.pipeline import finished_build
 from builder.recipe import PROVENANCE_KEYS, named_file
 from builder.schema import PAIR_CONFIGS, SPLITS
 from builder.tables import RowGroups, arrow_table, read_columns, read_table, table_path, table_schema
@@ -35,7 +35,7 @@ def publish(run: Path, target: Path, version: str = "0.1.0", for_own_use: bool =
     """
     if str(target).startswith("hub:"):
         raise InputError(f"--to {target}: this version publishes to folders. Publish to a folder and upload that.")
-    build = _finished_build(run)
+    build = finished_build(run)
     if "not_for_publishing" in build and not for_own_use:
         raise InputError(f"{build['not_for_publishing']}. A folder for your own use: --for-own-use.")
     if "train" not in read_columns(run, "dpf", ["split"])["split"].unique().to_pylist():
@@ -76,18 +76,6 @@ def gate(run: Path, checks: list[dict[str, Any]], for_hub: bool) -> list[str]:
     if stopping:
         raise InputError(f"The build in {run} fails its audit and is not published: {'; '.join(stopping)}.")
     return failures(checks)
-
-
-def _finished_build(run: Path) -> dict[str, Any]:
-    build = read_json(run / "build.json")
-    wanted = stages_of(build["recipe"]["configs"])
-    missing = [stage for stage in wanted if stage not in build["stages"]]
-    if missing:
-        raise InputError(
-            f"The build in {run} is not finished: {', '.join(missing)} missing. Run `persona build` with the same recipe and --out; "
-            "it goes on from what is recorded."
-        )
-    return build
 
 
 def _write_folder(

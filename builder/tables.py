@@ -115,6 +115,14 @@ def by_persona(table: Any) -> Iterator[Any]:
             start = end
 
 
+def with_column(table: Any, name: str, values: Sequence[Any]) -> Any:
+    """The table with these values in place of a column's, of the same type."""
+    import pyarrow as arrow
+
+    place = table.column_names.index(name)
+    return table.set_column(place, name, arrow.array(values, table.schema.field(place).type))
+
+
 def read_table(folder: Path, config: str) -> list[Row]:
     import pyarrow.parquet as parquet
 

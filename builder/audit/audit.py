@@ -28,15 +28,16 @@ from builder.audit.proofs import (
     straddling,
 )
 from builder.audit.recovery import FEWEST_PERSONAS, RECOVERED, guess_attributes
-from builder.errors import InputError
-from builder.files import read_json, write_json
+from builder.files import write_json
 from builder.personas.groups import COMPARED
+from builder.pipeline import TABLES, finished_build
 from builder.recipe import AuditRecipe
 from builder.schema import PAIR_CONFIGS
 from builder.tables import read_columns
 
 Row = dict[str, Any]
-STAGES = {"dpf": "pairs", "dpf_matched": "matched", "contrast": "contrast"}  # the stage that writes each pair table
+# The stage that writes each pair table.
+STAGES = {table: stage for stage, table in TABLES.items() if table in PAIR_CONFIGS}
 
 
 def audit_build(run: Path) -> list[Check]:
@@ -45,16 +46,8 @@ def audit_build(run: Path) -> list[Check]:
     A check is {name, value, low, high, n, verdict, note, band, proof}: `low` and `high` are the 95 % interval or null, `band` what the
     recipe allows or null, verdict `pass`, `fail`, `report` or `inconclusive`. Raises InputError for a build that is not finished.
     """
-    build = read_json(run / "build.json")
+    build = finished_build(run)
     configs = [config for config in PAIR_CONFIGS if config in build["recipe"]["configs"]]
-    missing = [
-        stage for stage in ("personas", "prompts", *(STAGES[c] for c in configs)) if stage not in build["stages"]
-    ]
-    if missing:
-        raise InputError(
-            f"The build in {run} is not finished: {', '.join(missing)} missing. Run `persona build` with the same recipe and --out; "
-            "it goes on from what is recorded."
-        )
     recipe, seed = AuditRecipe(**build["recipe"]["audit"]), build["recipe"]["seed"]
     personas = read_columns(
         run, "personas", ["persona_id", "group", "profile", *sorted({*COMPARED, *RECOVERED})]

@@ -14,6 +14,7 @@ import numpy as np
 from builder.audit.checks import Check, figure, proof, unknown
 from builder.audit.pairs import ABSENT, UNKNOWN, Pairs
 from builder.imports.clusters import cluster_imported
+from builder.imports.similarity import find_similar, index_texts
 from builder.personas.groups import COMPARED, compared_value, find_clusters, near_clones
 from builder.prompts.filters import shingles
 from builder.schema import SPLITS
@@ -21,7 +22,6 @@ from builder.tables import read_columns
 
 Row = dict[str, Any]
 TRAIN, SEEN_TEST, HELDOUT_TEST, SUPPORT = (SPLITS.index(s) for s in ("train", "seen_test", "heldout_test", "support"))
-PROMPTS_AT_ONCE = 256
 STOCK_ANSWER = 20  # words
 BUILD = "build"  # in place of a config, where a check concerns none alone
 
@@ -254,23 +254,11 @@ def revision_proofs(contrast: Pairs, dpf: Pairs) -> list[Check]:
 def prompt_proofs(prompts: Sequence[Row], similarity: float) -> list[Check]:
     """No held-out prompt has a near-duplicate in the train pool: Jaccard similarity of word pairs of at least `similarity`.
 
-    The build looks for near-duplicates by MinHash, which finds them with high probability; here all pairs of prompts are compared.
+    The build looks for near-duplicates by MinHash, which finds them with high probability; here they are looked for exactly.
     """
-    from sklearn.feature_extraction.text import CountVectorizer
-
     pools = {pool: [p["question"] for p in prompts if p["pool"] == pool] for pool in ("train", "heldout")}
-    close = 0
-    if pools["train"] and pools["heldout"]:
-        count = CountVectorizer(analyzer=shingles, binary=True, dtype=np.float32)
-        count.fit([*pools["train"], *pools["heldout"]])
-        train, heldout = (count.transform(pools[pool]) for pool in ("train", "heldout"))
-        size = np.asarray(train.sum(axis=1)).ravel()
-        for start in range(0, heldout.shape[0], PROMPTS_AT_ONCE):
-            block = heldout[start : start + PROMPTS_AT_ONCE]
-            shared = (block @ train.T).toarray()
-            together = np.asarray(block.sum(axis=1)) + size - shared
-            # A shared tenth of a shingle is no shingle: the allowance only covers the rounding of a division.
-            close += int(((shared / together >= similarity - 1e-6).any(axis=1)).sum())
+    train = index_texts(pools["train"])
+    close = sum(bool(find_similar(train, shingles(question), similarity)) for question in pools["heldout"])
     note = f"word pairs at least {similarity:g} similar to a prompt of the train pool"
     return [proof(BUILD, "held-out prompts with a near-duplicate in train", close, len(pools["heldout"]), note)]
 

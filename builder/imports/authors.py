@@ -19,15 +19,17 @@ from builder.errors import InputError
 from builder.files import make_folder, write_json
 from builder.imports.clusters import cluster_imported
 from builder.imports.persona_text import imported_row, parse_persona
-from builder.imports.reading import Source, column_names, open_source, read_rows, text_of
+from builder.imports.reading import Source, column_names, open_source, read_rows
 from builder.imports.similarity import similar_clusters
 from builder.llm.budget import Spending
 from builder.llm.tokens import approximate_tokens
 from builder.ownership import claimed, code_version
-from builder.pairs.assignment import members_by_group, wrong_persona
-from builder.pairs.flags import Statements, find_leak, statements_of
+from builder.pairs.assignment import members_by_group
+from builder.pairs.dpf import pair_row
+from builder.pairs.flags import Statements, statements_of
 from builder.personas.groups import assign_groups, describe_clusters
 from builder.personas.personas import null_rates, provenance_shares
+from builder.prompts.rows import text_of
 from builder.prompts.sources import SourcePrompt
 from builder.prompts.topics import assign_topics
 from builder.randomness import rng_for
@@ -46,14 +48,10 @@ from builder.recipe import (
 )
 from builder.schema import (
     CANARY,
-    assistant_message,
-    dpf_pair_id,
     persona_id,
-    preference_messages,
     prompt_id,
-    split_for,
 )
-from builder.tables import arrow_table, write_by_persona, write_parquet, write_table
+from builder.tables import arrow_table, with_column, write_by_persona, write_parquet, write_table
 
 COLUMNS = ("persona", "instruction", "original", "data", "critique", "question type")
 TEXTS = ("persona", "instruction", "original", "data")  # a pair without one of them is none
@@ -387,50 +385,19 @@ def write_shards(
                 if persona["persona_id"] not in statements:
                     statements[persona["persona_id"]] = statements_of(persona)
                 known = statements[persona["persona_id"]]
-                rows.append(pair_row(seed, kept.part[n], persona, prompt, tuple(answers), members, tokens, known))
+                chosen, rejected, critique = answers
+                counts = (
+                    tokens[persona["profile"]] + tokens[prompt["question"]],
+                    approximate_tokens(chosen),
+                    approximate_tokens(rejected),
+                )
+                texts = (chosen, rejected, critique)
+                row = pair_row(seed, "dpf", kept.part[n], persona, prompt, texts, counts, members, known)
+                rows.append(row | {"judge": "none", "judge_verdict": "unscored", "judge_score": None})
         if rows:
             rows.sort(key=lambda row: (row["persona_id"], row["prompt_id"]))
             write_parquet(file.with_suffix(".parquet"), arrow_table("dpf", rows))
             yield file.with_suffix(".parquet")
-
-
-def pair_row(
-    seed: int,
-    part: str,
-    persona: Row,
-    prompt: Row,
-    answers: tuple[str, str, str | None],
-    members: dict[str, list[str]],
-    tokens: dict[str, int],
-    statements: Statements,
-) -> Row:
-    chosen, rejected, critique = answers
-    pair_id = dpf_pair_id(persona["persona_id"], prompt["prompt_id"])
-    chosen_tokens, rejected_tokens = approximate_tokens(chosen), approximate_tokens(rejected)
-    return {
-        "split": split_for(part, persona["group"]),
-        "pair_id": pair_id,
-        "persona_id": persona["persona_id"],
-        "prompt_id": prompt["prompt_id"],
-        "prompt": preference_messages(persona["profile"], prompt["question"]),
-        "chosen": assistant_message(chosen),
-        "rejected": assistant_message(rejected),
-        "topic": prompt["topic"],
-        "persona_group": persona["group"],
-        "is_adult": persona["is_adult"],
-        "wrong_persona_id": wrong_persona(seed, pair_id, {persona["persona_id"]}, members[persona["group"]]),
-        "judge": "none",
-        "judge_verdict": "unscored",
-        "judge_score": None,
-        "prompt_tokens": tokens[persona["profile"]] + tokens[prompt["question"]],
-        "chosen_tokens": chosen_tokens,
-        "rejected_tokens": rejected_tokens,
-        "length_violation": chosen_tokens >= rejected_tokens,
-        "attribute_leak": find_leak(statements, chosen, (prompt["question"], rejected)) is not None,
-        "inferable_attributes": [],
-        "base_id": f"base/{prompt['prompt_id']}/{hashlib.sha256(rejected.encode('utf-8')).hexdigest()[:12]}",
-        "critique": critique,
-    }
 
 
 def complete_pairs(folder: Path, shards: Sequence[Path], personas: list[Row], seed: int) -> Row:
@@ -448,14 +415,13 @@ def complete_pairs(folder: Path, shards: Sequence[Path], personas: list[Row], se
 
 
 def completed(shards: Iterable[Path], inferable: dict[str, list[str]]) -> Iterator[Any]:
-    import pyarrow as arrow
     import pyarrow.parquet as parquet
 
     for shard in shards:
         table = parquet.read_table(shard)
-        place = table.column_names.index("inferable_attributes")
-        found = [inferable.get(pair, []) for pair in table["pair_id"].to_pylist()]
-        yield table.set_column(place, "inferable_attributes", arrow.array(found, table.schema.field(place).type))
+        yield with_column(
+            table, "inferable_attributes", [inferable.get(pair, []) for pair in table["pair_id"].to_pylist()]
+        )
 
 
 def recipe_of(

@@ -23,10 +23,11 @@ from builder.imports.persona_text import (
     parse_attributes,
     parse_persona,
 )
-from builder.imports.reading import Source, column_names, open_source, read_rows, text_of
+from builder.imports.reading import Source, column_names, open_source, read_rows
 from builder.personas.groups import assign_groups, describe_clusters
 from builder.personas.personas import PersonaTable, null_rates, provenance_shares
 from builder.personas.profile import fit_profiles, profile_lines
+from builder.prompts.rows import text_of
 from builder.randomness import rng_for
 from builder.recipe import BuildRecipe, seen_count
 from builder.schema import GROUPS, NULL_REASONS, persona_id

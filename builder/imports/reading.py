@@ -72,17 +72,6 @@ def column_names(source: Source) -> list[str]:
     return next((list(row) for _, row in read_rows(source) if isinstance(row, dict)), [])
 
 
-def text_of(value: Any) -> str | None:
-    """The value without white space at its ends; None if it is no text, blank, or cannot be written as UTF-8."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:  # half a surrogate pair
-        return None
-    return value.strip()
-
-
 def _read_file(path: Path, columns: Sequence[str] | None) -> Iterator[Any]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":

@@ -15,7 +15,7 @@ from builder.judge.judge import Comparison, Judge, Verdict, choose_best, compare
 from builder.llm.messages import Failure
 from builder.pairs.assignment import Assigned, wrong_persona
 from builder.pairs.feedback import Written, answer_questions, write_critiques, write_revisions
-from builder.pairs.flags import find_leak, statements_of
+from builder.pairs.flags import Statements, find_leak, statements_of
 from builder.pairs.judge_check import check_row
 from builder.pairs.judgements import judgement_rows
 from builder.recipe import BuildRecipe
@@ -257,51 +257,65 @@ def _rows(
     count = _token_counter(calls, complete)
     personas = {d.persona["persona_id"]: d.persona for d in complete}
     statements = {persona_id: statements_of(persona) for persona_id, persona in personas.items()}
-    base_ids: dict[tuple[str, str], str] = {}
-    judge_label = judge.label
     rows = []
     for d in complete:
-        persona, prompt = d.persona, d.prompt
-        persona_id, prompt_id, group, question = (
-            persona["persona_id"],
-            prompt["prompt_id"],
-            persona["group"],
-            prompt["question"],
+        rejected = d.base.text or ""
+        tokens = (
+            count[d.persona["profile"]] + count[d.prompt["question"]],
+            count[d.revision],
+            count[rejected] if d.base.tokens is None else d.base.tokens,
         )
-        chosen, rejected = d.revision, d.base.text or ""
-        base_id = base_ids.get((prompt_id, rejected))
-        if base_id is None:
-            digest = hashlib.sha256(rejected.encode("utf-8")).hexdigest()[:12]
-            base_id = base_ids[(prompt_id, rejected)] = f"base/{prompt_id}/{digest}"
-        chosen_tokens = count[chosen]
-        rejected_tokens = count[rejected] if d.base.tokens is None else d.base.tokens
-        rows.append(
-            {
-                "split": split_for(d.part, group),
-                "pair_id": d.pair_id,
-                "persona_id": persona_id,
-                "prompt_id": prompt_id,
-                "prompt": preference_messages(persona["profile"], question),
-                "chosen": assistant_message(chosen),
-                "rejected": assistant_message(rejected),
-                "topic": prompt["topic"],
-                "persona_group": group,
-                "is_adult": persona["is_adult"],
-                "wrong_persona_id": wrong_persona(recipe.seed, d.pair_id, (persona_id,), members[group]),
-                "judge": judge_label,
-                "judge_verdict": None if d.verdict is None else published_verdict(d.verdict),
-                "judge_score": None if d.verdict is None else d.verdict.score,
-                "prompt_tokens": count[persona["profile"]] + count[question],
-                "chosen_tokens": chosen_tokens,
-                "rejected_tokens": rejected_tokens,
-                "length_violation": violates_length(config, chosen_tokens, rejected_tokens),
-                "attribute_leak": find_leak(statements[persona_id], chosen, (question, rejected)) is not None,
-                "inferable_attributes": [],
-                "base_id": base_id,
-                "critique": d.critique.text,
-            }
-        )
+        judged = (None, None) if d.verdict is None else (published_verdict(d.verdict), d.verdict.score)
+        texts = (d.revision, rejected, d.critique.text)
+        known = statements[d.persona["persona_id"]]
+        row = pair_row(recipe.seed, config, d.part, d.persona, d.prompt, texts, tokens, members, known)
+        rows.append(row | {"judge": judge.label, "judge_verdict": judged[0], "judge_score": judged[1]})
     return rows
+
+
+def pair_row(
+    seed: int,
+    config: str,
+    part: str,
+    persona: Row,
+    prompt: Row,
+    texts: tuple[str, str, str | None],
+    tokens: tuple[int, int, int],
+    members: Mapping[str, Sequence[str]],
+    statements: Statements,
+) -> Row:
+    """A row without the judge's three columns. texts: chosen, rejected, critique. tokens: of prompt, chosen, rejected. statements:
+    `statements_of(persona)`."""
+    persona_id, prompt_id, group, question = (
+        persona["persona_id"],
+        prompt["prompt_id"],
+        persona["group"],
+        prompt["question"],
+    )
+    chosen, rejected, critique = texts
+    prompt_tokens, chosen_tokens, rejected_tokens = tokens
+    pair_id = dpf_pair_id(persona_id, prompt_id, config)
+    return {
+        "split": split_for(part, group),
+        "pair_id": pair_id,
+        "persona_id": persona_id,
+        "prompt_id": prompt_id,
+        "prompt": preference_messages(persona["profile"], question),
+        "chosen": assistant_message(chosen),
+        "rejected": assistant_message(rejected),
+        "topic": prompt["topic"],
+        "persona_group": group,
+        "is_adult": persona["is_adult"],
+        "wrong_persona_id": wrong_persona(seed, pair_id, (persona_id,), members[group]),
+        "prompt_tokens": prompt_tokens,
+        "chosen_tokens": chosen_tokens,
+        "rejected_tokens": rejected_tokens,
+        "length_violation": violates_length(config, chosen_tokens, rejected_tokens),
+        "attribute_leak": find_leak(statements, chosen, (question, rejected)) is not None,
+        "inferable_attributes": [],
+        "base_id": f"base/{prompt_id}/{hashlib.sha256(rejected.encode('utf-8')).hexdigest()[:12]}",
+        "critique": critique,
+    }
 
 
 def violates_length(config: str, chosen_tokens: int, rejected_tokens: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from builder.judge.judge import Judge, Verdict, may_pass, published_verdict
 from builder.pairs.assignment import Assigned
+from builder.prompts.split import largest_remainder
 from builder.randomness import seed_for
 from builder.recipe import BuildRecipe
 from builder.schema import SPLITS, dpf_pair_id, split_for
@@ -36,11 +37,12 @@ def choose_check(
     """
     if size <= 0:
         return frozenset()
-    strata: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    strata: dict[str, list[tuple[str, str]]] = {}
     for a in assigned:
-        stratum = (split_for(a.part, group_of[a.persona_id]), topic_of[a.prompt_id] or "")
+        stratum = f"{split_for(a.part, group_of[a.persona_id])}/{topic_of[a.prompt_id] or ''}"
         strata.setdefault(stratum, []).append((a.persona_id, a.prompt_id))
-    numbers = _largest_remainders(seed, size, {stratum: len(pairs) for stratum, pairs in strata.items()})
+    sizes = {stratum: len(pairs) for stratum, pairs in strata.items()}
+    numbers = largest_remainder(sizes, min(size, len(assigned)), seed, "judge_check_stratum")
     return frozenset(
         dpf_pair_id(persona, prompt, config)
         for stratum, pairs in strata.items()
@@ -48,20 +50,6 @@ def choose_check(
             : numbers[stratum]
         ]
     )
-
-
-def _largest_remainders(seed: int, size: int, counts: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """`size` (or the sum of `counts`, if that is less) shared out in proportion to `counts`, never more than these."""
-    total = sum(counts.values())
-    size = min(size, total)
-    numbers = {stratum: size * count // total for stratum, count in counts.items()}
-    # Equal remainders are settled by a draw, else the first topics of the alphabet would win all of them.
-    order = sorted(
-        counts, key=lambda s: (-(size * counts[s] % total), seed_for(seed, "judge_check_stratum", "/".join(s)), s)
-    )
-    for stratum in order[: size - sum(numbers.values())]:
-        numbers[stratum] += 1
-    return numbers
 
 
 def check_row(

@@ -16,6 +16,17 @@ LAYOUTS = (
 SEPARATORS = (",", ";", "\t")
 
 
+def text_of(value: Any) -> str | None:
+    """The value without white space at its ends; None if it is no text, blank, or cannot be written as UTF-8."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair
+        return None
+    return value.strip()
+
+
 def read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise InputError(

@@ -3,11 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder.errors import InputError
 from builder.prompts import hub
-from builder.prompts.rows import Row, decode, file_rows, read_bytes
+from builder.prompts.rows import Row, decode, file_rows, read_bytes, text_of
 
 PACKAGED = Path(__file__).parent / "questions.jsonl"
 # A row with PRISM's column is read as PRISM's, with its id and licence.
@@ -102,27 +101,16 @@ def _prompt(row: Row, number: int, text_column: str | None, name: str, licence: 
         return None
     column = text_column or (PRISM_COLUMN if PRISM_COLUMN in row else "question")
     is_prism = column == PRISM_COLUMN
-    question = _text(row.get(column))
+    question = text_of(row.get(column))
     if question is None:
         return None
     own_id = row.get("conversation_id" if is_prism else "id")
-    own_id = str(own_id) if isinstance(own_id, int) else _text(own_id)
+    own_id = str(own_id) if isinstance(own_id, int) else text_of(own_id)
     return SourcePrompt(
         line=number,
         question=question,
-        topic=_text(row.get("topic")),
-        source="PRISM" if is_prism else _text(row.get("source")) or name,
+        topic=text_of(row.get("topic")),
+        source="PRISM" if is_prism else text_of(row.get("source")) or name,
         source_id=own_id or str(number),
-        licence="CC-BY-4.0" if is_prism else _text(row.get("licence")) or licence or "unknown",
+        licence="CC-BY-4.0" if is_prism else text_of(row.get("licence")) or licence or "unknown",
     )
-
-
-def _text(value: Any) -> str | None:
-    """The value stripped; None if it is no text, blank, or cannot be written as UTF-8 (half a surrogate pair)."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return None
-    return value.strip()

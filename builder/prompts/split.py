@@ -90,7 +90,9 @@ def stratified(questions: Sequence[str], topics: Mapping[str, str], wanted: int,
     strata: dict[str, list[str]] = defaultdict(list)
     for question in questions:
         strata[topics[question]].append(question)
-    quotas = largest_remainder({topic: len(members) for topic, members in strata.items()}, wanted, seed, purpose)
+    quotas = largest_remainder(
+        {topic: len(members) for topic, members in strata.items()}, wanted, seed, f"{purpose}.topic"
+    )
     return {
         question
         for topic, members in strata.items()
@@ -101,7 +103,7 @@ def stratified(questions: Sequence[str], topics: Mapping[str, str], wanted: int,
 def largest_remainder(stratum_sizes: Mapping[str, int], wanted: int, seed: int, purpose: str) -> dict[str, int]:
     """Whole-number shares of `wanted` in proportion to the sizes; they add up to it and none exceeds its stratum.
 
-    Equal remainders are served in a seeded order of the topics' names, so that no topic is favoured by the alphabet.
+    Equal remainders are served in a seeded order of the names, which `purpose` also decides, so that none is favoured by the alphabet.
     """
     total = sum(stratum_sizes.values())
     if wanted > total:
@@ -110,7 +112,7 @@ def largest_remainder(stratum_sizes: Mapping[str, int], wanted: int, seed: int, 
         return dict.fromkeys(stratum_sizes, 0)
     exact = {topic: divmod(wanted * size, total) for topic, size in stratum_sizes.items()}
     quotas = {topic: whole for topic, (whole, _) in exact.items()}
-    order = sorted(exact, key=lambda topic: (-exact[topic][1], seed_for(seed, f"{purpose}.topic", topic), topic))
+    order = sorted(exact, key=lambda topic: (-exact[topic][1], seed_for(seed, purpose, topic), topic))
     for topic in order[: wanted - sum(quotas.values())]:
         quotas[topic] += 1
     return quotas

@@ -17,6 +17,7 @@ from builder.extension import EarlierVersion, read_earlier, with_earlier
 from builder.files import read_json, write_json
 from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.llm.weights import EMBEDDED_MODEL_ID, embedded_model
+from builder.ownership import new_build
 from builder.pipeline import run_build
 from builder.publish import publish
 from builder.schema import persona_id
@@ -169,7 +170,8 @@ def test_what_an_extension_is_for_may_differ(version_one):
         *("name=other", "pairs.judge_check=5", "audit.min_pairs=3", "prompts.min_words=4", "prompts.topics=9"),
         *("models.generator.batch_size=3", "configs=[contrast,judgements,dpf,dpf_matched]"),
     )
-    read_earlier(str(version_one), scripted_recipe(CONFIGS, *LARGER, *may_differ), None)
+    recipe = scripted_recipe(CONFIGS, *LARGER, *may_differ)
+    read_earlier(str(version_one), recipe, new_build(recipe))
 
 
 def test_a_model_is_known_by_what_is_published_of_it(version_one, tmp_path):
@@ -180,10 +182,10 @@ def test_a_model_is_known_by_what_is_published_of_it(version_one, tmp_path):
 
     weights = embedded_model().content_hash
     recipe = scripted_recipe(CONFIGS, *LARGER, "models.enricher.provider=transformers")
-    read_earlier(with_build(version_one, tmp_path / "same", by_hash), recipe, None)
+    read_earlier(with_build(version_one, tmp_path / "same", by_hash), recipe, new_build(recipe))
     weights = "f00d"
     with pytest.raises(InputError, match=r"models\.enricher .*Instruct f00d' there"):
-        read_earlier(with_build(version_one, tmp_path / "other", by_hash), recipe, None)
+        read_earlier(with_build(version_one, tmp_path / "other", by_hash), recipe, new_build(recipe))
 
 
 @pytest.mark.parametrize(
