@@ -66,7 +66,7 @@ def demo(
     published, models = out / "published", [out / "models" / "dpo", out / "models" / "reward"]
     build("demo", out=out / "build")
     audit(out / "build")
-    publish(out / "build", to=published)
+    publish(out / "build", to=str(published))
     train_dpo(published, out=models[0])
     train_reward(published, out=models[1])
     evaluate(published, model=models, out=out / "results")
@@ -149,21 +149,56 @@ def audit(run: Annotated[Path, typer.Argument(help="A build's folder.")]) -> Non
 @app.command()
 def publish(
     run: Annotated[Path, typer.Argument(help="A build's folder.")],
-    to: Annotated[Path, typer.Option(help="The folder to write, which load_dataset then reads.")],
-    version: Annotated[str, typer.Option(help="Version of the dataset.")] = "0.1.0",
+    to: Annotated[str, typer.Option(help="A folder to write, or a dataset on the Hub: hub:org/name.")],
+    version: Annotated[str, typer.Option(help="Version of the dataset: major.minor.patch.")] = "0.1.0",
+    previous: Annotated[
+        str | None, typer.Option(help="For a folder: the version before, a folder or hub:org/name@v1.0.0.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose the version as a pull request.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and compare all; write nothing.")] = False,
+    responses: Annotated[
+        bool,
+        typer.Option("--responses", help="Add every recorded model response, so that others rebuild without a model."),
+    ] = False,
     for_own_use: Annotated[
         bool, typer.Option("--for-own-use", help="Write a folder also from imported data that may not be passed on.")
     ] = False,
 ) -> None:
-    """Audit a build and write it as a dataset folder with its card, whole or not at all."""
-    from builder.publish import publish as publish_build
+    """Audit a build and publish it as a version with its card, to a folder or the Hub, whole or not at all."""
+    from builder.publishing.publish import publish as publish_build
+    from builder.publishing.summary import publishing_summary
 
-    published = publish_build(run, to, version, for_own_use)
-    rows = {c: sum(s["rows"] for s in splits.values()) for c, splits in published["configs"].items()}
-    typer.echo(
-        f"Published {', '.join(f'{c} {n:,}' for c, n in rows.items())} rows, content {published['content_sha256'][:12]}."
+    published = publish_build(
+        run,
+        to,
+        version,
+        previous=previous,
+        for_own_use=for_own_use,
+        private=private,
+        create_pr=create_pr,
+        dry_run=dry_run,
+        responses=responses,
     )
-    typer.echo(f'Dataset in {to}: load_dataset("{to}", "dpf"). Next: persona train dpo {to} --out MODEL_FOLDER')
+    typer.echo(publishing_summary(published, to, dry_run))
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A published folder, or hub:org/name@v1.0.0.")],
+    after: Annotated[str, typer.Argument(help="The other one.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A Parquet file for every id that differs, with both hashes.")
+    ] = None,
+) -> None:
+    """What changed between two published versions, row by row, and the step of the version number that follows."""
+    from builder.publishing.diff import diff_versions, difference_text, published_folder, write_differing
+
+    difference = diff_versions(published_folder(before), published_folder(after))
+    typer.echo(difference_text(difference))
+    if out is not None:
+        write_differing(difference, out)
+        typer.echo(f"Every id that differs in {out}.")
 
 
 Dataset = Annotated[Path, typer.Argument(help="A published folder.")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from builder.pipeline import run_build
-from builder.publish import publish
+from builder.publishing.publish import publish
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
 from tests.builder.test_pipeline import file_hashes, recorded_answers
 

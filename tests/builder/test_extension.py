@@ -19,7 +19,7 @@ from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.llm.weights import EMBEDDED_MODEL_ID, embedded_model
 from builder.ownership import new_build
 from builder.pipeline import run_build
-from builder.publish import publish
+from builder.publishing.publish import publish
 from builder.schema import persona_id
 from builder.tables import table_schema
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe

@@ -356,7 +356,7 @@ def test_audit_and_publish_take_an_import_as_any_other_build(tmp_path: Path) -> 
     from datasets import load_dataset
 
     from builder.audit.audit import audit_build
-    from builder.publish import publish
+    from builder.publishing.publish import publish
 
     import_authors(write(tmp_path / "released.jsonl", released(8)), tmp_path / "run", seed=1)
     assert not [check["name"] for check in audit_build(tmp_path / "run") if check["verdict"] == "fail"]

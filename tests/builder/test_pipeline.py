@@ -21,7 +21,7 @@ from builder.llm.budget import Budget
 from builder.llm.messages import Answer, Failure
 from builder.llm.scripted import ScriptedClient
 from builder.pipeline import run_build
-from builder.publish import publish
+from builder.publishing.publish import publish
 from builder.randomness import rng_for
 from builder.recipe import ROLES, load_recipe
 from builder.schema import ATTRIBUTES, features, mirror_defects

@@ -1,0 +1,170 @@
+"""A build becomes a version: checked, written, compared with the version before, and then a folder or a commit with a tag on the Hub.
+
+A published version is never changed. The same build under the same version gives the same bytes, so publishing it again changes
+nothing, and what was interrupted ends, run again, as if it had not been.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder.audit.audit import audit_build
+from builder.errors import InputError
+from builder.files import sha256_file, write_json
+from builder.hub import HubAddress, parse_address, version_folder
+from builder.llm.transfer import export_responses
+from builder.pipeline import finished_build
+from builder.publishing.card import write_card
+from builder.publishing.diff import Difference, diff_versions
+from builder.publishing.folder import write_data
+from builder.publishing.gate import refuse_failed_audit, refuse_licences, refuse_private
+from builder.publishing.hub import Uploaded, fetch_version, upload_version, version_before
+from builder.publishing.versions import changelog_entry, parse_version, refuse_small_step
+from builder.tables import read_columns
+
+RESPONSES = "responses.parquet"
+
+
+@dataclass(frozen=True)
+class Published:
+    """build: the published build.json. files: {path: bytes} of everything in the version.
+
+    previous: the version compared with. uploaded: what was done on the Hub, None for a folder.
+    """
+
+    build: dict[str, Any]
+    files: dict[str, int]
+    previous: str | None = None
+    difference: Difference | None = None
+    uploaded: Uploaded | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def publish(
+    run: Path,
+    target: str | Path,
+    version: str = "0.1.0",
+    *,
+    previous: str | None = None,
+    for_own_use: bool = False,
+    private: bool = False,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    responses: bool = False,
+) -> Published:
+    """Publish the build in `run` as `version` to a folder, or to `hub:org/name`, whole or not at all.
+
+    previous: the version before, a folder or `hub:org/name@v1.0.0`, with which this one is compared; on the Hub the newest tag below
+    `version` is taken by itself. responses: the recorded replies go with it. dry_run: everything but writing to the target.
+
+    Raises InputError if the build is unfinished, if its audit stops the target (`gate`), if the step from the version before is too
+    small, if a file holds what must not leave, or if the target holds other content under this version.
+    """
+    parse_version(version)
+    address = parse_address(str(target)) if str(target).startswith("hub:") else None
+    refuse_contradictions(str(target), address, private, create_pr, for_own_use, previous)
+    build = finished_build(run)
+    if "not_for_publishing" in build and not for_own_use:
+        raise InputError(f"{build['not_for_publishing']}. A folder for your own use: --for-own-use.")
+    refuse_nothing_to_train_on(run)
+    checks = audit_build(run)
+    warnings = refuse_failed_audit(run, checks, for_hub=address is not None)
+    if address is not None:
+        refuse_licences(run, build)
+        earlier = version_before(address, version)
+        previous = None if earlier is None else f"hub:{address.repository}@{earlier}"
+    before = None if previous is None else version_folder(previous)
+    with unfinished_folder(run if address else Path(target).parent, target) as folder:
+        published = write_data(folder, run, build, checks, version)
+        difference = None
+        published["changelog"] = []
+        if before is not None:
+            difference = diff_versions(before, folder, published)
+            refuse_small_step(before, version, difference)
+            published["changelog"] = changelog_entry(before, version, difference)
+        if responses:
+            export_responses(run, folder / RESPONSES)
+        write_card(folder, run, published, checks, None if address is None else address.repository)
+        write_json(folder / "build.json", published)
+        refuse_private(folder, run, build, for_hub=address is not None)
+        files = sizes(folder)
+        uploaded = None
+        if address is not None:
+            uploaded = upload_version(folder, address, published, private=private, create_pr=create_pr, dry_run=dry_run)
+        elif not dry_run:
+            put_in_place(folder, Path(target))
+    return Published(published, files, previous, difference, uploaded, warnings)
+
+
+def refuse_contradictions(
+    target: str, address: HubAddress | None, private: bool, create_pr: bool, for_own_use: bool, previous: str | None
+) -> None:
+    if address is None:
+        for option, given in (("--private", private), ("--create-pr", create_pr)):
+            if given:
+                raise InputError(
+                    f"{option} is for the Hub, and --to {target} is a folder. Leave it out, or give hub:org/name."
+                )
+        return
+    if address.revision is not None:
+        raise InputError(
+            f"--to {target} names a revision; a version is named by --version and its tag follows from it. Give hub:{address.repository}."
+        )
+    if for_own_use:
+        raise InputError("--for-own-use writes a folder that stays with you; it cannot go to the Hub. Give a folder.")
+    if previous is not None:
+        raise InputError(
+            "--previous is for folders; on the Hub the newest version there is compared with. Leave it out."
+        )
+
+
+def refuse_nothing_to_train_on(run: Path) -> None:
+    if "train" not in read_columns(run, "dpf", ["split"])["split"].unique().to_pylist():
+        raise InputError(
+            f"The build in {run} has no pair in train, so there is nothing to publish. {run / 'ledger' / 'pairs.json'} says why each "
+            "pair failed; another model, template or number of retries may mend it."
+        )
+
+
+@contextmanager
+def unfinished_folder(parent: Path, target: str | Path) -> Iterator[Path]:
+    """A folder beside the target that nobody takes for finished; gone afterwards unless it was renamed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{Path(str(target)).name}.", dir=parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    except OSError as error:
+        if error.errno == 28:  # ENOSPC
+            raise InputError(
+                f"The disk is full: {target} was not published; the build is untouched. Free some space and publish again."
+            ) from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """The finished folder under its name at once; nothing to do if `target` already holds exactly this, an error if anything else."""
+    if not target.exists():
+        folder.rename(target)
+        return
+    if not target.is_dir():
+        raise InputError(f"{target} is a file. Give a folder.")
+    there, made = sizes(target), sizes(folder)
+    differing = sorted(there.keys() ^ made.keys()) or sorted(
+        name for name in made if sha256_file(target / name) != sha256_file(folder / name)
+    )
+    if differing:
+        raise InputError(
+            f"{target} already holds something else (differing: {', '.join(differing[:4])}). A published version is never "
+            "overwritten: give another folder, or remove this one yourself if nobody uses it."
+        )
