@@ -22,7 +22,7 @@ from builder.publishing.card import write_card
 from builder.publishing.diff import Difference, diff_versions
 from builder.publishing.folder import write_data
 from builder.publishing.gate import refuse_failed_audit, refuse_licences, refuse_private
-from builder.publishing.hub import Uploaded, fetch_version, upload_version, version_before
+from builder.publishing.hub import Uploaded, upload_version, version_before
 from builder.publishing.versions import changelog_entry, parse_version, refuse_small_step
 from builder.tables import read_columns
 
