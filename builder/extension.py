@@ -13,6 +13,7 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.files import read_json
+from builder.hub import version_folder
 from builder.ownership import judge_templates, load_judges
 from builder.pairs.assignment import Assigned
 from builder.pairs.feedback import Written
@@ -133,33 +134,10 @@ def read_earlier(source: str, recipe: BuildRecipe, new: dict[str, Any]) -> Earli
 
     Raises InputError for what cannot be extended by this recipe.
     """
-    folder = from_hub(source) if source.startswith("hub:") else Path(source)
-    build = read_json(folder / "build.json")
-    if "configs" not in build or "content_sha256" not in build:
-        raise InputError(
-            f"{source} is no published version: its build.json lists no data files. Give a folder that `persona publish` wrote, or "
-            "hub:org/name@v1.0.0."
-        )
-    earlier = EarlierVersion(folder, build)
+    folder = version_folder(source)
+    earlier = EarlierVersion(folder, read_json(folder / "build.json"))
     refuse_what_does_not_extend(earlier, recipe, new)
     return earlier
-
-
-def from_hub(source: str) -> Path:
-    """The version's files, through the Hub client's cache. A revision is needed: what is extended must not change underneath."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repository, _, revision = source.removeprefix("hub:").partition("@")
-    if not revision or repository.count("/") != 1:
-        raise InputError(f"--extend {source}: name a version of a dataset repository, as hub:org/name@v1.0.0.")
-    try:
-        return Path(snapshot_download(repository, repo_type="dataset", revision=revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(
-            f"--extend {source} cannot be had from the Hub ({type(error).__name__}). Check the name, the version's tag and, for a private "
-            "repository, that HF_TOKEN is set."
-        ) from None
 
 
 def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, new: dict[str, Any]) -> None:

@@ -10,11 +10,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.hub_server import WRITE_TOKEN, HubServer, hub_server
+from tests.hub_target import HubTarget, chosen_hub, point_clients_at, without_waits
 from tests.tiny_model import build_tiny_model
 
 # Several threads on a model this small only wait for one another.
@@ -37,3 +40,19 @@ def shared_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("PERSONA_SHARED_DATA names no folder with real census and PRISM files")
     return Path(folder)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """An empty Hub on 127.0.0.1 that the Hub clients of this process use, with a token that may write."""
+    with hub_server() as server:
+        point_clients_at(monkeypatch, server.base_url, WRITE_TOKEN, tmp_path_factory.mktemp("hub"))
+        without_waits(monkeypatch)
+        yield server
+
+
+@pytest.fixture
+def hub_target(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubTarget]:
+    """As `hub`, or the real Hub where HF_TOKEN and PERSONA_TEST_HUB_REPO are set."""
+    with chosen_hub(monkeypatch, tmp_path_factory.mktemp("hub")) as target:
+        yield target

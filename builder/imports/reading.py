@@ -10,6 +10,7 @@ from typing import Any
 
 from builder.census.pums_files import content_hash
 from builder.errors import InputError
+from builder.hub import PREFIX, parse_address, snapshot
 
 FORMATS = (".parquet", ".jsonl", ".csv", ".txt")
 ROWS_AT_A_TIME = 2048
@@ -29,7 +30,7 @@ def open_source(source: str | Path) -> Source:
 
     Raises InputError for what is not there, cannot be read, or is no Parquet, JSONL, CSV or text file.
     """
-    if str(source).startswith("hub:"):
+    if str(source).startswith(PREFIX):
         return _open_hub(str(source))
     path = Path(source)
     if not path.exists():
@@ -130,38 +131,15 @@ class _parquet_errors:  # noqa: N801 - used as a context manager only
 
 def _open_hub(source: str) -> Source:
     """The dataset's tables at one revision. Parquet where there is any, else JSONL, else CSV."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name, _, revision = source.removeprefix("hub:").partition("@")
-    if not revision:
+    address = parse_address(source)
+    if address.revision is None:
         raise InputError(
-            f"{source} names no revision: the dataset could change under the same name. Pin a tag or commit: hub:org/name@revision."
+            f"{source} names no revision: the dataset could change under the same name. Pin a tag or commit: {source}@v1.0.0."
         )
-    try:
-        folder = Path(
-            snapshot_download(
-                name,
-                repo_type="dataset",
-                revision=revision,
-                allow_patterns=["*.parquet", "*.jsonl", "*.csv"],
-            )
-        )
-    except GatedRepoError:
-        raise InputError(
-            f"{source} is gated: its authors give access on request. Ask for it on the dataset's page, log in with `hf auth login`, "
-            "and run this again."
-        ) from None
-    except HFValidationError:
-        raise InputError(f"{source} names no Hub dataset. Write hub:org/name@revision.") from None
-    except (LocalEntryNotFoundError, ConnectionError, HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{source} cannot be had from the Hub ({reason}). Check name, revision and connection, or download the file and give its path."
-        ) from None
+    folder = snapshot(address, ["*.parquet", "*.jsonl", "*.csv"])
     for suffix in FORMATS[:3]:
         files = sorted(folder.rglob(f"*{suffix}"))
         if files:
             # The folder of a snapshot is named after the commit that the revision stood for.
-            return Source(f"hub:{name}@{folder.name}", files, content_hash(files))
+            return Source(f"{PREFIX}{address.repository}@{folder.name}", files, content_hash(files))
     raise InputError(f"{source} has no Parquet, JSONL or CSV file. Name a dataset that has one.")
