@@ -158,6 +158,22 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 
+# Parts of a column that is a struct or a list of structs. In `null_reasons` and `provenance` each part is named as its attribute.
+SUBCOLUMNS = {
+    "role": "Who speaks: `system`, `user` or `assistant`.",
+    "content": "The message's text.",
+    "judge": "The judge.",
+    "flip": "Its preference turned round between the two personas.",
+    "margin": "How much it preferred each persona's own text.",
+    "is_selector": "It had a hand in selecting the texts.",
+    "core_values": "What matters most to the persona.",
+    "entertainment_preferences": "What the persona likes to watch, read, hear or play.",
+    **{
+        trait: f"Level of {trait}: a fifth of all adults has each."
+        for trait in ("openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism")
+    },
+}
+
 CONFIG_MEANINGS = {
     "dpf": "persona x prompt: the base answer against its revision for this persona (the paper's pairs)",
     "dpf_matched": "the same pairs, length-neutral",

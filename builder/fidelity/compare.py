@@ -16,7 +16,7 @@ from builder.fidelity.noise import noise_of_draws, noise_of_samples
 from builder.fidelity.people import People, people_of_personas, people_of_records
 from builder.fidelity.result import report_distances
 from builder.fidelity.side_by_side import Distances, side_by_side
-from builder.files import read_json
+from builder.files import read_json, sha256_file
 from builder.personas.personas import read_records
 from builder.recipe import CensusRecipe
 
@@ -94,6 +94,7 @@ def compare_build(
             "survey_year": details["survey_year"],
             "source": details["source"],
             "enrichment": recipe["personas"]["enrichment"],
+            **identity_of(folder, build),
         },
         "census": describe_table(records, people) | {"drawn_from": own},
         "adults_only": adults_only,
@@ -149,6 +150,12 @@ def compare_records(
 
 
 # --- what is read
+
+
+def identity_of(folder: Path, build: dict[str, Any]) -> dict[str, Any]:
+    """Which personas were compared: a result beside a build may be of one that was in the folder before."""
+    personas = folder / "tables" / "personas.parquet"
+    return {"fingerprint": build.get("fingerprint"), "personas_sha256": sha256_file(personas)}
 
 
 def read_personas(folder: Path, build: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:

@@ -101,6 +101,7 @@ def provenance(result: dict[str, Any]) -> dict[str, str]:
         return facts | {
             "enrichment": what["enrichment"],
             "personas drawn from": f"{what['source']} ({what['survey_year']})",
+            "recipe fingerprint": what["fingerprint"] or "not recorded",
         }
     facts |= {"compared with it": f"{what['source']} ({what['survey_year']})", "its SHA-256": what["sha256"]}
     if result["states_left_out"]:

@@ -24,7 +24,7 @@ def write_data(
 ) -> dict[str, Any]:
     """Write the tables and audit.json of the build in `run` into `folder`; gives what build.json will say of them."""
     wanted = build["recipe"]["configs"]
-    configs = {config: _write_pairs(folder, run, config) for config in PAIR_CONFIGS if config in wanted}
+    configs = {config: write_pairs(folder, run, config) for config in PAIR_CONFIGS if config in wanted}
     # These are one table each; `datasets` calls the only split of a table `train`.
     configs["personas"] = {"train": _write_rows(folder, "personas", read_table(run, "personas"))}
     configs["prompts"] = {"train": _write_rows(folder, "prompts", read_table(run, "prompts"))}
@@ -32,12 +32,12 @@ def write_data(
         configs["judgements"] = {"train": _copy_table(folder, run, "judgements")}
     published = published_build(build, version)
     published["configs"] = configs
-    published["content_sha256"] = _content_hash(folder, configs)
+    published["content_sha256"] = _content_hash(configs)
     write_json(folder / "audit.json", {"fingerprint": build["fingerprint"], "checks": checks})
     return published
 
 
-def _write_pairs(folder: Path, run: Path, config: str) -> dict[str, dict[str, Any]]:
+def write_pairs(folder: Path, run: Path, config: str) -> dict[str, dict[str, Any]]:
     """The build's table divided by split, a row group at a time, so that no more than ten personas are in memory."""
     import pyarrow.compute as compute
     import pyarrow.parquet as parquet
@@ -90,9 +90,10 @@ def _named(folder: Path, config: str, split: str, rows: int) -> dict[str, Any]:
     """`datasets` (5.2) caches a local folder under its name and file names, not its content: without the hash in its name a dataset
     that was built again would silently be read as it was before."""
     unnamed = folder / "data" / config / f"{split}.parquet"
-    name = f"data/{config}/{split}-00000-of-00001-{sha256_file(unnamed)[:12]}.parquet"
+    sha256 = sha256_file(unnamed)
+    name = f"data/{config}/{split}-00000-of-00001-{sha256[:12]}.parquet"
     unnamed.rename(folder / name)
-    return {"rows": rows, "file": name}
+    return {"rows": rows, "file": name, "bytes": (folder / name).stat().st_size, "sha256": sha256}
 
 
 def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
@@ -137,8 +138,8 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
     }
 
 
-def _content_hash(folder: Path, configs: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _content_hash(configs: dict[str, dict[str, dict[str, Any]]]) -> str:
     """SHA-256 over the names and hashes of all data files."""
-    files = sorted(entry["file"] for splits in configs.values() for entry in splits.values() if entry["file"])
-    lines = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in files)
+    entries = [entry for splits in configs.values() for entry in splits.values() if entry["file"]]
+    lines = "".join(f"{e['sha256']}  {e['file']}\n" for e in sorted(entries, key=lambda e: e["file"]))
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()

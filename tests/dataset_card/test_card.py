@@ -1,6 +1,7 @@
 """The card: same statistics, same bytes; a header that the Hub and `datasets` read; every published column explained."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import yaml
 
 from builder import schema
 from dataset_card.columns import COLUMNS, CONFIG_MEANINGS, SPLIT_MEANINGS
-from dataset_card.render import front_matter, render_card
+from dataset_card.front_matter import front_matter
+from dataset_card.render import render_card
 
 GOLDEN = Path(__file__).parent / "golden_card.md"
 
@@ -49,10 +51,56 @@ FLIPS.append(
     FLIPS[1] | {"judge": "roleplay@2:other", "by_topic": {"Work": FLIPS[1]["by_topic"]["Work"] | {"reversed": 7}}}
 )
 
+AGREEMENT = {
+    **{"judges": [FLIPS[0]["judge"], FLIPS[1]["judge"]], "n": 35, "flipped_by_first": 9, "flipped_by_second": 8},
+    **{"flipped_by_both": 4, "rate_both": None, "second_among_first": 4 / 9, "first_among_second": None},
+}
+
+
+RECORDED = {"responses": 1000, "prompt_tokens": 60_000, "completion_tokens": 8_000, "cost_usd": 0.0}
+
+
+def compared(label, tv, noise, p99, sampled="directly"):
+    return {
+        **{
+            "attribute": label.lower(),
+            "label": label,
+            "sampled": sampled,
+            "bins": [],
+            "tv": tv,
+            "noise": noise,
+            "p99": p99,
+        },
+        **{"excess": round(tv - noise, 6), "within": tv <= p99},
+    }
+
+
+FIDELITY = {
+    "kind": "build",
+    "what": {"name": "a folder", "people": 12, "survey_year": 2024, "source": "/home/someone/psam_pus.csv"},
+    "census": {
+        **{"source": "psam_pus.csv", "sha256": "c0ffee" * 10, "survey_year": 2024, "people": 104_506},
+        **{"effective_size": 60_000, "drawn_from": True},
+    },
+    "adults_only": True,
+    "draws": 1000,
+    "notes": [],
+    "attributes": [
+        compared("Age", 0.30, 0.31, 0.42),
+        compared("Education", 0.45, 0.31, 0.44),
+        compared("Ancestry", 0.9, 0.3, 0.5, sampled="from donors"),
+    ],
+    "pairs": {
+        **{"count": 231, "mean": {"tv": 0.347, "noise": 0.364, "excess": -0.017}, "share_within": 0.991},
+    },
+    "joint": {"attributes": 2, "within": 1, "p": 0.031, "largest_excess": 0.14},
+}
+
 
 def statistics(**changes):
     def split(config, name, rows, **more):
-        return {"rows": rows, "file": f"data/{config}/{name}-00000-of-00001.parquet", **more}
+        file = f"data/{config}/{name}-00000-of-00001.parquet"
+        return {"rows": rows, "file": file, "bytes": 100 * rows, "sha256": "ab" * 32, **more}
 
     pair_splits = {
         "train": split("dpf", "train", 48),
@@ -93,9 +141,15 @@ def statistics(**changes):
                 },
                 "pairs": {
                     **{"in": 144, "out": 143, "dropped": {"identical_texts": 1}},
+                    "usage": {"critic": [144, 50_000, 7_000], "generator": [16, 400, 300]},
                     "judge_check": {"paper_rate": 0.96, "judges": [JUDGE_CHECK]},
                 },
-                "contrast": {"in": 74, "out": 72, "dropped": {"identical_texts": 2}, "flips": {"judges": FLIPS}},
+                "contrast": {
+                    "in": 74,
+                    "out": 72,
+                    "dropped": {"identical_texts": 2},
+                    "flips": {"judges": FLIPS, "agreement": AGREEMENT},
+                },
             },
             "canary": "a canary",
             "models": {
@@ -104,7 +158,16 @@ def statistics(**changes):
             },
             "templates": {"answer": "0f0f0f0f0f0f"},
             "judge": {"label": "likelihood", "kind": "likelihood", "temperature": 1.0},
-            "usage": {"calls": 3, "hits": 997, "recorded": {"responses": 1000, "cost_usd": 0.0}},
+            "usage": {"calls": 3, "hits": 997, "recorded": RECORDED},
+            "changelog": [
+                {
+                    "version": "0.1.0",
+                    "previous": "0.0.2",
+                    "step": "minor",
+                    "changes": ["2 personas added.", "A|B <b>changed</b>."],
+                },
+                {"version": "0.0.2", "previous": "0.0.1", "step": "patch", "changes": []},
+            ],
             "sources": {"census": {"name": "/home/someone/psam_pus.csv", "sha256": "aa"}, "prompts": None},
         },
         "audit": {
@@ -117,7 +180,8 @@ def statistics(**changes):
                 "note": "a|b",
             },
             "overlap wins": {"value": 0.5, "low": 0.2, "high": 0.8, "n": 12, "verdict": "report", "note": "few."},
-            "mirrors": {"value": 0, "low": None, "high": None, "n": 12, "verdict": "pass", "note": ""},
+            "mirrors": {"value": 0, "low": None, "high": None, "n": 12, "verdict": "pass", "note": "", "proof": True},
+            "splits": {"value": 2, "low": None, "high": None, "n": 12, "verdict": "fail", "note": "", "proof": True},
         },
         "flip_rate": {
             **{"judge": "roleplay@1:other", "n": 10, "flipped": 5, "rate": 0.47, "judge_selected_the_revisions": False},
@@ -125,6 +189,12 @@ def statistics(**changes):
         },
         "personas": {"seen": 8, "unseen": 4, "adults": 12},
         "topics": {"Travel": 3, "Work": 13},
+        "features": {c: schema.features(c).to_dict() for c in ("dpf", "contrast", "personas", "prompts")},
+        "example_persona": "p00003",
+        "question_sources": {"PRISM": 12, "hub:org/questions": 3, "persona-testbed": 1},
+        "templates": {"answer": [{"role": "user", "content": "{{ question }}\n```\n"}]},
+        "fidelity": FIDELITY,
+        "figures": {"population": "figures/population.png", "topics": "figures/topics.png"},
         **changes,
     }
 
@@ -152,7 +222,7 @@ def test_no_path_address_or_time_of_a_machine_gets_into_the_card():
 
 def test_a_replayed_build_has_the_same_card_as_the_first():
     replayed = statistics()
-    replayed["build"]["usage"] = {"calls": 0, "hits": 1000, "recorded": {"responses": 1000, "cost_usd": 0.0}}
+    replayed["build"]["usage"] = {"calls": 0, "hits": 1000, "recorded": RECORDED}
     replayed["build"]["stages"]["prompts"]["seconds"] = 99.0
     assert render_card(replayed) == render_card(statistics())
 
@@ -197,7 +267,7 @@ def test_a_judge_that_chose_the_revisions_has_counts_and_no_rate():
         statistics(flip_rate={"n": 36, "flipped": 9, "rate": None, "judge_selected_the_revisions": True})
     )
     assert "withheld: the judge chose among the revisions (9 of 36 flipped)" in card
-    assert "| likelihood@1:m | withheld: it chose among the revisions | 36 | 9 | 2 | withheld | 0 |" in card
+    assert "| `likelihood@1:m` | withheld: it chose among the revisions | 36 | 9 | 2 | withheld | 0 |" in card
 
 
 def test_both_views_and_the_two_by_two_table_are_shown():
@@ -209,19 +279,175 @@ def test_both_views_and_the_two_by_two_table_are_shown():
 
 def test_a_repository_name_goes_into_the_snippets():
     card = render_card(statistics(repo_id="someone-else/persona-demo"))
-    assert 'load_dataset("someone-else/persona-demo", "dpf", split="train")' in card
-    assert 'revision="0.1.0"' in card
+    assert 'load_dataset("someone-else/persona-demo")' in card
+    assert 'load_dataset("someone-else/persona-demo", "contrast", split="heldout_test", revision="v0.1.0")' in card
+    assert "hf://datasets/someone-else/persona-demo@v0.1.0/data/dpf/train-*.parquet" in card
+    assert "trl dpo --dataset_name someone-else/persona-demo" in card
+
+
+HOSTILE = "a|b\n# {{ 1 + 1 }} <script>alert(1)</script> [x](javascript:1) ``` \\"
 
 
 def test_text_from_outside_stays_in_its_cell():
-    card = render_card(statistics(topics={"a|b\n# {{ 1 + 1 }} <script>": 2}))
-    assert "| a\\|b # {{ 1 + 1 }} &lt;script> | 2 |" in card
+    card = render_card(statistics(topics={HOSTILE: 2}))
+    assert "| a\\|b # {{ 1 + 1 }} &lt;script>alert(1)&lt;/script> \\[x\\](javascript:1) ``` \\\\ | 2 |" in card
+
+
+def spoilt():
+    """The statistics with every text that a user, a model or a file may have written replaced."""
+    changed = statistics(recipe_name=HOSTILE, topics={HOSTILE: 2, "b": 3}, fidelity_note=HOSTILE)
+    build = changed["build"]
+    build["recipe"][HOSTILE] = HOSTILE
+    build["models"]["judge"] = dict.fromkeys(("provider", "model", "revision"), HOSTILE)
+    build["judge"] = {"label": HOSTILE, HOSTILE: HOSTILE}
+    build["sources"] = {HOSTILE: HOSTILE}
+    build["canary"] = HOSTILE
+    build["stages"]["prompts"]["note"] = HOSTILE
+    build["stages"]["prompts"]["dropped"] = {HOSTILE: 1}
+    build["stages"]["contrast"]["flips"]["judges"] = [
+        FLIPS[1] | {"judge": HOSTILE, "by_topic": {HOSTILE: FLIPS[1]["by_topic"]["Work"]}}
+    ]
+    build["changelog"][0]["changes"] = [HOSTILE]
+    changed["audit"][HOSTILE] = {"value": HOSTILE, "n": 1, "verdict": HOSTILE, "note": HOSTILE}
+    changed["templates"] = {"answer": [{"role": "user", "content": f"</details>\n{HOSTILE}\n````\n"}]}
+    changed["fidelity"] = FIDELITY | {
+        "attributes": [compared(HOSTILE, 0.5, 0.1, 0.2)],
+        "notes": [HOSTILE],
+        "census": FIDELITY["census"] | {"source": HOSTILE},
+    }
+    return changed
+
+
+OURS = {"details", "summary"}
+
+
+def rendered(card):
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": True}).enable("table").parse(card.split("---\n", 2)[2])
+
+
+def pieces(tokens):
+    for token in tokens:
+        yield token
+        yield from pieces(token.children or [])
+
+
+def test_no_value_becomes_html_or_a_link():
+    raw, links = [], []
+    for token in pieces(rendered(render_card(spoilt()))):
+        if token.type in ("html_block", "html_inline"):
+            raw += re.findall(r"</?([a-zA-Z]+)", token.content)
+        if token.type == "link_open":
+            links.append(token.attrs["href"])
+    assert set(raw) == OURS
+    assert set(links) == {"figures/population.png", "figures/topics.png"}
+
+
+@pytest.mark.parametrize("make", [statistics, spoilt], ids=["as it is", "hostile"])
+def test_every_table_is_well_formed(make):
+    """Every line that begins with a bar is a row of a table, and has as many cells as its head."""
+    card = render_card(make())
+    lines = re.sub(r"^(`{3,}).*?^\1$", "", card, flags=re.S | re.M).splitlines()
+    types = [token.type for token in rendered(card)]
+    assert types.count("tr_open") + types.count("table_open") == sum(line.startswith("|") for line in lines)
+    head = None
+    for line in lines:
+        cells = len(re.sub(r"\\.", "", line).split("|")) if line.startswith("|") else None
+        assert head is None or cells in (None, head), line
+        head = None if cells is None else head or cells
 
 
 def test_the_snippets_run_on_nothing_but_what_is_there():
     card = render_card(statistics(configs={"contrast": statistics()["configs"]["contrast"]}))
     assert header(card)["configs"][0]["default"] is True
-    assert '"dpf"' not in card.split("```")[1]
+    assert '"dpf"' not in card.split("## Splits")[0].split("---\n")[2]
+
+
+# --- sections
+
+
+def test_the_fidelity_numbers_say_which_census_and_which_is_worst():
+    card = render_card(statistics())
+    assert "12 personas with 104,506 adults of psam_pus.csv (survey year 2024)" in card
+    assert (
+        "1 of 2 directly sampled attributes lie within the 99th percentile of chance; all of them together: p = 0.031."
+        in card
+    )
+    assert "**Worst attribute:** Education, total variation 0.450 where chance gives 0.310" in card
+    assert "| Ancestry | from donors | 0.900 | 0.300 | 0.500 | 0.600 | **no** |" in card
+    assert "synthetic records" not in card.split("## Fidelity")[1].split("## Audit")[0]
+
+
+def test_a_comparison_with_the_packaged_records_says_that_they_are_synthetic():
+    packaged = FIDELITY | {"census": FIDELITY["census"] | {"source": "synthetic_records.parquet"}}
+    assert "**Mind:** the packaged records are synthetic." in render_card(statistics(fidelity=packaged))
+
+
+def test_without_a_comparison_the_card_says_how_to_get_one_and_shows_the_personas_alone():
+    card = render_card(
+        statistics(
+            fidelity=None, fidelity_note="`persona census compare`", figures={"personas": "figures/personas.png"}
+        )
+    )
+    assert "Not measured for this version. `persona census compare`" in card
+    assert "(the paper's figure 2)" in card
+    assert "figure 13" not in card
+
+
+def test_proofs_that_hold_are_folded_and_one_that_fails_is_not():
+    shown, folded = render_card(statistics()).split("1 proofs that hold")
+    assert "| splits | 2 |  | 12 | fail |  |" in shown
+    assert "| mirrors |" not in shown
+    assert "| mirrors | 0 |" in folded
+
+
+def test_the_cost_is_in_replies_and_tokens_by_stage_and_role():
+    card = render_card(statistics())
+    assert "| pairs | critic | 144 | 50,000 | 7,000 |" in card
+    assert "| all |  | 1,000 | 60,000 | 8,000 |" in card
+    assert "usd" not in card.split("## Cost")[1].split("## Fidelity")[0].lower()
+
+
+def test_the_changelog_is_newest_first_and_ends_with_the_first_version():
+    changes = render_card(statistics()).split("## Changelog")[1]
+    order = [
+        "**0.1.0 (minor, after 0.0.2)**",
+        "* 2 personas added.",
+        "**0.0.2 (patch, after 0.0.1)**",
+        "**0.0.1** (first version)",
+    ]
+    assert [changes.index(text) for text in order] == sorted(changes.index(text) for text in order)
+    first = statistics()
+    first["build"]["changelog"] = []
+    assert "**0.1.0** (first version)" in render_card(first).split("## Changelog")[1]
+
+
+def test_figures_have_an_alternative_text_and_a_caption_with_what_is_seen():
+    card = render_card(statistics())
+    assert "The largest of 2 topics is “Work” with 13 questions, the smallest “Travel” with 3." in card
+    assert "2 of 3 lie outside it: Education, Ancestry." in card
+    for alternative, file in re.findall(r"!\[(.*?)\]\((.*?)\)", card):
+        assert len(alternative) > 40, file
+
+
+def test_two_judges_are_set_beside_each_other():
+    card = render_card(statistics())
+    assert (
+        "Of 35 candidates that both judges scored, `likelihood@1:m` flips 9, `roleplay@1:other` 8, and both 4" in card
+    )
+    assert "of what the first flips, the second flips 44.4 %." in card
+
+
+def test_a_prompt_template_is_printed_whole_in_a_fence_that_it_cannot_close():
+    assert "````text\n[user]\n{{ question }}\n```\n````" in render_card(statistics())
+
+
+def test_the_citation_names_the_version_and_on_the_hub_its_page():
+    assert "  version = {0.1.0}," in render_card(statistics())
+    assert "url     = {https://huggingface.co/datasets/org/name/tree/v0.1.0}" in render_card(
+        statistics(repo_id="org/name")
+    )
 
 
 # --- header
@@ -234,7 +460,9 @@ def test_the_header_is_read_by_the_hub_library():
     assert data.license == "cc-by-4.0"
     assert data.language == ["en"]
     assert data.size_categories == ["n<1K"]
-    assert data.task_categories == ["text-generation"]
+    assert data.task_categories == ["text-generation", "text-ranking"]
+    assert data.source_datasets == ["original", "extended|HannahRoseKirk/prism-alignment", "extended|org/questions"]
+    assert data.language_creators == ["machine-generated", "found"]
     configs = data.to_dict()["configs"]
     assert [c["config_name"] for c in configs] == ["dpf", "contrast", "personas", "prompts"]
     assert [c.get("default", False) for c in configs] == [True, False, False, False]
@@ -291,7 +519,7 @@ def test_a_split_without_rows_is_not_listed_as_it_would_break_its_config():
     assert list(configs) == ["dpf", "personas", "prompts"]
     assert [entry["split"] for entry in configs["dpf"]["data_files"]] == ["train", "seen_test", "heldout_test"]
     assert "| `dpf` | `support` | 0, not listed |" in card
-    assert '"contrast"' not in card.split("```")[1]
+    assert '"contrast"' not in card.split("## Splits")[0].split("---\n")[2]
     assert "| `dpf` | 48 | no support rows |" in card
 
 
