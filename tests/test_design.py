@@ -20,9 +20,11 @@ SHARED = (
     "builder.errors",
     "builder.statistics",
     "builder.files",
+    "builder.private_text",
     "builder.lexical",
     "builder.llm",
     "builder.judge",
+    "builder.hub",
 )
 ALLOWED = {
     "persona.py": ("builder", "training", "eval"),
@@ -41,6 +43,7 @@ SHARED_BY_STAGES = {
     "errors",
     "recipe",
     "files",
+    "hub",
     "statistics",
     "llm",
     "judge",
