@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.pipeline import run_build
-from builder.publishing.publish import publish
-from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
+from tests.builder.conftest import SCRIPTED, TEMPLATES
 from tests.builder.test_pipeline import file_hashes, recorded_answers
 
 ROOT = Path(__file__).parent.parent
@@ -65,19 +63,6 @@ def test_from_records_to_a_report_with_a_tiny_model(tmp_path, tiny_model):
     assert page.count("<html") == 1
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert 'src="http' not in page
-
-
-def test_trls_own_script_trains_on_a_published_folder_as_it_is(tmp_path, tiny_model):
-    run_build(scripted_recipe(), tmp_path / "build")
-    publish(tmp_path / "build", tmp_path / "data")
-    arguments = {
-        **{"dataset_name": tmp_path / "data", "model_name_or_path": tiny_model, "output_dir": tmp_path / "out"},
-        **{"max_steps": 1, "per_device_train_batch_size": 2, "use_cpu": True, "bf16": False, "max_length": 512},
-    }
-    command = [sys.executable, "-m", "trl.scripts.dpo", *(str(w) for k, v in arguments.items() for w in (f"--{k}", v))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ A published version is never changed. The same build under the same version give
 nothing, and what was interrupted ends, run again, as if it had not been.
 """
 
+import errno
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 
 from builder.audit.audit import audit_build
 from builder.errors import InputError
-from builder.files import sha256_file, write_json
+from builder.files import locked, sha256_file, write_json
 from builder.hub import HubAddress, parse_address, version_folder
 from builder.llm.transfer import export_responses
 from builder.pipeline import finished_build
@@ -78,7 +78,8 @@ def publish(
         earlier = version_before(address, version)
         previous = None if earlier is None else f"hub:{address.repository}@{earlier}"
     before = None if previous is None else version_folder(previous)
-    with unfinished_folder(run if address else Path(target).parent, target) as folder:
+    # A folder is renamed at the end, so it grows on the same disk.
+    with unfinished_folder(run if address or dry_run else Path(target).parent, target) as folder:
         published = write_data(folder, run, build, checks, version)
         difference = None
         published["changelog"] = []
@@ -88,15 +89,15 @@ def publish(
             published["changelog"] = changelog_entry(before, version, difference)
         if responses:
             export_responses(run, folder / RESPONSES)
-        write_card(folder, run, published, checks, None if address is None else address.repository)
+        warnings += write_card(folder, run, published, checks, None if address is None else address.repository)
         write_json(folder / "build.json", published)
         refuse_private(folder, run, build, for_hub=address is not None)
         files = sizes(folder)
         uploaded = None
         if address is not None:
             uploaded = upload_version(folder, address, published, private=private, create_pr=create_pr, dry_run=dry_run)
-        elif not dry_run:
-            put_in_place(folder, Path(target))
+        elif not holds_this(Path(target), folder) and not dry_run:
+            folder.rename(target)
     return Published(published, files, previous, difference, uploaded, warnings)
 
 
@@ -132,31 +133,36 @@ def refuse_nothing_to_train_on(run: Path) -> None:
 
 @contextmanager
 def unfinished_folder(parent: Path, target: str | Path) -> Iterator[Path]:
-    """A folder beside the target that nobody takes for finished; gone afterwards unless it was renamed."""
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{Path(str(target)).name}.", dir=parent))
-    try:
-        folder.chmod(0o755)
-        yield folder
-    except OSError as error:
-        if error.errno == 28:  # ENOSPC
-            raise InputError(
-                f"The disk is full: {target} was not published; the build is untouched. Free some space and publish again."
-            ) from None
-        raise
-    finally:
+    """An empty folder beside the target that nobody takes for finished; gone afterwards unless it was renamed.
+
+    Its name is always the same, so that what a killed publish left there is cleared by the next.
+    """
+    name = "hub" if str(target).startswith("hub:") else Path(target).name
+    place = parent / f".{name}.unfinished"
+    with locked(place, "publish"):
+        folder = place / "version"
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise InputError(
+                    f"The disk is full: {target} was not published; the build is untouched. Free some space and publish again."
+                ) from None
+            raise
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def sizes(folder: Path) -> dict[str, int]:
     return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def put_in_place(folder: Path, target: Path) -> None:
-    """The finished folder under its name at once; nothing to do if `target` already holds exactly this, an error if anything else."""
+def holds_this(target: Path, folder: Path) -> bool:
+    """False where there is nothing under `target` yet, True if it holds exactly this. Raises InputError if it holds anything else."""
     if not target.exists():
-        folder.rename(target)
-        return
+        return False
     if not target.is_dir():
         raise InputError(f"{target} is a file. Give a folder.")
     there, made = sizes(target), sizes(folder)
@@ -168,3 +174,4 @@ def put_in_place(folder: Path, target: Path) -> None:
             f"{target} already holds something else (differing: {', '.join(differing[:4])}). A published version is never "
             "overwritten: give another folder, or remove this one yourself if nobody uses it."
         )
+    return True

@@ -13,7 +13,7 @@ def publishing_summary(published: Published, target: str, dry_run: bool) -> str:
     ]
     lines += [f"Warning: {warning}" for warning in published.warnings]
     if published.difference is not None:
-        lines.append(f"Compared with {published.previous}: {published.difference.step}.")
+        lines += [f"Since {build['changelog'][0]['previous']}: {change}." for change in build["changelog"][0]["changes"]]
     if published.uploaded is not None:
         lines += published.uploaded.said
     if dry_run:
