@@ -216,7 +216,7 @@ def serial_kinds(serials: Iterable[str]) -> list[Kind]:
 
 
 def _form(serial: str) -> str:
-    """2018HU0000001 -> [0-9]{4}HU[0-9]{7}"""
+    """Each run of digits becomes a pattern for as many digits."""
     return re.sub(r"\d+", lambda digits: f"[0-9]{{{len(digits[0])}}}", re.escape(serial), flags=re.ASCII)
 
 

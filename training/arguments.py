@@ -22,8 +22,10 @@ RECIPE_FOLDER = Path(__file__).parent / "recipes"
 class PersonaDataArguments:
     """What is ours beside the trainer's and the model's own keys."""
 
-    dataset: str | None = field(default=None, metadata={"help": "A published folder or a Hub dataset id."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Tag or commit (Hub datasets only)."})
+    dataset: str | None = field(default=None, metadata={"help": "A published folder, or hub:org/name@v1.0.0."})
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Tag or commit of a Hub dataset whose address names none."}
+    )
     dataset_configs: list[str] = field(
         default_factory=lambda: ["dpf"], metadata={"help": f"Pair configs to train on, from {', '.join(PAIR_CONFIGS)}."}
     )
@@ -36,11 +38,17 @@ class PersonaDataArguments:
     )
     eval_max_rows: int | None = field(
         default=1000,
-        metadata={"help": "Rows of each test split scored at the end (whole mirrored sets); null: all, 0: none."},
+        metadata={
+            "help": "Rows of each test split scored at the end under the true, no and a wrong persona (whole mirrored sets); "
+            "null: all, 0: none."
+        },
     )
     eval_batch_texts: int = field(default=16, metadata={"help": "Texts scored at a time at the end."})
     base_model_id: str | None = field(
         default=None, metadata={"help": "The id to declare for a base model given as a folder (default: its name)."}
+    )
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "Save the whole model with the adapter merged into its weights."}
     )
     keep_checkpoints: bool = field(
         default=False, metadata={"help": "Keep the intermediate checkpoints' weights in the finished folder."}
@@ -164,7 +172,7 @@ def _plain_fields(config: Any) -> dict[str, Any]:
 
 def _validate(data: PersonaDataArguments) -> None:
     if not data.dataset:
-        raise InputError("dataset is missing. Give a published folder or a Hub dataset id (--dataset).")
+        raise InputError("dataset is missing. Give a published folder, or hub:org/name@v1.0.0 (--dataset).")
     unknown = [name for name in data.dataset_configs if name not in PAIR_CONFIGS]
     if unknown or not data.dataset_configs:
         raise InputError(f"dataset_configs is {data.dataset_configs}; choose from {', '.join(PAIR_CONFIGS)}.")

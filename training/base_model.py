@@ -11,6 +11,7 @@ from builder.errors import InputError
 from builder.llm.weights import embedded_model, find_model
 
 EMBEDDED = "embedded"
+EMBEDDED_LICENCE = "apache-2.0"  # of SmolLM2-135M-Instruct
 SAFE_PAD_TOKEN = "<|endoftext|>"
 
 
@@ -51,6 +52,24 @@ def resolve_base_model(
         )
     located = find_model(name_or_path, revision=revision)
     return BaseModel(located.folder, "hub", name_or_path, located.content_hash, located.content_hash)
+
+
+def declared_licence(base: BaseModel) -> str | None:
+    """As the base model's card says in its front matter, in the Hub's spelling (`apache-2.0`); None where nobody says."""
+    from huggingface_hub import ModelCard, hf_hub_download
+    from yaml import YAMLError
+
+    if base.given == EMBEDDED:
+        return EMBEDDED_LICENCE
+    try:
+        if base.given == "hub":
+            card = hf_hub_download(base.model_id, "README.md", revision=base.revision)
+        else:
+            card = str(base.folder / "README.md")
+        licence = ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # no card, or no network: then the licence is simply not known
+        return None
+    return licence if isinstance(licence, str) else None
 
 
 def load_tokenizer(folder: Path, for_reward: bool) -> Any:

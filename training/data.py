@@ -11,8 +11,11 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset
 
 from builder.errors import InputError
+from builder.files import sha256_file
+from builder.hub import HubAddress
 from builder.schema import NEUTRAL_SYSTEM_TEXT, features
 from training.conditioning import TRAINING_CONDITIONS, prompt_messages
+from training.dataset_address import dataset_address, dataset_snapshot
 
 TRAIN_SPLIT = "train"
 TEST_SPLITS = ("seen_test", "heldout_test")
@@ -32,27 +35,20 @@ class PreferenceData:
 
 
 def load_preference_data(source: str, configs: Sequence[str], revision: str | None = None) -> PreferenceData:
-    """Read pair configs and profiles from a published folder or a Hub dataset; several configs become one, row after
-    row.
+    """Read pair configs and profiles from a published folder or a Hub dataset (`dataset_address`); several configs become one, row
+    after row.
 
     Raises InputError if a config, split or column is missing, a text is of the wrong shape, the profiles do not match
     the prompts, or test rows are among the training rows.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir() and revision is not None:
-        raise InputError(
-            f"dataset_revision is {revision!r}, but {source} is a folder, which has none. Remove dataset_revision."
-        )
-    if folder.is_dir():
-        source = str(folder)
-    else:
-        revision = _hub_commit(source, revision)
+    address = dataset_address(source, revision)
     splits = {}
-    with PartialState().main_process_first():  # one process fills the cache, the others read it
+    with PartialState().main_process_first():  # one process fills the caches, the others read them
+        folder = Path(source).expanduser() if address is None else dataset_snapshot(address, configs)
         for split in (TRAIN_SPLIT, *TEST_SPLITS):
-            parts = [_checked(_load(source, config, split, revision), config, split) for config in configs]
+            parts = [_checked(_load(folder, source, config, split), config, split) for config in configs]
             splits[split] = concatenate_datasets(parts)
-        personas = _load(source, "personas", None, revision)
+        personas = _load(folder, source, "personas", None)
     profiles = {row["persona_id"]: row["profile"] for row in personas.select_columns(["persona_id", "profile"])}
     if len(splits[TRAIN_SPLIT]) == 0:
         raise InputError(
@@ -60,7 +56,7 @@ def load_preference_data(source: str, configs: Sequence[str], revision: str | No
         )
     _check_profiles(splits, profiles)
     _check_leaks(splits)
-    return PreferenceData(splits, profiles, _identity(folder, source, revision))
+    return PreferenceData(splits, profiles, _identity(folder, address))
 
 
 def condition_rows(rows: Dataset, persona: str) -> Dataset:
@@ -86,28 +82,10 @@ def rows_hash(rows: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _hub_commit(source: str, revision: str | None) -> str | None:
-    """The commit behind a tag or branch, so that the record says what was read; the revision as given if the Hub is out
-    of reach.
-    """
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise InputError(
-            f"dataset is {source!r}: no such folder, and not a Hub id of the form owner/name. Check the path."
-        )
-    from huggingface_hub import HfApi
-
-    try:
-        return HfApi().dataset_info(source, revision=revision).sha
-    except (
-        Exception
-    ):  # offline with a filled cache is fine; what is really missing is reported by the load that follows
-        return revision
-
-
-def _load(source: str, config: str, split: str | None, revision: str | None) -> Dataset:
+def _load(folder: Path, source: str, config: str, split: str | None) -> Dataset:
     """One split of one config, or all its splits, row after row, where `split` is None."""
     try:
-        loaded = load_dataset(source, config, split=split, revision=revision)
+        loaded = load_dataset(str(folder), config, split=split)
     except Exception as error:  # the loader raises many kinds; each means that this config cannot be read
         if "corresponds to no data" in str(error) and split is not None:
             # How the loader reports a split without rows.
@@ -115,7 +93,7 @@ def _load(source: str, config: str, split: str | None, revision: str | None) -> 
         raise InputError(
             f"Config {config!r}{f', split {split!r},' if split else ''} of dataset {source} cannot be loaded: "
             f"{type(error).__name__}: {str(error).splitlines()[0]}. Give the folder that `persona publish` wrote (it "
-            "holds README.md and build.json) or the id of a published dataset."
+            "holds README.md and build.json) or the address of a published dataset, hub:org/name@v1.0.0."
         ) from error
     return concatenate_datasets(list(loaded.values())) if isinstance(loaded, DatasetDict) else loaded
 
@@ -190,16 +168,18 @@ def _check_leaks(splits: dict[str, Dataset]) -> None:
         )
 
 
-def _identity(folder: Path, source: str, revision: str | None) -> dict[str, Any]:
-    """What the checkpoint says about its data: a Hub id and commit, or the folder's name and the hash of its build
-    record.
-    """
-    if not folder.is_dir():
-        return {"dataset": source, "revision": revision}
-    identity: dict[str, Any] = {"dataset": folder.resolve().name, "revision": None}
+def _identity(folder: Path, address: HubAddress | None) -> dict[str, Any]:
+    """What the checkpoint says about its data: where it is from, at which commit, and the hash of its tables."""
+    identity: dict[str, Any] = {"dataset": folder.resolve().name, "tag": None, "revision": None}
+    if address is not None:
+        # A snapshot's folder is named by its commit.
+        identity = {"dataset": address.repository, "tag": address.revision, "revision": folder.name}
     build_record = folder / "build.json"
+    build: dict[str, Any] = {}
     if build_record.is_file():
-        content = build_record.read_bytes()
-        identity["build_sha256"] = hashlib.sha256(content).hexdigest()
-        identity["fingerprint"] = json.loads(content).get("fingerprint")
+        identity["build_sha256"] = sha256_file(build_record)
+        build = json.loads(build_record.read_text(encoding="utf-8"))
+    identity |= {key: build.get(key) for key in ("version", "fingerprint", "content_sha256", "licence")}
+    if "not_for_publishing" in build:
+        identity["not_for_publishing"] = build["not_for_publishing"]
     return identity

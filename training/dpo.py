@@ -3,15 +3,15 @@
 accelerate launch --config_file accelerate_configs/cpu.yaml -m training.dpo --config demo_dpo --dataset FOLDER --output_dir OUT
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trl import DPOConfig, get_peft_config, get_quantization_config
 
 from training.arguments import parse_arguments
-from training.run import finish, pair_items, prepare, train, trainer_datasets
+from training.run import finish, prepare, train, trainer_datasets
 from training.run_as_script import run_as_script
-from training.scoring import ScoringModel, score_implicit_rewards
+from training.scoring import Item, ScoringModel, score_implicit_rewards
 from training.trainers import NamedSplitsDPOTrainer
 
 
@@ -35,12 +35,11 @@ def main(argv: list[str] | None = None) -> Path:
     )
     facts = train(trainer, prepared)
 
-    def margins_of(model: ScoringModel, rows: Any) -> list[float]:
-        scores = score_implicit_rewards(model, pair_items(rows), run.data.eval_batch_texts)
-        rewards = [run.config.beta * (policy - reference) for policy, reference in scores]
-        return [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
+    def scores_of(model: ScoringModel, items: Sequence[Item]) -> list[float]:
+        scores = score_implicit_rewards(model, items, run.data.eval_batch_texts)
+        return [run.config.beta * (policy - reference) for policy, reference in scores]
 
-    return finish(trainer, prepared, "dpo", facts, margins_of)
+    return finish(trainer, prepared, "dpo", facts, scores_of)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from builder.errors import InputError
 from builder.files import read_json, sha256_file, write_json
+from builder.hub import PREFIX, commit_of, parse_address
 from training.run_as_script import COMPLAINT_VARIABLE
 
 METHODS = ("dpo", "reward")
@@ -29,15 +30,37 @@ def train(
     recipe: str | None = None,
     accelerate_config: str = "cpu",
     arguments: Sequence[str] = (),
-) -> bool:
-    """Train into `output`; False if it already holds the model of exactly these inputs.
+    merge: bool = False,
+    push_to: str | None = None,
+    private: bool = False,
+) -> tuple[bool, list[str]]:
+    """Train into `output`; False if it already holds the model of exactly these inputs. And what was pushed, in sentences.
 
-    recipe: a file, or a packaged recipe's name (default: `demo_dpo` or `demo_reward`). accelerate_config: likewise. arguments: passed on
-    to the script (`--key value`), which checks them. A run that was interrupted goes on from its last checkpoint, if it wrote any.
+    dataset: a published folder, or hub:org/name@v1.0.0. recipe: a file, or a packaged recipe's name (default: `demo_dpo` or
+    `demo_reward`). accelerate_config: likewise. arguments: passed on to the script (`--key value`), which checks them. merge: save the
+    adapter merged into the base's weights. push_to: a repository on the Hub, `org/name`, for the finished folder, also for one that was
+    finished before. A run that was interrupted goes on from its last checkpoint, if it wrote any.
 
-    Raises InputError for unknown names, for another model or another run's checkpoints at `output`, and where the script found its
-    input at fault; RuntimeError if it failed otherwise.
+    Raises InputError for unknown names, for another model or another run's checkpoints at `output`, where the script found its
+    input at fault, and for what cannot be pushed; RuntimeError if the script failed otherwise.
     """
+    if private and push_to is None:
+        raise InputError("--private is for --push org/name, which was not given. Leave it out.")
+    if merge:
+        arguments = [*arguments, "--merge_adapter", "true"]
+    if push_to is None:
+        return run_once(method, dataset, output, recipe, accelerate_config, arguments), []
+    from training.push import push, refuse_before_training
+
+    refuse_before_training(push_to, private)
+    trained = run_once(method, dataset, output, recipe, accelerate_config, arguments)
+    return trained, push(output, push_to, private).said
+
+
+def run_once(
+    method: str, dataset: str, output: Path, recipe: str | None, accelerate_config: str, arguments: Sequence[str]
+) -> bool:
+    """The training itself; False where `output` holds the model of exactly these inputs."""
     if method not in METHODS:
         raise InputError(f"There is no training method {method!r}. Choose one of {', '.join(METHODS)}.")
     recipe_file = _find(recipe or f"demo_{method}", RECIPE_FOLDER, "training recipe")
@@ -96,7 +119,16 @@ def _find(name: str, folder: Path, what: str) -> Path:
 
 def _inputs(method: str, dataset: str, recipe: Path, accelerate_file: Path, arguments: Sequence[str]) -> dict[str, str]:
     """What decides the model, as one hash: arguments and dataset may be paths of this machine, which stay out of the folder."""
-    build = Path(dataset) / "build.json"
-    content = read_json(build).get("content_sha256") if build.is_file() else None
-    deciding = [content or dataset, sha256_file(recipe), sha256_file(accelerate_file), *arguments]
+    deciding = [_content(dataset), sha256_file(recipe), sha256_file(accelerate_file), *arguments]
     return {"method": method, "inputs_sha256": hashlib.sha256(json.dumps(deciding).encode("utf-8")).hexdigest()}
+
+
+def _content(dataset: str) -> str:
+    """What stays the same as long as the rows do."""
+    build = Path(dataset) / "build.json"
+    if build.is_file():
+        return read_json(build).get("content_sha256") or dataset
+    if dataset.startswith(PREFIX):
+        address = parse_address(dataset)
+        return f"{PREFIX}{address.repository}@{commit_of(address)}"  # a tag and its commit are the same rows
+    return dataset

@@ -1,31 +1,91 @@
-"""Preference accuracy of one split, by pair kind and persona group, ties apart."""
+"""Preference accuracy on the test splits under the three persona conditions, by pair kind and cell, ties apart.
+
+No accuracy stands without its controls: the chosen text is the revised one, so a model that never looks at the persona can score highly.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.randomness import seed_for
+import numpy as np
+
+from builder.randomness import rng_for, seed_for
+from builder.statistics import Cluster
+from training.conditioning import CONDITIONS
+from training.estimates import Estimate, estimate_columns
+
+CELLS = ("all", "seen/seen_test", "seen/heldout_test", "unseen/seen_test", "unseen/heldout_test")
+CONTROLS = ("wrong", "none")
 
 
-def preference_metrics(split: str, rows: Sequence[Mapping[str, Any]], margins: Sequence[float]) -> dict[str, float]:
-    """Flat figures `<split>/[<pair kind>/][<persona group>/]{rows,wins,ties,accuracy,mean_margin}`.
+def control_metrics(
+    rows: Sequence[Mapping[str, Any]], margins: Mapping[str, Sequence[float]], seed: int
+) -> list[dict[str, Any]]:
+    """One entry for each pair config and cell that has rows.
 
-    `margins`: score of chosen minus score of rejected, one a row. Accuracy counts a tie as half (TRL counts it as
-    wrong), so that a persona-blind scorer gets exactly one half on complete mirrored sets.
+    rows: `split, pair_kind, persona_group, pair_id, mirror_pair_id, persona_id`, contrast pairs with their mirrors. margins: for each
+    condition score(chosen) - score(rejected), one a row. Accuracy counts a tie as half (TRL counts it as wrong), so that a
+    persona-blind scorer gets exactly one half on complete mirrored sets. `gaps` are accuracy(true) - accuracy(control): against `wrong`
+    it is the specificity gap.
     """
-    selections: dict[str, list[float]] = {}
-    for row, margin in zip(rows, margins, strict=True):
-        kind, group = row["pair_kind"], row["persona_group"]
-        for name in (split, f"{split}/{group}", f"{split}/{kind}", f"{split}/{kind}/{group}"):
-            selections.setdefault(name, []).append(margin)
+    values = {condition: np.asarray(margins[condition], dtype=float) for condition in CONDITIONS}
+    outcomes = {condition: (np.sign(margin) + 1) / 2 for condition, margin in values.items()}
+    clusters = _clusters(rows)
+    entries = []
+    for config in dict.fromkeys(row["pair_kind"] for row in rows):
+        for cell in CELLS:
+            places = [
+                place
+                for place, row in enumerate(rows)
+                if row["pair_kind"] == config and cell in ("all", f"{row['persona_group']}/{row['split']}")
+            ]
+            if not places:
+                continue
+            columns = [outcomes[condition][places] for condition in CONDITIONS]
+            columns += [outcomes["true"][places] - outcomes[control][places] for control in CONTROLS]
+            estimates = estimate_columns(
+                np.stack(columns, axis=1),
+                [clusters[place] for place in places],
+                rng_for(seed, "training/bootstrap", f"{config}/{cell}"),
+                differences=len(CONTROLS),
+            )
+            shares, gaps = estimates[: len(CONDITIONS)], estimates[len(CONDITIONS) :]
+            entries.append(
+                {
+                    "config": config,
+                    "cell": cell,
+                    "rows": len(places),
+                    "personas": shares[0].clusters,
+                    "conditions": {
+                        condition: {
+                            "wins": int((values[condition][places] > 0).sum()),
+                            "ties": int((values[condition][places] == 0).sum()),
+                            "mean_margin": float(values[condition][places].mean()),
+                            "accuracy": share.value,
+                            **_interval(share),
+                        }
+                        for condition, share in zip(CONDITIONS, shares, strict=True)
+                    },
+                    "gaps": {
+                        control: {"difference": gap.value, **_interval(gap)}
+                        for control, gap in zip(CONTROLS, gaps, strict=True)
+                    },
+                }
+            )
+    return entries
+
+
+def split_figures(rows: Sequence[Mapping[str, Any]], margins: Sequence[float]) -> dict[str, float]:
+    """`<split>/{rows,wins,ties,accuracy,mean_margin}` under one condition, to set beside the rows that the training kept."""
     figures: dict[str, float] = {}
-    for name, chosen in sorted(selections.items()):
-        wins, ties = sum(margin > 0 for margin in chosen), sum(margin == 0 for margin in chosen)
+    for split in dict.fromkeys(row["split"] for row in rows):
+        own = [margin for row, margin in zip(rows, margins, strict=True) if row["split"] == split]
+        wins, ties = sum(margin > 0 for margin in own), sum(margin == 0 for margin in own)
         figures |= {
-            f"{name}/rows": len(chosen),
-            f"{name}/wins": wins,
-            f"{name}/ties": ties,
-            f"{name}/accuracy": (wins + 0.5 * ties) / len(chosen),
-            f"{name}/mean_margin": sum(chosen) / len(chosen),
+            f"{split}/rows": len(own),
+            f"{split}/wins": wins,
+            f"{split}/ties": ties,
+            f"{split}/accuracy": (wins + 0.5 * ties) / len(own),
+            f"{split}/mean_margin": sum(own) / len(own),
         }
     return figures
 
@@ -43,3 +103,13 @@ def sample_rows(rows: Sequence[Mapping[str, Any]], limit: int | None, seed: int)
         if len(drawn) + len(sets[key]) <= limit:
             drawn += sets[key]
     return drawn
+
+
+def _clusters(rows: Sequence[Mapping[str, Any]]) -> list[Cluster]:
+    """The personas that are resampled: the row's own, and on contrast pairs the mirror's too."""
+    persona = {row["pair_id"]: row["persona_id"] for row in rows}
+    return [tuple(sorted({row["persona_id"], persona.get(row["mirror_pair_id"], row["persona_id"])})) for row in rows]
+
+
+def _interval(estimate: Estimate) -> dict[str, Any]:
+    return {"low": estimate.low, "high": estimate.high, "withheld": estimate.withheld}

@@ -3,15 +3,15 @@
 accelerate launch --config_file accelerate_configs/cpu.yaml -m training.reward --config demo_reward --dataset FOLDER --output_dir OUT
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trl import RewardConfig, get_peft_config, get_quantization_config
 
 from training.arguments import parse_arguments
-from training.run import finish, pair_items, prepare, train, trainer_datasets
+from training.run import finish, prepare, train, trainer_datasets
 from training.run_as_script import run_as_script
-from training.scoring import ScoringModel, score_rewards
+from training.scoring import Item, ScoringModel, score_rewards
 from training.trainers import NamedSplitsRewardTrainer
 
 
@@ -35,11 +35,10 @@ def main(argv: list[str] | None = None) -> Path:
     )
     facts = train(trainer, prepared)
 
-    def margins_of(model: ScoringModel, rows: Any) -> list[float]:
-        rewards = score_rewards(model, pair_items(rows), run.data.eval_batch_texts)
-        return [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
+    def scores_of(model: ScoringModel, items: Sequence[Item]) -> list[float]:
+        return score_rewards(model, items, run.data.eval_batch_texts)
 
-    return finish(trainer, prepared, "reward", facts, margins_of)
+    return finish(trainer, prepared, "reward", facts, scores_of)
 
 
 if __name__ == "__main__":

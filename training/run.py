@@ -1,9 +1,11 @@
 """What a DPO run and a reward run have in common: everything before the trainer, and everything after it."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +21,11 @@ from builder.errors import InputError
 from builder.files import write_json
 from training import output, preflight, scoring
 from training.arguments import TrainingRun
-from training.base_model import BaseModel, load_tokenizer, resolve_base_model
-from training.conditioning import chat_template_hash, prompt_messages, template_hash
+from training.base_model import BaseModel, declared_licence, load_tokenizer, resolve_base_model
+from training.conditioning import TRAINING_CONDITIONS, chat_template_hash, prompt_messages, template_hash
 from training.data import TEST_SPLITS, TRAIN_SPLIT, condition_rows, load_preference_data, rows_hash, trainer_rows
-from training.metrics import preference_metrics, sample_rows
+from training.evaluation import plan_evaluation
+from training.metrics import control_metrics, split_figures
 from training.model_card import model_card
 from training.trainers import answers_only_head
 
@@ -44,6 +47,7 @@ class Prepared:
     tokenizer: Any
     rows: dict[str, Dataset]
     reports: dict[str, preflight.SplitReport]
+    profiles: dict[str, str]
     identity: dict[str, Any]
 
 
@@ -75,7 +79,7 @@ def prepare(run: TrainingRun, kind: str) -> Prepared:
         "attn_implementation": run.model.attn_implementation,
         "use_safetensors": True,
     }
-    return Prepared(run, final, working, base, tokenizer, rows, reports, data.identity)
+    return Prepared(run, final, working, base, tokenizer, rows, reports, data.profiles, data.identity)
 
 
 def trainer_datasets(prepared: Prepared) -> dict[str, Dataset]:
@@ -98,18 +102,19 @@ def train(trainer: Any, prepared: Prepared) -> dict[str, Any]:
         **facts,
         "steps": steps,
         "seconds": round(seconds, 1),
+        **_rows_of(trainer),
         "train_loss": result.training_loss,
         "history": trainer.state.log_history,
     }
 
 
 def finish(
-    trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any], margins_of: Callable[..., list[float]]
+    trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any], scores_of: Callable[..., list[float]]
 ) -> Path:
     """Save, read back from disk, score the test splits with what was read back, and let the folder appear.
 
-    `margins_of(model, rows)` gives score(chosen) - score(rejected) for each row. Raises RuntimeError if the saved model
-    scores other than the trained one, or a file names a path of this machine.
+    `scores_of(model, items)` gives a score for each (messages, text). Raises RuntimeError if the saved model scores other than the
+    trained one, or a file names a path of this machine.
     """
     state = PartialState()
     run, working = prepared.run, prepared.working
@@ -117,45 +122,62 @@ def finish(
     sharded = trainer.is_fsdp_enabled or (
         trainer.args.deepspeed_plugin is not None and trainer.args.deepspeed_plugin.zero_stage == 3
     )
-    probe = prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT]))))
+    probe = pair_items(prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT])))))
     model = trainer.accelerator.unwrap_model(trainer.model)
+    context = getattr(model.config, "max_position_embeddings", None)
     live = None
     if state.is_main_process and not sharded:
         model.eval()
-        live = margins_of(
+        live = scores_of(
             scoring.ScoringModel(model, prepared.tokenizer, kind, record.get("beta", 0.0), _frozen(trainer)), probe
         )
     trainer.save_model(str(working))
+    del model
+    dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
+    device = str(trainer.accelerator.device)
+    _release(trainer)
     if state.is_main_process:
         prepared.tokenizer.save_pretrained(str(working))
+        if run.data.merge_adapter:
+            _merge(prepared, kind, record, dtype)
+            record |= {"adapter": False, "merged": True}
         write_json(working / scoring.RECORD_FILE, record)
     state.wait_for_everyone()
-    device = str(trainer.accelerator.device)
-    dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
-    _release(trainer)
 
     # Each process that sees the folder scores its share. The rows are those of the saved model, so the figures are of
     # what is kept.
     sees_folder = (working / scoring.RECORD_FILE).is_file()
     workers = [rank for rank, sees in gather_object([(state.process_index, sees_folder)]) if sees]
-    results: list[tuple[str, int, float]] = []
     reloaded = _reload(prepared, kind, record, device, dtype) if sees_folder else None
-    chosen_rows = {
-        split: sample_rows(list(prepared.rows[split]), run.data.eval_max_rows, run.config.seed) for split in TEST_SPLITS
-    }
+    evaluation = plan_evaluation(
+        {split: list(prepared.rows[split]) for split in TEST_SPLITS},
+        prepared.profiles,
+        run.data.eval_max_rows,
+        run.config.seed,
+        prepared.tokenizer,
+        context,
+    )
+    results: list[tuple[int, list[float]]] = []
     if reloaded is not None:
-        for split, rows in chosen_rows.items():
-            share = list(range(workers.index(state.process_index), len(rows), len(workers)))
-            margins = margins_of(reloaded, [rows[index] for index in share])
-            results += [(split, index, margin) for index, margin in zip(share, margins, strict=True)]
+        # Neighbouring items share a prompt, so each process takes a run of them.
+        place, size = workers.index(state.process_index), len(evaluation.items)
+        share = evaluation.items[size * place // len(workers) : size * (place + 1) // len(workers)]
+        results = [(place, scores_of(reloaded, share))]
     results = gather_object(results)
     if state.is_main_process:
         if live is not None:
-            record["reload_difference"] = _check_reload(live, margins_of(reloaded, probe), dtype)
-        for split, rows in chosen_rows.items():
-            ordered = [margin for _, _, margin in sorted(r for r in results if r[0] == split)]
-            record["metrics"] |= preference_metrics(split, rows, ordered)
-        _print_metrics(record["metrics"])
+            record["reload_difference"] = _check_reload(live, scores_of(reloaded, probe), dtype)
+        scores = [score for _, part in sorted(results) for score in part]
+        margins = evaluation.margins(scores)
+        record["results"] = control_metrics(evaluation.rows, margins, run.config.seed)
+        record["metrics"] = split_figures(evaluation.rows, margins[TRAINING_CONDITIONS[run.data.persona]])
+        record["evaluation"] = {
+            "max_rows_a_split": run.data.eval_max_rows,
+            "rows": dict(Counter(row["split"] for row in evaluation.rows)),
+            "left_out_too_long": evaluation.left_out,
+            "texts_scored": len(evaluation.items),
+        }
+        _print_metrics(record["results"])
         base = prepared.base
         output.clean(working, base.folder, base.model_id, base.revision, run.data.keep_checkpoints)
         write_json(working / scoring.RECORD_FILE, record)
@@ -172,6 +194,19 @@ def finish(
     return prepared.final
 
 
+def _rows_of(trainer: Any) -> dict[str, int]:
+    """How many rows the trainer was left with after its own tokenising, and how many of them it cuts."""
+    rows = trainer.train_dataset
+    sides = rows.select_columns(
+        [name for name in ("prompt_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
+    )
+    limit = trainer.args.max_length
+    cut = sum(
+        len(row.get("prompt_ids", ())) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) > limit for row in sides
+    )
+    return {"trained_rows": len(rows), "truncated_rows": cut}
+
+
 def _no_telemetry() -> None:
     """TRL's trainers report their use to the Hub unless told not to. The constant is read at import, hence both."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -186,8 +221,8 @@ def _check_config(run: TrainingRun, kind: str) -> None:
         )
     if config.push_to_hub:
         raise InputError(
-            "push_to_hub would upload the folder before it is complete. Upload it afterwards: hf upload OWNER/NAME "
-            "FOLDER."
+            "push_to_hub would upload the folder before it is complete. Use persona train ... --push org/name, which uploads the finished "
+            "one."
         )
     if config.load_best_model_at_end:
         raise InputError(
@@ -201,6 +236,13 @@ def _check_config(run: TrainingRun, kind: str) -> None:
             f"lora_task_type is {model.lora_task_type!r}, but a {kind} model with LoRA needs {wanted!r} (the other "
             "task type's adapter "
             f"crashes on this kind of model). Set lora_task_type: {wanted}."
+        )
+    if run.data.merge_adapter and not model.use_peft:
+        raise InputError("merge_adapter merges an adapter, and use_peft is false. Remove merge_adapter.")
+    if run.data.merge_adapter and (model.load_in_4bit or model.load_in_8bit):
+        raise InputError(
+            "merge_adapter would round the adapter into quantised weights, or join it to weights that it was not trained on. Keep the "
+            "adapter, or train without load_in_4bit and load_in_8bit."
         )
     if (model.load_in_4bit or model.load_in_8bit) and not model.use_peft:
         raise InputError(
@@ -235,6 +277,14 @@ def _release(trainer: Any) -> None:
         torch.cuda.empty_cache()
 
 
+def _merge(prepared: Prepared, kind: str, record: dict[str, Any], dtype: str) -> None:
+    """The saved adapter on the base's own weights, saved as one model in its place."""
+    merged = _reload(prepared, kind, record, "cpu", dtype).model.merge_and_unload()
+    for path in prepared.working.glob("adapter_*"):
+        path.unlink()
+    merged.save_pretrained(str(prepared.working))
+
+
 def _reload(prepared: Prepared, kind: str, record: dict[str, Any], device: str, dtype: str) -> scoring.ScoringModel:
     if kind == "reward":
         base = prepared.base if record["adapter"] else None
@@ -246,12 +296,12 @@ def _check_reload(live: list[float], reloaded: list[float], dtype: str) -> float
     difference = max(abs(a - b) for a, b in zip(live, reloaded, strict=True))
     if not difference <= RELOAD_TOLERANCE[dtype]:
         raise RuntimeError(
-            f"The saved model does not score as the trained one: margins differ by up to {difference:.4g} on "
-            f"{len(live)} rows "
+            f"The saved model does not score as the trained one: scores differ by up to {difference:.4g} on "
+            f"{len(live)} texts "
             f"(trained {live}, saved {reloaded}). The folder is not published; please report this with your recipe."
         )
     preflight.say(
-        f"[reload] the model read back from disk scores {len(live)} rows as before (largest difference "
+        f"[reload] the model read back from disk scores {len(live)} texts as before (largest difference "
         f"{difference:.1e})"
     )
     return difference
@@ -260,7 +310,10 @@ def _check_reload(live: list[float], reloaded: list[float], dtype: str) -> float
 def _record(prepared: Prepared, kind: str, facts: dict[str, Any], adapter: bool) -> dict[str, Any]:
     run = prepared.run
     recipe = {
-        key: value for key, value in run.given.items() if key not in ("output_dir", "dataset", "resume_from_checkpoint")
+        # Paths of this machine, and a key that TRL would take.
+        key: value
+        for key, value in run.given.items()
+        if key not in ("output_dir", "dataset", "resume_from_checkpoint", "hub_token")
     }
     if "model_name_or_path" in recipe:
         recipe["model_name_or_path"] = "embedded" if prepared.base.given == "embedded" else prepared.base.model_id
@@ -269,8 +322,10 @@ def _record(prepared: Prepared, kind: str, facts: dict[str, Any], adapter: bool)
         "kind": kind,
         "persona": run.data.persona,
         "adapter": adapter,
-        "recipe": recipe,
+        "merged": False,
+        "recipe": json.loads(json.dumps(recipe)),  # the libraries' enumerations as the words that they stand for
         "base_model": prepared.base.declared(),
+        "base_licence": declared_licence(prepared.base),
         "template_hash": template_hash(),
         "chat_template_hash": chat_template_hash(prepared.tokenizer),
         "max_length": run.config.max_length,
@@ -281,6 +336,8 @@ def _record(prepared: Prepared, kind: str, facts: dict[str, Any], adapter: bool)
             "train_rows_sha256": rows_hash(prepared.rows[TRAIN_SPLIT]),
         },
         "run": facts,
+        "evaluation": {},
+        "results": [],
         "metrics": {},
         "versions": {"python": platform.python_version(), **packages},
     }
@@ -289,14 +346,15 @@ def _record(prepared: Prepared, kind: str, facts: dict[str, Any], adapter: bool)
     return record
 
 
-def _print_metrics(metrics: dict[str, float]) -> None:
-    for key in metrics:
-        if key.endswith("/accuracy"):
-            name = key.removesuffix("/accuracy")
-            preflight.say(
-                f"[eval] {name}: {metrics[f'{name}/wins']:.0f} of {metrics[f'{name}/rows']:.0f} pairs won, "
-                f"{metrics[f'{name}/ties']:.0f} tied"
-            )
+def _print_metrics(metrics: list[dict[str, Any]]) -> None:
+    for entry in metrics:
+        won = ", ".join(
+            f"{condition} {outcome['wins']}" + (f" + {outcome['ties']} tied" if outcome["ties"] else "")
+            for condition, outcome in entry["conditions"].items()
+        )
+        preflight.say(
+            f"[eval] {entry['config']}, {entry['cell']}: of {entry['rows']} pairs won by persona shown: {won}"
+        )
 
 
 def pair_items(rows: Any) -> list[scoring.Item]:

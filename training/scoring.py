@@ -66,8 +66,10 @@ def load_reward_model(
     if the folder is no such checkpoint, or was trained with another prompt template or another base.
     """
     record = read_record(folder, "reward")
-    adapter, base = _base_of(Path(folder), record, base_model)
-    return _load_reward(Path(folder), record, base if adapter else None, device, dtype)
+    # With all weights in the folder the base is not needed, and may not be on this machine.
+    adapter = (Path(folder) / "adapter_config.json").is_file()
+    base = _base_of(Path(folder), record, base_model) if adapter else None
+    return _load_reward(Path(folder), record, base, device, dtype)
 
 
 def load_dpo_model(
@@ -75,7 +77,7 @@ def load_dpo_model(
 ) -> ScoringModel:
     """A DPO model that training.dpo wrote, with its reference. Arguments and errors as in `load_reward_model`."""
     record = read_record(folder, "dpo")
-    _, base = _base_of(Path(folder), record, base_model)
+    base = _base_of(Path(folder), record, base_model)
     return _load_dpo(Path(folder), record, base, device, dtype)
 
 
@@ -160,8 +162,7 @@ def score_log_probabilities(
     return [scores[position] for position in positions]
 
 
-def _base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> tuple[bool, BaseModel]:
-    adapter = (folder / "adapter_config.json").is_file()
+def _base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> BaseModel:
     declared = record["base_model"]
     if base_model is None:
         if declared["given"] == "folder":
@@ -178,7 +179,7 @@ def _base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> tu
             f"{base_model} has "
             f"{base.content_hash[:12]}. Its adapter does not fit these weights. Give the base that it was trained from."
         )
-    return adapter, base
+    return base
 
 
 def _load_reward(

@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from builder.errors import InputError
 from builder.llm.weights import find_model
-from builder.schema import NEUTRAL_SYSTEM_TEXT
+from builder.schema import NEUTRAL_SYSTEM_TEXT, preference_messages
 from tests.published_folder import write_published_folder
 from tests.tiny_model import build_tiny_model
 from tests.training.conftest import TINY_ID
-from training import dpo, reward
+from training import dpo, reward, run
 from training.data import condition_rows, load_preference_data, rows_hash, trainer_rows
-from training.metrics import preference_metrics, sample_rows
+from training.metrics import CELLS
+from training.scoring import load_dpo_model, load_reward_model, score_implicit_rewards, score_rewards
 from training.trainers import NamedSplitsDPOTrainer, NamedSplitsRewardTrainer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,6 +32,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 def record_of(folder: Path) -> dict:
     return json.loads((folder / "training.json").read_text())
+
+
+def wins(record: dict, config: str, split: str) -> tuple[int, int]:
+    """(pairs won, pairs) of a split, both persona groups together, with the true persona shown."""
+    entries = [e for e in record["results"] if e["config"] == config and e["cell"].endswith(f"/{split}")]
+    return sum(e["conditions"]["true"]["wins"] for e in entries), sum(e["rows"] for e in entries)
 
 
 def test_training_changes_the_adapter_and_not_the_base(place, dpo_folder, reward_folder):
@@ -71,18 +78,15 @@ def test_record_and_card(dpo_folder, reward_folder):
     record = record_of(dpo_folder)
     assert record["beta"] == 0.1
     assert record["recipe"]["max_steps"] == 3
+    assert record["recipe"]["save_strategy"] == "no"
     assert record["run"]["steps"] == 3
     assert record["reload_difference"] < 1e-3
     assert record["versions"]["trl"]
-    assert record["metrics"]["heldout_test/rows"] <= 24
-    assert record["metrics"]["seen_test/contrast/accuracy"] * record["metrics"]["seen_test/contrast/rows"] % 0.5 == 0
-    assert {"seen_test/dpf/seen/accuracy", "seen_test/dpf/unseen/accuracy"} <= set(record["metrics"])
-    for folder, tag in ((dpo_folder, "dpo"), (reward_folder, "reward-model")):
-        card = (folder / "README.md").read_text()
-        assert f"base_model: {TINY_ID}" in card
-        assert f"- {tag}" in card
-        assert "| seen_test/contrast |" in card
-        assert card.count("```") == 2
+    assert record["evaluation"]["rows"]["heldout_test"] <= 24
+    assert {entry["cell"] for entry in record["results"]} == set(CELLS)
+    assert {entry["config"] for entry in record["results"]} == {"dpf", "contrast"}
+    assert record["run"]["trained_rows"] == 36
+    assert record["run"]["truncated_rows"] == 0
 
 
 def test_a_finished_folder_is_never_overwritten(place, dpo_folder):
@@ -115,6 +119,8 @@ def test_a_flipped_split_keeps_its_own_figure(tmp_path, place, kind):
     record = record_of(main([*arguments, *curve, "--dataset", str(folder)]))
     assert record["metrics"]["seen_test/accuracy"] == 1.0
     assert record["metrics"]["heldout_test/accuracy"] == 0.0
+    assert wins(record, "dpf", "seen_test") == (6, 6)
+    assert wins(record, "dpf", "heldout_test") == (0, 12)
     name = "rewards/accuracies" if kind == "dpo" else "accuracy"
     logged = {key: value for entry in record["run"]["history"] for key, value in entry.items()}
     assert logged[f"seen_test/{name}"] == 1.0
@@ -130,8 +136,12 @@ def test_blind_training_never_shows_a_profile(tmp_path, place):
     assert {row["prompt"][0]["content"] for row in blind} == {NEUTRAL_SYSTEM_TEXT}
     assert record["data"]["train_rows_sha256"] == rows_hash(trainer_rows(blind))
     assert "persona-blind baseline" in (folder / "README.md").read_text()
-    # Mirrors have the same two texts, so a blind model wins exactly one of the two.
-    assert record["metrics"]["seen_test/contrast/accuracy"] == 0.5
+    # Without a persona mirrors have the same prompt and the same two texts, so the model wins exactly one of the two.
+    contrast = next(entry for entry in record["results"] if (entry["config"], entry["cell"]) == ("contrast", "all"))
+    assert contrast["rows"] >= 20
+    assert contrast["conditions"]["none"]["accuracy"] == 0.5
+    # What it would do with a profile is shown all the same.
+    assert contrast["conditions"]["true"]["mean_margin"] != 0.0
 
 
 def test_full_fine_tuning(tmp_path, place):
@@ -142,6 +152,49 @@ def test_full_fine_tuning(tmp_path, place):
         assert not record["adapter"]
         assert (folder / "model.safetensors").is_file()
         assert record["run"]["trainable_parameters"] == record["run"]["parameters"]
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_a_merged_model_is_one_model_that_scores_as_the_adapter(tmp_path, place, dpo_folder, reward_folder, kind):
+    main, adapter = (dpo.main, dpo_folder) if kind == "dpo" else (reward.main, reward_folder)
+    folder = main(place.arguments(f"demo_{kind}", tmp_path / "model", "--merge_adapter", "true"))
+    record = record_of(folder)
+    assert record["merged"]
+    assert not record["adapter"]
+    assert record["reload_difference"] < 1e-3
+    assert not list(folder.glob("adapter_*"))
+    assert str(place.base) not in (folder / "config.json").read_text()
+    assert "merged into all weights" in (folder / "README.md").read_text()
+    items = [(preference_messages("You are a nurse.", "What about pets?"), text) for text in ("I like pets.", "No.")]
+    if kind == "dpo":
+        pairs = [load_dpo_model(f, base_model=str(place.base)) for f in (folder, adapter)]
+        scores = [[p - r for p, r in score_implicit_rewards(model, items)] for model in pairs]
+    else:
+        # The merged model needs no base, and its head has one label without being told so.
+        assert AutoModelForSequenceClassification.from_pretrained(folder).num_labels == 1
+        pairs = [load_reward_model(folder), load_reward_model(adapter, base_model=str(place.base))]
+        scores = [score_rewards(model, items) for model in pairs]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert max(abs(score) for score in scores[0]) > 1e-3
+    assert {e["cell"] for e in record["results"]} == set(CELLS)
+
+
+def test_a_model_that_is_saved_otherwise_than_trained_is_not_published(tmp_path, place, monkeypatch):
+    original = run._merge
+
+    def forgetful(prepared, *args):
+        original(prepared, *args)
+        weights = load_file(prepared.working / "model.safetensors")
+        save_file(
+            {**weights, "score.weight": weights["score.weight"] + 1},
+            prepared.working / "model.safetensors",
+            {"format": "pt"},
+        )
+
+    monkeypatch.setattr(run, "_merge", forgetful)
+    with pytest.raises(RuntimeError, match="does not score as the trained one"):
+        reward.main(place.arguments("demo_reward", tmp_path / "model", "--merge_adapter", "true"))
+    assert not (tmp_path / "model").exists()
 
 
 def test_interrupted_runs_are_resumed_and_never_lost(tmp_path, place, monkeypatch):
@@ -180,8 +233,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, place, monkeypatch):
     ("arguments", "named"),
     [
         (["--lora_task_type", "CAUSAL_LM"], "SEQ_CLS"),
-        (["--push_to_hub", "true"], "hf upload"),
+        (["--push_to_hub", "true"], "--push org/name"),
         (["--trust_remote_code", "true"], "trust_remote_code"),
+        (["--merge_adapter", "true", "--use_peft", "false"], "merge_adapter"),
+        (["--merge_adapter", "true", "--load_in_4bit", "true"], "quantised"),
         (["--max_length", "20"], "profiles"),
         (["--max_length", "70"], "max_dropped_share"),
         (["--output_dir", "trainer_output"], "output_dir"),
@@ -222,17 +277,6 @@ def test_input_errors_exit_with_code_2(tmp_path):
     assert done.returncode == 2
     assert "error:" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_ties_count_half_and_mirrors_are_drawn_together():
-    rows = [
-        {"pair_id": f"c/{a}-{b}", "mirror_pair_id": f"c/{b}-{a}", "pair_kind": "contrast", "persona_group": "seen"}
-        for a, b in (("1", "2"), ("2", "1"), ("3", "4"), ("4", "3"))
-    ]
-    figures = preference_metrics("seen_test", rows, [1.0, -1.0, 0.0, 0.0])
-    assert (figures["seen_test/accuracy"], figures["seen_test/ties"], figures["seen_test/wins"]) == (0.5, 2, 1)
-    drawn = {row["pair_id"] for row in sample_rows(rows, 3, seed=0)}
-    assert drawn in ({"c/1-2", "c/2-1"}, {"c/3-4", "c/4-3"})
 
 
 def test_projecting_answers_only_changes_nothing_but_time(tmp_path, place, dpo_folder, monkeypatch):
