@@ -67,8 +67,8 @@ def demo(
     build("demo", out=out / "build")
     audit(out / "build")
     publish(out / "build", to=str(published))
-    train_dpo(published, out=models[0])
-    train_reward(published, out=models[1])
+    train_dpo(str(published), out=models[0])
+    train_reward(str(published), out=models[1])
     evaluate(published, model=models, out=out / "results")
     report(out / "build", published=published, results=out / "results", output=out / "report.html")
     typer.echo(f"The demo took {run_costs(started)}. Next: persona preview small")
@@ -192,12 +192,13 @@ def diff(
     ] = None,
 ) -> None:
     """What changed between two published versions, row by row, and the step of the version number that follows."""
-    from builder.publishing.diff import diff_versions, difference_text, published_folder, write_differing
+    from builder.hub import version_folder
+    from builder.publishing.diff import diff_versions
+    from builder.publishing.difference_text import difference_text
 
-    difference = diff_versions(published_folder(before), published_folder(after))
+    difference = diff_versions(version_folder(before), version_folder(after), out=out)
     typer.echo(difference_text(difference))
     if out is not None:
-        write_differing(difference, out)
         typer.echo(f"Every id that differs in {out}.")
 
 
@@ -207,43 +208,73 @@ TrainingRecipe = Annotated[str | None, typer.Option("--recipe", help="A training
 Accelerate = Annotated[
     str, typer.Option("--accelerate", help="An accelerate configuration: a file or a packaged name.")
 ]
+TrainingData = Annotated[str, typer.Argument(metavar="DATASET", help="A published folder, or hub:org/name@v1.0.0.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Save the whole model with the adapter merged in.")]
+Push = Annotated[
+    str | None, typer.Option("--push", metavar="ORG/NAME", help="Then put the model on the Hub, in one commit.")
+]
+Private = Annotated[bool, typer.Option("--private", help="Make a new repository on the Hub private.")]
 # What follows the options goes to the training script as it is.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @train_app.command("dpo", context_settings=PASSED_ON)
 def train_dpo(
-    dataset: Dataset,
+    dataset: TrainingData,
     out: ModelFolder,
     recipe: TrainingRecipe = None,
     accelerate: Accelerate = "cpu",
+    merge: Merge = False,
+    push: Push = None,
+    private: Private = False,
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
     """A persona-conditioned DPO model. Further --key value arguments override the recipe's keys."""
-    train("dpo", dataset, out, recipe, accelerate, context)
+    train("dpo", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
 @train_app.command("reward", context_settings=PASSED_ON)
 def train_reward(
-    dataset: Dataset,
+    dataset: TrainingData,
     out: ModelFolder,
     recipe: TrainingRecipe = None,
     accelerate: Accelerate = "cpu",
+    merge: Merge = False,
+    push: Push = None,
+    private: Private = False,
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
     """A persona-conditioned reward model. Further --key value arguments override the recipe's keys."""
-    train("reward", dataset, out, recipe, accelerate, context)
+    train("reward", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
 def train(
-    method: str, dataset: Path, out: Path, recipe: str | None, accelerate: str, context: typer.Context | None
+    method: str,
+    dataset: str,
+    out: Path,
+    recipe: str | None,
+    accelerate: str,
+    merge: bool,
+    push: str | None,
+    private: bool,
+    context: typer.Context | None,
 ) -> None:
     from training.launch import train as launch
 
-    trained = launch(method, str(dataset), out, recipe, accelerate, context.args if context else ())
+    trained, pushed = launch(
+        method, dataset, out, recipe, accelerate, context.args if context else (), merge, push, private
+    )
+    if dataset.startswith("hub:"):
+        repository, _, revision = dataset.removeprefix("hub:").partition("@")
+        typer.echo(
+            f"To evaluate it: hf download {repository} --repo-type dataset --revision {revision or 'main'} --local-dir DATASET_FOLDER"
+        )
+        dataset = "DATASET_FOLDER"
     typer.echo(
         f"{'Trained' if trained else 'Already trained'}: {out}. Next: persona eval {dataset} --model {out} --out RESULTS_FOLDER"
     )
+    for line in pushed:
+        typer.echo(line)
 
 
 @app.command("eval")
