@@ -1,0 +1,128 @@
+"""A published version on disk: what its build.json says of the files, and whether they are as it says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.files import read_json, sha256_file
+from builder.publishing.versions import version_in
+from builder.schema import CONFIGS
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published folder and its build.json."""
+
+    folder: Path
+    build: dict[str, Any]
+
+    @property
+    def number(self) -> str:
+        return self.build["version"]
+
+    def splits(self, config: str) -> dict[str, Path]:
+        """The files of the splits that have rows."""
+        entries = self.build["configs"].get(config, {})
+        return {split: self.folder / entry["file"] for split, entry in entries.items() if entry["file"]}
+
+    def rows(self, config: str) -> int | None:
+        """None where the version has no such config."""
+        entries = self.build["configs"].get(config)
+        return None if entries is None else sum(entry["rows"] for entry in entries.values())
+
+
+def read_version(folder: Path, build: dict[str, Any] | None = None) -> Version:
+    build = read_json(folder / "build.json") if build is None else build
+    if not isinstance(build, dict) or "configs" not in build:
+        raise InputError(
+            f"{folder} is no published version: its build.json lists no configs. Give a folder that `persona publish` wrote, or "
+            "hub:org/name@v1.0.0."
+        )
+    version_in(build, folder)
+    configs = build["configs"]
+    entries = [e for splits in configs.values() for e in splits.values()] if _is_nested(configs) else [None]
+    if not all(isinstance(e, dict) and isinstance(e.get("rows"), int) and "file" in e for e in entries):
+        raise InputError(
+            f"{folder / 'build.json'} does not say by config and split how many rows there are in which file. Get the version again."
+        )
+    unknown = configs.keys() - set(CONFIGS)
+    if unknown:
+        raise InputError(
+            f"{folder} has the config {', '.join(sorted(unknown))}, whose ids are not known here ({', '.join(CONFIGS)} are). Compare the "
+            "versions with the code that published the newer one."
+        )
+    return Version(folder, build)
+
+
+def _is_nested(configs: Any) -> bool:
+    return isinstance(configs, dict) and all(isinstance(splits, dict) for splits in configs.values())
+
+
+def checked_hash(version: Version, config: str, split: str) -> str:
+    """SHA-256 of a data file, which has to be what its name and build.json say."""
+    import pyarrow.parquet as parquet
+
+    path = version.splits(config)[split]
+    wanted = version.build["configs"][config][split]["rows"]
+    with readable(path):
+        found = sha256_file(path)
+        rows = parquet.read_metadata(path).num_rows
+    named = path.stem.rsplit("-", 1)[-1]
+    # Names without a hash are somebody else's; there is nothing to hold the content against.
+    if len(named) == 12 and set(named) <= set("0123456789abcdef") and not found.startswith(named):
+        raise InputError(
+            f"{path} is damaged: its content has the hash {found[:12]} and its name says {named}. Get the version again."
+        )
+    if rows != wanted:
+        raise InputError(
+            f"{path} has {rows:,} rows and build.json says {wanted:,}. The folder is not as it was published: get the version again."
+        )
+    return found
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    import pyarrow as arrow
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}, which build.json lists, does not exist. Get the version again, with all its files."
+        ) from None
+    except (arrow.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as Parquet ({said:.120}). Get the version again.") from None
+
+
+def config_types(files: dict[str, Path]) -> dict[str, str]:
+    """{column: type} of the config's files, which all have the same."""
+    import pyarrow.parquet as parquet
+
+    types: dict[str, str] | None = None
+    for path in files.values():
+        with readable(path):
+            own = {column.name: type_name(column.type) for column in parquet.read_schema(path)}
+        if types is not None and own != types:
+            other = ", ".join(sorted(dict(own.items() ^ types.items())))
+            raise InputError(
+                f"{path} has other columns than the other splits of its config ({other}). A config has one schema: get the version again."
+            )
+        types = own
+    return types or {}
+
+
+def type_name(kind: Any) -> str:
+    """The type as whoever loads the column sees it: how it lies in memory (dictionary, large offsets, order in a struct) says nothing."""
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return type_name(kind.value_type)
+    if types.is_struct(kind):
+        return f"struct<{', '.join(sorted(f'{f.name}: {type_name(f.type)}' for f in kind))}>"
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return f"list<{type_name(kind.value_type)}>"
+    return str(kind).removeprefix("large_").removesuffix("_view")
