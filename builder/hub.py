@@ -217,7 +217,7 @@ def advice(error: BaseException) -> str:
     said = str(cause).lower()
     if isinstance(cause, GatedRepoError):
         return (
-            "It is gated: its authors give access on request. Ask for it on the dataset's page, log in with `hf auth login`, "
+            "It is gated: its authors give access on request. Ask for it on its page, log in with `hf auth login`, "
             "and run this again."
         )
     # The Hub has no status of its own for a full account.
@@ -225,7 +225,7 @@ def advice(error: BaseException) -> str:
         return "The account's storage on the Hub is used up. Free or buy some, and run the same command again."
     if isinstance(cause, RepositoryNotFoundError):
         return (
-            "The Hub has no such dataset that you may see. Check the name and, for a private one, that your token may read it "
+            "The Hub has no such repository that you may see. Check the name and, for a private one, that your token may read it "
             "(`hf auth login` or HF_TOKEN)."
         )
     if isinstance(cause, LocalTokenNotFoundError) or status == 401:

@@ -14,30 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from builder.randomness import rng_for
-from builder.statistics import Cluster, cluster_sums, resampled_means
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
+from training.estimates import Estimate, estimate_columns
+from training.metrics import CELLS
 
-MINIMUM_ROWS = 20  # a share of fewer rows is not printed
 FEW_CLUSTERS = 10  # below this many clusters a cluster bootstrap is known to give intervals that are too narrow
-CELLS = ("all", "seen/seen_test", "seen/heldout_test", "unseen/seen_test", "unseen/heldout_test")
 # `flipped`: the judge that labelled the rows changes sides with the persona; `flipped_second`: another judge does.
 SUBSETS = {"dpf": ("all",), "contrast": ("all", "flipped", "flipped_second")}
 GAPS = (("true", "wrong"), ("true", "none"))
 WORTH = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0, "unscored": math.nan}  # of a verdict
-NORMAL_QUANTILE = 1.959964  # of 0.975
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A share or a difference of shares, in [-1, 1], with its 95 % interval."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int  # rows
-    clusters: int  # personas with a counted row
-    withheld: str | None = None  # why `value`, or only the interval, is not given
 
 
 @dataclass(frozen=True)
@@ -127,56 +113,6 @@ def judge_agreements(rows: Sequence[EvaluatedRow], outcomes: np.ndarray) -> np.n
     """1 where scorer and judge prefer the same text, 0 where not, 0.5 where either ties; NaN without a verdict."""
     judged = np.array([WORTH[row.judge_verdict] for row in rows], dtype=float)
     return (1.0 + np.sign(judged - 0.5) * np.sign(outcomes - 0.5)) / 2.0
-
-
-def estimate_columns(
-    values: np.ndarray, clusters: Sequence[Cluster], rng: np.random.Generator, differences: int = 0
-) -> list[Estimate]:
-    """The mean of each column with a percentile interval from resampling personas.
-
-    `values` has shape (rows, columns), NaN = not counted in this column; the last `differences` columns are differences
-    of shares, the others shares. All columns share the same resamples, and the clusters are taken in the order of their
-    names, so the order of rows changes nothing.
-    """
-    sums = cluster_sums(values, clusters)
-    means = resampled_means(sums, rng)
-    shares = values.shape[1] - differences
-    return [
-        _estimate(
-            values[~np.isnan(values[:, column]), column],
-            sums.personas_counted(column),
-            means[:, column],
-            column >= shares,
-        )
-        for column in range(values.shape[1])
-    ]
-
-
-def _estimate(counted: np.ndarray, clusters: int, resampled: np.ndarray, is_difference: bool) -> Estimate:
-    n = len(counted)
-    if n < MINIMUM_ROWS:
-        return Estimate(None, None, None, n, clusters, f"n < {MINIMUM_ROWS}")
-    value = float(counted.mean())
-    if clusters < 2:
-        return Estimate(value, None, None, n, clusters, "no interval: one cluster")
-    if not is_difference and value in (0.0, 1.0):
-        # Resampling rows that are all alike says nothing of how sure the share is.
-        low, high = _wilson_interval(value, clusters)
-    elif np.nanmax(resampled) - np.nanmin(resampled) < 1e-12:
-        # An interval without width would claim certainty. It is certain only where it holds by construction.
-        return Estimate(value, None, None, n, clusters, "no interval: alike for all personas")
-    else:
-        low, high = np.nanpercentile(resampled, (2.5, 97.5))
-    # The percentile interval of a skewed ratio can miss its own point; an interval that does is of no use to a reader.
-    return Estimate(value, min(float(low), value), max(float(high), value), n, clusters)
-
-
-def _wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval at 95 %, each cluster taken as a single observation (the cautious extreme)."""
-    z2 = NORMAL_QUANTILE**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL_QUANTILE / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _measurement(

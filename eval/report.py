@@ -15,7 +15,7 @@ from builder.randomness import seed_for
 from builder.schema import PAIR_CONFIGS, SPLITS
 from builder.statistics import clustered_interval
 from eval.figures import bar_figure, line_figure
-from eval.metrics import CELLS, FEW_CLUSTERS, MINIMUM_ROWS, Estimate
+from eval.metrics import FEW_CLUSTERS
 from eval.results import Result, load_results, read_scores, without_paths
 from eval.rows import (
     EVALUATED_SPLITS,
@@ -26,6 +26,8 @@ from eval.rows import (
     load_config,
     read_build,
 )
+from training.estimates import MINIMUM_ROWS, Estimate
+from training.metrics import CELLS
 
 TEMPLATE = Path(__file__).with_name("report.html")
 CONDITIONS = ("true", "none", "wrong")

@@ -16,9 +16,10 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.files import read_json, write_bytes, write_text
-from eval.metrics import Estimate, Gap, Measurement
+from eval.metrics import Gap, Measurement
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
+from training.estimates import Estimate
 
 SCHEMA_VERSION = 1  # raise it whenever the same scores would give another result file
 KINDS = ("reward", "dpo", "base", "baseline")  # in the order in which they are shown

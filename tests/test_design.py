@@ -25,6 +25,8 @@ SHARED = (
     "builder.llm",
     "builder.judge",
     "builder.hub",
+    "builder.hub_files",
+    "builder.hub_commit",
 )
 ALLOWED = {
     "persona.py": ("builder", "training", "eval"),

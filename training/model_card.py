@@ -11,6 +11,7 @@ import yaml
 
 from builder.schema import NEUTRAL_SYSTEM_TEXT
 from training.conditioning import CONDITIONS
+from training.estimates import MINIMUM_ROWS
 from training.metrics import CONTROLS
 
 FOLDER = "path/to/this/folder"
@@ -110,7 +111,7 @@ def _results(record: Mapping[str, Any]) -> list[str]:
         f"Scored: {drawn} rows"
         + (f" (at most {bound} a split, drawn by seed)" if bound is not None else "")
         + ". Ties count half. "
-        "In brackets 95 % intervals that resample personas; of fewer than 20 pairs only the counts are given."
+        f"In brackets 95 % intervals that resample personas; of fewer than {MINIMUM_ROWS} pairs only the counts are given."
         + (
             f" {left_out} rows were left out, longer than the model reads under one of the conditions."
             if left_out

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from builder.errors import InputError
 from builder.files import write_json
+from builder.private_text import Kind, kinds_in
 
 CHECKED_SUFFIXES = (".json", ".md", ".jsonl", ".yaml", ".txt")
 # Vocabularies: their entries can look like paths.
@@ -74,7 +75,7 @@ def clean(working: Path, base_folder: Path, model_id: str, revision: str | None,
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             config |= {"base_model_name_or_path": model_id, "revision": revision}
             write_json(folder / "adapter_config.json", config)
-    for path in _checked_files(working):
+    for path in text_files(working):
         if path.suffix == ".json":
             content = json.loads(path.read_text(encoding="utf-8"))
             renamed = _replaced(content, str(base_folder), model_id)
@@ -82,19 +83,16 @@ def clean(working: Path, base_folder: Path, model_id: str, revision: str | None,
                 write_json(path, renamed)
 
 
-def machine_path_defects(working: Path, paths: list[Path]) -> list[str]:
-    """Text files that mention one of `paths`, the home folder, the working directory or the temporary folder; empty if
-    all is well.
+def private_defects(folder: Path, files: Iterable[Path], kinds: Sequence[Kind]) -> list[str]:
+    """Which text files in `folder` hold text of these kinds, in words; empty if all is well. Weights and vocabularies are no text of
+    anybody's, and long enough to look like anything.
     """
-    places = {str(path) for path in (*paths, Path.home(), Path.cwd(), Path(tempfile.gettempdir()))}
-    places |= {os.path.realpath(place) for place in places}
-    defects = []
-    for path in _checked_files(working):
-        text = path.read_text(encoding="utf-8")
-        for place in sorted(places):
-            if len(place) > 1 and (f"{place}/" in text or f'"{place}"' in text):
-                defects.append(f"{path.relative_to(working)} mentions {place}")
-    return defects
+    return [
+        f"{path.relative_to(folder)} holds {kind.name}"
+        for path in files
+        if is_text(path)
+        for kind in kinds_in(path.read_text(encoding="utf-8"), kinds)
+    ]
 
 
 def publish(working: Path, final: Path) -> None:
@@ -104,8 +102,12 @@ def publish(working: Path, final: Path) -> None:
     os.replace(working, final)
 
 
-def _checked_files(working: Path) -> list[Path]:
-    return sorted(p for p in working.rglob("*") if p.suffix in CHECKED_SUFFIXES and p.name not in UNCHECKED_FILES)
+def text_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_text(path))
+
+
+def is_text(path: Path) -> bool:
+    return path.suffix in CHECKED_SUFFIXES and path.name not in UNCHECKED_FILES
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:

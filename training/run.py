@@ -19,6 +19,7 @@ from datasets import Dataset
 
 from builder.errors import InputError
 from builder.files import write_json
+from builder.private_text import machine_places
 from training import output, preflight, scoring
 from training.arguments import TrainingRun
 from training.base_model import BaseModel, declared_licence, load_tokenizer, resolve_base_model
@@ -182,7 +183,8 @@ def finish(
         output.clean(working, base.folder, base.model_id, base.revision, run.data.keep_checkpoints)
         write_json(working / scoring.RECORD_FILE, record)
         (working / "README.md").write_text(model_card(record), encoding="utf-8")
-        defects = output.machine_path_defects(working, [base.folder, working, prepared.final])
+        places = machine_places({"base model": base.folder, "output folder": prepared.final, "working copy": working})
+        defects = output.private_defects(working, output.text_files(working), places)
         if defects:
             raise RuntimeError(
                 f"The finished model names paths of this machine: {'; '.join(defects)}. This is a bug; please report "

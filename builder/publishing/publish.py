@@ -138,7 +138,7 @@ def unfinished_folder(parent: Path, target: str | Path) -> Iterator[Path]:
     Its name is always the same, so that what a killed publish left there is cleared by the next.
     """
     name = "hub" if str(target).startswith("hub:") else Path(target).name
-    place = parent / f".{name}.unfinished"
+    place = parent.resolve() / f".{name}.unfinished"
     with locked(place, "publish"):
         folder = place / "version"
         shutil.rmtree(folder, ignore_errors=True)

@@ -110,8 +110,8 @@ def test_a_push_that_breaks_at_any_request_is_mended_by_running_it_again(hub, tm
         ({"how": 401}, r"does not take the token.*hf auth login"),
         ({"how": 403}, r"may not do this"),
         ({"how": "quota"}, r"storage on the Hub is used up"),
-        ({"how": 412}, r"Somebody else changed"),
-        ({"how": 409}, r"Somebody else changed"),
+        ({"how": 412}, r"Somebody else committed"),
+        ({"how": 409}, r"Somebody else committed"),
         ({"how": 429, "times": None}, r"wait some minutes"),
     ],
 )
@@ -119,9 +119,33 @@ def test_what_the_hub_refuses_is_said_with_what_is_there_and_how_to_go_on(hub, r
     hub.fail(**{"times": 1} | fault, method="POST", path="/commit/")
     with pytest.raises(InputError, match=said) as error:
         push(reward_folder, NAME)
-    assert "Nothing of this model" in str(error.value) or "nothing was committed" in str(error.value)
+    assert "othing of this model" in str(error.value)
     assert WRITE_TOKEN not in str(error.value)
     assert pushed_files(hub) == {}
+
+
+@pytest.mark.parametrize("how", ["reset_after", "502_after"])
+def test_a_commit_whose_answer_is_lost_is_found_in_the_same_run(hub, tmp_path, reward_folder, how):
+    first = push(reward_folder, NAME)
+    changed = copy_of(reward_folder, tmp_path / "changed")
+    (changed / "README.md").write_text("# Written by hand\n")
+    second = push(changed, NAME)
+    # The same files and title as the first commit, which must not be taken for this one.
+    fault = hub.fail(how=how, method="POST", path="/commit/")
+    third = push(reward_folder, NAME)
+    assert fault.fired == 1
+    assert [commit.sha for commit in hub.log(NAME, kind="model")][:3] == [third.commit, second.commit, first.commit]
+
+
+def test_an_older_commit_is_not_taken_for_one_that_never_arrived(hub, tmp_path, reward_folder):
+    push(reward_folder, NAME)
+    changed = copy_of(reward_folder, tmp_path / "changed")
+    (changed / "README.md").write_text("# Written by hand\n")
+    push(changed, NAME)
+    hub.fail(how="reset", method="POST", path="/commit/", times=None)
+    with pytest.raises(InputError, match="the Hub had nothing of this model"):
+        push(reward_folder, NAME)
+    assert len(hub.log(NAME, kind="model")) == 3
 
 
 def test_somebody_elses_commit_in_between_is_not_overwritten(hub, reward_folder, monkeypatch):
@@ -134,7 +158,7 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(hub, reward_folder,
         return create(self, *args, **kwargs)
 
     monkeypatch.setattr(HfApi, "create_commit", later)
-    with pytest.raises(InputError, match="Somebody else changed"):
+    with pytest.raises(InputError, match="Somebody else committed"):
         push(reward_folder, NAME)
     monkeypatch.undo()
     assert pushed_files(hub) == {"notes.txt": b"mine"}
@@ -176,15 +200,15 @@ def test_what_is_in_the_repository_already_is_never_lost(hub, tmp_path, dpo_fold
 def test_damage_on_the_way_is_noticed(hub, reward_folder, monkeypatch):
     from training import push as module
 
-    keep = module.commit_files
+    keep = module.send_commit
 
-    def damaged(api, repository, head, contents, message, before):
-        commit = keep(api, repository, head, contents, message, before)
-        files = hub.files(repository, kind="model") | {"training.json": b"{}"}
-        return hub.commit(repository, files, kind="model") if commit else commit
+    def damaged(api, upload, head, theirs):
+        keep(api, upload, head, theirs)
+        files = hub.files(upload.repository, kind="model") | {"training.json": b"{}"}
+        return hub.commit(upload.repository, files, kind="model"), None
 
-    monkeypatch.setattr(module, "commit_files", damaged)
-    with pytest.raises(InputError, match=r"training\.json differs"):
+    monkeypatch.setattr(module, "send_commit", damaged)
+    with pytest.raises(InputError, match=r"training\.json has other content"):
         push(reward_folder, NAME)
 
 
