@@ -31,7 +31,7 @@ def _population(statistics: Mapping[str, Any]) -> tuple[str, str]:
     )
     caption = (
         f"Personas (left) beside {census} (right), the paper's figures 2 and 13 in one. The lines over the bars show where 95 % of "
-        f"simulated draws lie; of the attributes as a whole, measured against the 99th percentile of chance, {found}."
+        f"simulated draws lie; of the attributes as a whole, measured against the 99th percentile of the noise, {found}."
     )
     return alternative, caption
 

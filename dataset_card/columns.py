@@ -125,7 +125,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "persona_id": "Never changes between versions.",
         "group": "`seen` or `unseen`.",
         "is_adult": "18 or older.",
-        "weight": "Survey weight of the record drawn (how many people of the population it stands for).",
+        "weight": "How many people the record drawn stands for: its survey weight, or what a file gives, else 1.",
         "profile": "The persona as text: the system message of its pairs.",
         **_ATTRIBUTES,
         "extras": "Core values and entertainment preferences: used by the paper's human study, outside the 33 attributes.",

@@ -11,6 +11,8 @@ from dataset_card import texts
 from dataset_card.columns import COLUMNS, CONFIG_MEANINGS, SPLIT_MEANINGS, SUBCOLUMNS
 from dataset_card.configs import PAIR_CONFIGS, with_rows
 from dataset_card.front_matter import TAGS
+from dataset_card.models import models_used
+from dataset_card.origin import AUTHORS, CENSUS, FILE, persona_origin
 from dataset_card.snippets import tag
 
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
@@ -25,6 +27,15 @@ LICENCES = {
     "cc-by-nc-sa-4.0": "https://creativecommons.org/licenses/by-nc-sa/4.0/",
     "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
     "mit": "https://opensource.org/license/mit",
+}
+WRITTEN = (
+    "base answers, critiques and revisions are written by language models; preferences are what these calls assume, checked by "
+    "a judge."
+)
+COLLECTED = {
+    CENSUS: f"Personas are drawn from records in the coding of the American Community Survey; {WRITTEN}",
+    FILE: f"Personas are read from a file; {WRITTEN}",
+    AUTHORS: "Pairs, with their personas and questions, are taken over from the release of the paper's authors.",
 }
 # The context that the standard gives for version 1.1.
 CONTEXT = {
@@ -82,14 +93,14 @@ def croissant(statistics: Mapping[str, Any]) -> dict[str, Any]:
     configs = with_rows(statistics["configs"])
     licence = statistics.get("licence", "cc-by-4.0")
     build = statistics.get("build") or {}
-    imported = bool(build.get("imported"))
+    origin = persona_origin(build)
     page = texts.page(statistics)
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         "name": f"PERSONA testbed: {statistics['recipe_name']}",
-        "description": texts.plain(f"{texts.WHAT_IT_IS} {texts.NOBODY_SPEAKS}"),
+        "description": texts.plain(f"{texts.WHAT_IT_IS} {texts.nobody_speaks(origin)}"),
         "version": statistics["version"],
         "license": LICENCES.get(licence.lower(), licence),
         **({"url": page} if page else {}),
@@ -97,19 +108,16 @@ def croissant(statistics: Mapping[str, Any]) -> dict[str, Any]:
         "creator": {"@type": "sc:Organization", "name": texts.AUTHORS},
         "inLanguage": "en",
         "keywords": list(TAGS),
-        "rai:dataCollection": (
-            "Personas are drawn from census microdata or read from a file; base answers, critiques and revisions are written by language "
-            "models; preferences are what these calls assume, checked by a judge."
-        ),
+        "rai:dataCollection": COLLECTED[origin],
         "rai:dataCollectionType": ["Synthetic data generation"],
         "rai:dataAnnotationProtocol": [
             "The chosen text is the base answer revised after a critique on the persona's behalf; in contrast, one persona's revision "
             "against another's, both ways."
         ],
-        **_tools(build.get("models") or {}),
+        **_tools(build),
         "rai:dataBiases": list(map(texts.plain, texts.biases())),
-        "rai:dataLimitations": [*map(texts.plain, texts.limitations(imported)), f"Not for {texts.NOT_FOR}."],
-        "rai:personalSensitiveInformation": list(texts.SENSITIVE),
+        "rai:dataLimitations": [*map(texts.plain, texts.limitations(origin)), f"Not for {texts.NOT_FOR}."],
+        "rai:personalSensitiveInformation": list(texts.sensitive(origin)),
         "distribution": [_file(entry, statistics) for splits in configs.values() for entry in splits.values()],
         "recordSet": [
             _splits(configs),
@@ -122,8 +130,8 @@ def croissant(statistics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tools(models: Mapping[str, Any]) -> dict[str, Any]:
-    named = [f"{role}: {model['model']}" for role, model in models.items() if model.get("provider") != "none"]
+def _tools(build: Mapping[str, Any]) -> dict[str, Any]:
+    named = [f"{role}: {model['model']}" for role, model in models_used(build).items()]
     return {"rai:machineAnnotationTools": named} if named else {}
 
 

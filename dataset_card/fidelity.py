@@ -21,21 +21,21 @@ def fidelity_lines(result: Mapping[str, Any]) -> list[str]:
     drawn = "with" if not census["drawn_from"] else "without"
     lines = [
         f"**Compared:** {number(what['people'])} personas with {number(census['people'])} {who} of {census_name(census)}, weighted by "
-        f"PWGTP; SHA-256 `{census['sha256'][:12]}`. Chance is what {number(result['draws'])} simulated draws of as many people give, "
-        f"{drawn} replacement.",
-        f"**Attributes:** {joint['within']} of {joint['attributes']} directly sampled attributes lie within the 99th percentile of chance"
-        + (f"; all of them together: p = {number(joint['p'])}." if joint["p"] is not None else "."),
+        f"PWGTP; SHA-256 `{census['sha256'][:12]}`. Noise is what chance alone gives: {number(result['draws'])} simulated draws of as many "
+        f"people, {drawn} replacement.",
+        f"**Attributes:** {joint['within']} of {joint['attributes']} directly sampled attributes lie within the 99th percentile of the "
+        "noise" + (f"; all of them together: p = {number(joint['p'])}." if joint["p"] is not None else "."),
     ]
     worst = worst_attribute(result)
     if worst is not None:
         lines.append(
-            f"**Worst attribute:** {cell(worst['label'])}, total variation {worst['tv']:.3f} where chance gives {worst['noise']:.3f} on "
-            f"average and {worst['p99']:.3f} at the 99th percentile."
+            f"**Worst attribute:** {cell(worst['label'])}, total variation {worst['tv']:.3f} where the noise is {worst['noise']:.3f} on "
+            f"average and {worst['p99']:.3f} at its 99th percentile."
         )
     if pairs:
         mean = pairs["mean"]
         lines.append(
-            f"**Pairs of attributes:** over all {number(pairs['count'])}, total variation is {mean['tv']:.3f} on average, chance gives "
+            f"**Pairs of attributes:** over all {number(pairs['count'])}, total variation is {mean['tv']:.3f} on average, the noise "
             f"{mean['noise']:.3f}; {100 * pairs['share_within']:.1f} % of the pairs lie within the 99th percentile."
         )
     if not census["drawn_from"]:
@@ -65,4 +65,4 @@ def fidelity_table(result: Mapping[str, Any]) -> str:
         )
         for entry in sorted(result["attributes"], key=lambda entry: (-entry["excess"], entry["label"]))
     ]
-    return table(("attribute", "", "TV", "chance", "99th percentile", "excess", "within"), rows)
+    return table(("attribute", "", "TV", "noise", "99th percentile", "excess", "within"), rows)

@@ -79,8 +79,9 @@ def _hub_name(source: str) -> str | None:
 
 
 def _language_creators(sources: Mapping[str, Any]) -> list[str]:
-    """Answers are generated; questions from a source other than the packaged ones were written by people."""
-    return ["machine-generated", "found"] if set(sources) - {"persona-testbed"} else ["machine-generated"]
+    """Answers are generated. PRISM's questions were typed by its participants; how others came about is not known here."""
+    asked = ["crowdsourced"] if "PRISM" in sources else []
+    return ["machine-generated", *asked, *(["found"] if set(sources) - {"persona-testbed", "PRISM"} else [])]
 
 
 def _size(rows: int) -> str:

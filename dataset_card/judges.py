@@ -3,9 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dataset_card.tables import cell, code, number, share, table
+from dataset_card.tables import cell, code, flat, number, share, table, table_of
 
 FEWEST = 20  # below so many rows a share says next to nothing, and the card says that
+
+
+def judge_table(judge: Mapping[str, Any]) -> str:
+    """Who judged. A temperature has a meaning for a judge by likelihood only; others have theirs in the recipe's sampling."""
+    shown = {key: value for key, value in flat(judge).items() if key != "temperature" or _divides_a_margin(judge)}
+    return table_of(("judge", "value"), shown)
+
+
+def temperature_note(judge: Mapping[str, Any]) -> str | None:
+    if not _divides_a_margin(judge):
+        return None
+    return (
+        "The judge's probability is the logistic function of the margin divided by `temperature`: the lower, the surer. Its verdicts do "
+        "not depend on it."
+    )
+
+
+def _divides_a_margin(judge: Mapping[str, Any]) -> bool:
+    return judge.get("kind") == "likelihood" and judge.get("temperature") is not None
 
 
 def judge_check(check: Mapping[str, Any]) -> str:

@@ -15,8 +15,11 @@ from dataset_card.columns import COLUMNS, CONFIG_MEANINGS, SPLIT_MEANINGS
 from dataset_card.configs import PAIR_CONFIGS, pair_rows
 from dataset_card.fidelity import fidelity_lines, fidelity_table
 from dataset_card.front_matter import front_matter
-from dataset_card.snippets import persona_snippets, snippets, tag, training_command
+from dataset_card.models import model_table, models_used, weights_note
+from dataset_card.origin import persona_origin
+from dataset_card.snippets import max_length, persona_snippets, snippets, tag, training_command
 from dataset_card.tables import cell, code, flat, number, table, table_of
+from dataset_card.terms import terms_table
 
 TEMPLATE = Path(__file__).parent / "template.md"
 SMALL = 1_000  # below so many rows in every pair config the card warns at the top
@@ -30,8 +33,8 @@ def render_card(statistics: Mapping[str, Any]) -> str:
 
     `statistics` holds `version`, `recipe_name` and `configs` ({config: {split: {"rows", "file", "groups"?}}}); everything else
     (`repo_id`, `licence`, `build`, `audit`, `flip_rate`, `personas`, `topics`, `question_sources`, `templates`, `example_persona`,
-    `fidelity` or why there is none in `fidelity_note`, `figures`) may be absent, and the card then says that it was not measured or
-    leaves the section out. Raises KeyError for a missing required key.
+    `longest_row` of the training rows in tokens, `fidelity` or why there is none in `fidelity_note`, `figures`) may be absent, and the card
+    then says that it was not measured or leaves the section out. Raises KeyError for a missing required key.
     """
     import jinja2
 
@@ -57,18 +60,22 @@ def _values(statistics: Mapping[str, Any]) -> dict[str, Any]:
     pairs = [config for config in PAIR_CONFIGS if config in configs]
     flips = (stages.get("contrast") or {}).get("flips") or {}
     fidelity = statistics.get("fidelity")
-    imported = build.get("imported") or {}
+    origin = persona_origin(build)
+    used = models_used(build)
     return {
         "texts": texts,
         "recipe_name": cell(statistics["recipe_name"]),
         "version": cell(statistics["version"]),
         "tag": tag(statistics["version"]),
         "is_hub": bool(statistics.get("repo_id")),
-        "is_authors": imported.get("kind") == "authors",
-        "drawn": (stages.get("personas") or {}).get("survey_year", 0) is not None and not imported,
+        "origin": origin,
+        "has_matched": "dpf_matched" in configs,
+        "has_contrast": "contrast" in configs,
         "snippets": snippets(statistics),
         "persona_snippets": persona_snippets(statistics),
         "training_command": training_command(statistics),
+        "max_length": max_length(statistics),
+        "longest_row": number(statistics.get("longest_row")),
         "pair_rows": number(pair_rows(configs)),
         "too_small": all(pair_rows({config: configs[config]}) < SMALL for config in pairs),
         "personas": _personas_line(statistics.get("personas") or {}),
@@ -79,10 +86,12 @@ def _values(statistics: Mapping[str, Any]) -> dict[str, Any]:
             (config, CONFIG_MEANINGS[config], _columns(config)) for config in configs if config in COLUMNS
         ],
         "stage_table": _stages(stages),
-        "model_table": _models(build.get("models") or {}),
+        "model_table": model_table(used),
+        "weights_note": weights_note(used),
         "template_table": _templates(build.get("templates") or {}, statistics.get("templates") or {}),
         "template_texts": _template_texts(statistics.get("templates") or {}),
-        "judge_table": table_of(("judge", "value"), flat(build.get("judge") or {})),
+        "judge_table": judges.judge_table(build.get("judge") or {}),
+        "temperature_note": judges.temperature_note(build.get("judge") or {}),
         "question_notes": _question_notes(stages.get("prompts") or {}),
         # The responses that the data consists of. What one run happened to replay or to ask anew is no property of the data.
         "usage_table": _usage(usage.get("recorded", usage), stages),
@@ -108,7 +117,7 @@ def _values(statistics: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "figures": figures(statistics),
         "licence": cell(statistics.get("licence", "cc-by-4.0")),
-        "limitations": texts.limitations(imported=bool(imported)),
+        "terms_table": terms_table(statistics),
         "citation": texts.citation(statistics),
         "changes": _changes(build.get("changelog") or []),
         "first_version": _first_version(build.get("changelog") or [], statistics["version"]),
@@ -186,19 +195,6 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _models(models: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            role,
-            model.get("model") if model.get("provider") != "none" else None,
-            model.get("revision"),
-            model.get("provider"),
-        )
-        for role, model in models.items()
-    ]
-    return table(("role", "model", "revision", "through"), [[cell(value, "none") for value in row] for row in rows])
-
-
 def _templates(versions: Mapping[str, str], shown: Mapping[str, Any]) -> str:
     rows = [(code(n), code(version), "below" if n in shown else "not packaged") for n, version in versions.items()]
     return table(("template", "version", "text"), rows)
@@ -252,8 +248,9 @@ def _audit(audit: Mapping[str, Any]) -> str:
         if low is not None and n is not None and n < judges.FEWEST:
             note = f"{note} Only {n} rows: too few to conclude from.".strip()
         verdict = check.get("verdict") or ""
-        rows.append((cell(name), number(check.get("value")), interval, number(n), cell(verdict), cell(note)))
-    return table(("check", "value", "95 % interval", "n", "verdict", "note"), rows)
+        rows.append((cell(name), cell(verdict), number(check.get("value")), interval, number(n), cell(note)))
+    # What decides stands where a narrow screen shows it.
+    return table(("check", "verdict", "value", "95 % interval", "n", "note"), rows)
 
 
 def _personas_line(personas: Mapping[str, Any]) -> str | None:

@@ -114,10 +114,11 @@ def _rates(rows: Sequence[Row], seed: int, key: str) -> Row:
         "against": counts["rejected"],
         "unscored": counts["unscored"],
     }
+    # The same resamples for both: where nothing ties they are one number, with one interval.
     for name, tie in (("rate", 0.0), ("rate_ties_half", 0.5)):
         values = [{"chosen": 1.0, "tie": tie, "rejected": 0.0}[row["verdict"]] for row in scored]
         result[name] = sum(values) / len(values) if enough else None
         result[f"{name}_interval"] = (
-            list(clustered_interval(values, clusters, seed, f"judge_check/{name}/{key}")) if enough else None
+            list(clustered_interval(values, clusters, seed, f"judge_check/{key}")) if enough else None
         )
     return result

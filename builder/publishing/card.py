@@ -19,14 +19,15 @@ TOPIC_FIGURE = "figures/topics.png"  # the paper's figure 3
 PERSONA_FIGURE = "figures/personas.png"  # its figure 2
 POPULATION_FIGURE = "figures/population.png"  # its figures 2 and 13
 CROISSANT = "croissant.json"
+FIDELITY = "fidelity.json"
 COMMONEST = 8  # values shown of an attribute whose words have no declared bins
 
 
 def write_card(folder: Path, run: Path, published: Row, checks: list[Row], repository: str | None) -> list[str]:
-    """README.md, figures/ and croissant.json in `folder`; gives what the card could not say and why, in sentences.
+    """README.md, figures/, croissant.json and, where the personas were compared with the census, fidelity.json in `folder`.
 
-    repository: `org/name`, for the snippets; None for a folder. For a repository the personas are compared with the census where
-    RUN/fidelity.json does not hold it.
+    Gives what the card could not say and why, in sentences. repository: `org/name`, for the snippets; None for a folder. For a repository
+    the personas are compared with the census where RUN/fidelity.json does not hold it.
     """
     from dataset_card.croissant import croissant
     from dataset_card.figures import persona_figure, topic_figure
@@ -39,6 +40,7 @@ def write_card(folder: Path, run: Path, published: Row, checks: list[Row], repos
         write_bytes(folder / PERSONA_FIGURE, persona_figure(persona_histograms(run, published)))
     else:
         write_bytes(folder / POPULATION_FIGURE, population_figure(fidelity))
+        write_json(folder / FIDELITY, published_fidelity(fidelity, published))
     write_text(folder / "README.md", render_card(statistics))
     write_json(folder / CROISSANT, croissant(statistics))
     return [note] if note else []
@@ -57,13 +59,13 @@ def card_statistics(
         "repo_id": repository,
         "version": published["version"],
         "recipe_name": published["name"],
-        "licence": published.get("licence", "cc-by-4.0"),
+        "licence": published["licence"],
         "configs": published["configs"],
         "features": {config: features(config).to_dict() for config in published["configs"]},
         "build": {
             **published,
             "sources": {
-                "census records": census.get("source"),
+                ("personas" if census.get("survey_year") is None else "census records"): census.get("source"),
                 "census survey year": census.get("survey_year") and str(census["survey_year"]),
                 "questions": stages["prompts"].get("source"),
                 "question licences": ", ".join(f"{name} ({n})" for name, n in sorted(licences.items())),
@@ -79,6 +81,7 @@ def card_statistics(
             "adults": sum(bool(p["is_adult"]) for p in personas),
         },
         "example_persona": example_persona(run),
+        "longest_row": longest_row(run),
         "question_sources": dict(sorted(Counter(p["source"] for p in prompts).items())),
         "topics": dict(Counter(p["topic"] for p in prompts)),
         "templates": template_messages(published["templates"]),
@@ -92,6 +95,16 @@ def example_persona(run: Path) -> str | None:
 
     rows = read_columns(run, "dpf", ["persona_id", "split"])
     return compute.min(rows["persona_id"].filter(compute.equal(rows["split"], "train"))).as_py()
+
+
+def longest_row(run: Path) -> int:
+    """Tokens of the longest training row: the prompt and the longer of its answers, by the tokenizer of the build."""
+    import pyarrow.compute as compute
+
+    rows = read_columns(run, "dpf", ["split", "prompt_tokens", "chosen_tokens", "rejected_tokens"])
+    rows = rows.filter(compute.equal(rows["split"], "train"))
+    answers = compute.max_element_wise(rows["chosen_tokens"], rows["rejected_tokens"])
+    return compute.max(compute.add(rows["prompt_tokens"], answers)).as_py()
 
 
 def template_messages(versions: dict[str, str]) -> dict[str, list[Row]]:
@@ -140,6 +153,12 @@ def is_of_these_personas(result: Row, run: Path, build: Row) -> bool:
     """A comparison of two census tables, of an older version of this project, or of a build that was here before is not."""
     identity = identity_of(run, build)
     return result.get("kind") == "build" and identity.items() <= result["what"].items()
+
+
+def published_fidelity(result: Row, published: Row) -> Row:
+    """The comparison as it is published: under the build's name, not that of the folder that it lay in."""
+    what = result["what"]
+    return result | {"what": what | {"name": published["name"], "source": Path(what["source"]).name}}
 
 
 def persona_histograms(run: Path, build: Row) -> dict[str, dict[str, int]]:

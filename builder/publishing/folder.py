@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.files import sha256_file, write_json
+from builder.publishing.licences import DEFAULT_LICENCE
 from builder.recipe import PROVENANCE_KEYS, named_file
 from builder.schema import PAIR_CONFIGS, SPLITS
 from builder.tables import RowGroups, arrow_table, read_table, table_path, table_schema
@@ -112,11 +113,10 @@ def published_build(build: dict[str, Any], version: str) -> dict[str, Any]:
     for section in ("pairs", "matched"):
         recipe[section] = {key: named_file(value) for key, value in recipe[section].items()}
     recipe["second_judge"] = named_file(recipe["second_judge"])
-    terms: dict[str, Any] = {
-        key: build[key] for key in ("licence", "not_for_publishing", "imported", "extends") if key in build
-    }
+    terms: dict[str, Any] = {key: build[key] for key in ("not_for_publishing", "imported", "extends") if key in build}
     return {
         "version": version,
+        "licence": build.get("licence", DEFAULT_LICENCE),
         **terms,
         "name": recipe["name"],
         "recipe": recipe,

