@@ -4,6 +4,7 @@ The one place that knows the Hub client. Where the Hub is comes from HF_ENDPOINT
 """
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,32 @@ def hub_api(*, token_needed: bool = False) -> Any:
     if token_needed and not get_token():
         raise InputError(f"There is no token for the Hub, which writing needs. {LOG_IN} Nothing was sent.")
     get_session().timeout = httpx2.Timeout(PATIENCE)
+    keep_bars_out_of_logs()
     return HfApi()
+
+
+def keep_bars_out_of_logs() -> None:
+    """Some of the client's bars are drawn wherever stderr goes; our own only on a terminal."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars
+
+    # Whoever sets HF_HUB_DISABLE_PROGRESS_BARS has chosen.
+    if not sys.stderr.isatty() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
+
+
+def may_create(api: Any, repository: str) -> str:
+    """What is to be said of the token with which this repository will be created: nothing, or that the namespace is not its own.
+
+    Raises InputError for a token that may only read. Whether the namespace lets it, only the Hub itself decides.
+    """
+    who = api.whoami()
+    if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise InputError(
+            f"The token may only read, and {PREFIX}{repository} is to be created. {LOG_IN} Nothing was sent."
+        )
+    own = [str(who.get("name")), *(str(each["name"]) for each in who.get("orgs", []))]
+    return "" if repository.partition("/")[0] in own else f"The token is for {', '.join(own)}: the Hub may refuse."
 
 
 def snapshot(address: HubAddress, patterns: Sequence[str] | None = None) -> Path:
@@ -72,6 +98,7 @@ def snapshot(address: HubAddress, patterns: Sequence[str] | None = None) -> Path
     """
     from huggingface_hub import snapshot_download
 
+    keep_bars_out_of_logs()
     with hub_errors(f"{address} cannot be had from the Hub"):
         return Path(
             snapshot_download(
@@ -152,6 +179,7 @@ def file_of(address: HubAddress, name: str) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    keep_bars_out_of_logs()
     try:
         return Path(hf_hub_download(address.repository, name, repo_type="dataset", revision=address.revision))
     except (EntryNotFoundError, *HUB_ERRORS):

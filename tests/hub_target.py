@@ -92,9 +92,13 @@ def point_clients_at(patch: pytest.MonkeyPatch, endpoint: str, token: str | None
 
 
 def without_waits(patch: pytest.MonkeyPatch) -> None:
-    """The Hub client repeats a failed request up to five times and waits 23 seconds in all; here it repeats at once."""
+    """The Hub client repeats a failed request up to five times and waits 23 seconds in all, and `datasets` a failed read twenty times,
+    after five seconds each; here both repeat at once.
+    """
+    import datasets.config
     from huggingface_hub import file_download
     from huggingface_hub.utils import _http
 
     for module in (_http, file_download):
         patch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None))
+    patch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset
+from huggingface_hub import metadata_load
 
 from builder.errors import InputError
 from builder.files import sha256_file
@@ -179,7 +181,32 @@ def _identity(folder: Path, address: HubAddress | None) -> dict[str, Any]:
     if build_record.is_file():
         identity["build_sha256"] = sha256_file(build_record)
         build = json.loads(build_record.read_text(encoding="utf-8"))
-    identity |= {key: build.get(key) for key in ("version", "fingerprint", "content_sha256", "licence")}
+    identity |= {key: build.get(key) for key in ("version", "fingerprint", "content_sha256")}
+    identity |= {"licence": build.get("licence") or _licence_of_card(folder), "origin": _origin(build)}
     if "not_for_publishing" in build:
         identity["not_for_publishing"] = build["not_for_publishing"]
     return identity
+
+
+def _licence_of_card(folder: Path) -> str | None:
+    """Older versions say it only there."""
+    try:
+        found = (metadata_load(folder / "README.md") or {}).get("license")
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return ", ".join(map(str, found)) if isinstance(found, list) else found
+
+
+def _origin(build: dict[str, Any]) -> dict[str, Any]:
+    """What build.json says of where personas and answers come from; keys that it lacks are null."""
+    recipe, personas = build.get("recipe", {}), build.get("stages", {}).get("personas", {})
+    imported = build.get("imported", {}).get("source")
+    return {
+        "known": bool(personas),
+        "personas": personas.get("source") or imported,
+        "survey_year": personas.get("survey_year"),
+        "packaged_records": recipe.get("census", {}).get("source") == "packaged",
+        "enrichment": recipe.get("personas", {}).get("enrichment"),
+        "author": build.get("models", {}).get("reviser", {}).get("model"),
+        "judge": build.get("judge", {}).get("label"),
+    }

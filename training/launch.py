@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from builder.errors import InputError
 from builder.files import read_json, sha256_file, write_json
 from builder.hub import PREFIX, commit_of, parse_address
@@ -52,7 +54,11 @@ def train(
         return run_once(method, dataset, output, recipe, accelerate_config, arguments), []
     from training.push import push, refuse_before_training
 
-    refuse_before_training(push_to, private)
+    adapter = saves_adapter(find_recipe(method, recipe), arguments)
+    terms = None if private else terms_of(dataset)
+    remark = refuse_before_training(push_to, private, method, adapter, terms)
+    if remark:
+        print(remark, flush=True)
     trained = run_once(method, dataset, output, recipe, accelerate_config, arguments)
     return trained, push(output, push_to, private).said
 
@@ -61,9 +67,7 @@ def run_once(
     method: str, dataset: str, output: Path, recipe: str | None, accelerate_config: str, arguments: Sequence[str]
 ) -> bool:
     """The training itself; False where `output` holds the model of exactly these inputs."""
-    if method not in METHODS:
-        raise InputError(f"There is no training method {method!r}. Choose one of {', '.join(METHODS)}.")
-    recipe_file = _find(recipe or f"demo_{method}", RECIPE_FOLDER, "training recipe")
+    recipe_file = find_recipe(method, recipe)
     accelerate_file = _find(accelerate_config, ACCELERATE_FOLDER, "accelerate configuration")
     inputs = _inputs(method, dataset, recipe_file, accelerate_file, arguments)
     partial = output.resolve().parent / f".{output.name}.partial"
@@ -104,6 +108,40 @@ def run_once(
         )
     begun.replace(output / LAUNCH_FILE)
     return True
+
+
+def find_recipe(method: str, recipe: str | None) -> Path:
+    if method not in METHODS:
+        raise InputError(f"There is no training method {method!r}. Choose one of {', '.join(METHODS)}.")
+    return _find(recipe or f"demo_{method}", RECIPE_FOLDER, "training recipe")
+
+
+def saves_adapter(recipe: Path, arguments: Sequence[str]) -> bool:
+    """Whether the finished weights are an adapter's. The two keys are read as the script will read them, without loading its libraries;
+    a recipe that cannot be read is the script's to refuse.
+    """
+    try:
+        keys = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        keys = None
+    given = {
+        key: str((keys if isinstance(keys, dict) else {}).get(key, False)) for key in ("use_peft", "merge_adapter")
+    }
+    for place, argument in enumerate(arguments):
+        name, assigned, value = argument.partition("=")
+        key = name.removeprefix("--").replace("-", "_")
+        if name.startswith("--") and key in given:
+            follows = arguments[place + 1 : place + 2]
+            # The bare option switches on.
+            given[key] = value if assigned else next((text for text in follows if not text.startswith("--")), "true")
+    on = {key: value.lower() in ("true", "t", "yes", "y", "1") for key, value in given.items()}
+    return on["use_peft"] and not on["merge_adapter"]
+
+
+def terms_of(dataset: str) -> str | None:
+    """Why a dataset may not be passed on. Such a one is a folder: the Hub is refused it."""
+    build = Path(dataset) / "build.json"
+    return read_json(build).get("not_for_publishing") if build.is_file() else None
 
 
 def _find(name: str, folder: Path, what: str) -> Path:

@@ -42,9 +42,7 @@ def model_card(record: Mapping[str, Any], repository: str | None = None) -> str:
         f"```yaml\n{yaml.safe_dump(record['recipe'], sort_keys=True, allow_unicode=True)}```",
         "Versions: " + ", ".join(f"{package} {version}" for package, version in record["versions"].items()) + ".",
         "## Limits",
-        "The personas are drawn from census microdata, completed by published tables and language models: they are synthetic, cover one "
-        "country, and stand for no real person. The preferences are a language model's idea of what such a person would prefer, with its "
-        "stereotypes. Do not use the scores to guess what a real person wants.",
+        *_limits(record["data"].get("origin") or {}),
         "Scores compare answers to the same prompt. They have no meaning across prompts or personas.",
         *_terms(record),
         "Everything that decides this model is in `training.json`.",
@@ -137,15 +135,19 @@ def _results(record: Mapping[str, Any]) -> list[str]:
 def _share(outcome: Mapping[str, Any], rows: int) -> str:
     if outcome["accuracy"] is None:
         return f"{outcome['wins']} of {rows}"
-    interval = "" if outcome["low"] is None else f" [{outcome['low'] * 100:.0f}, {outcome['high'] * 100:.0f}]"
-    return f"{outcome['accuracy'] * 100:.1f} %{interval}"
+    interval = (
+        f"({outcome['withheld']})"
+        if outcome["low"] is None
+        else f"[{outcome['low'] * 100:.0f}, {outcome['high'] * 100:.0f}]"
+    )
+    return f"{outcome['accuracy'] * 100:.1f} % {interval}"
 
 
 def _gap(gap: Mapping[str, Any]) -> str:
     if gap["difference"] is None:
         return f"({gap['withheld']})"
-    interval = "" if gap["low"] is None else f" [{gap['low'] * 100:+.0f}, {gap['high'] * 100:+.0f}]"
-    return f"{gap['difference'] * 100:+.1f}{interval}"
+    interval = f"({gap['withheld']})" if gap["low"] is None else f"[{gap['low'] * 100:+.0f}, {gap['high'] * 100:+.0f}]"
+    return f"{gap['difference'] * 100:+.1f} {interval}"
 
 
 def _use(record: Mapping[str, Any], repository: str | None) -> list[str]:
@@ -252,17 +254,47 @@ def _data(record: Mapping[str, Any]) -> list[str]:
         said.append(f"content SHA-256 `{data['content_sha256']}`")
     if data["fingerprint"]:
         said.append(f"build fingerprint `{data['fingerprint']}`")
-    table = ["| split | rows | kept | truncated | dropped |", "| --- | --- | --- | --- | --- |"]
-    truncated = record["run"]["truncated_rows"]
+    table = ["| split | rows | kept | dropped |", "| --- | --- | --- | --- |"]
+    run = record["run"]
     for split, counts in data["splits"].items():
         dropped = ", ".join(f"{reason} {count}" for reason, count in counts["dropped"].items()) or "none"
-        table.append(
-            f"| {split} | {counts['rows']} | {counts['kept']} | {truncated if split == 'train' else 0} | {dropped} |"
-        )
+        table.append(f"| {split} | {counts['rows']} | {counts['kept']} | {dropped} |")
     return [
         ", ".join(said) + f". Configs: {', '.join(data['configs'])}. Training saw personas of the group `seen` only.",
         f"Rows longer than {record['max_length']} tokens are dropped with their mirrors, never cut:",
         "\n".join(table),
+        f"After its own tokenising the trainer read {run['trained_rows']} train rows, {run['truncated_rows']} of them cut.",
+    ]
+
+
+def _limits(origin: Mapping[str, Any]) -> list[str]:
+    """Of the personas no more than the dataset's build.json says, then the risks that the paper names."""
+    source = origin.get("personas")
+    if not origin.get("known"):
+        personas = "The dataset does not say where its personas come from or how they were made."
+    elif origin["survey_year"] is None:
+        personas = (
+            f"The personas were taken as they are from {f'`{source}`' if source else 'a file'}; how they were made and for whom they "
+            "stand, its authors say."
+        )
+    else:
+        records = "synthetic census records" if origin["packaged_records"] else f"the census records of `{source}`"
+        written = {
+            "lm": " A language model wrote some of their attributes.",
+            "none": " No language model wrote any of their attributes.",
+        }
+        personas = (
+            f"The personas are drawn from {records} (survey year {origin['survey_year']}) and completed from published tables and lists: "
+            f"they cover the United States and stand for no real person.{written.get(origin['enrichment'], '')}"
+        )
+    author, judge = origin.get("author"), origin.get("judge")
+    by = f"The answers were revised by `{author}`" if author else "Language models wrote the answers"
+    judged = f" and judged by `{judge}`" if judge and judge != "none" else ""
+    return [
+        personas,
+        f"{by}{judged}. What a persona prefers is therefore a model's idea of such a person, with its stereotypes, which training on it "
+        "can deepen; it is likely worse for groups that are rare in that model's own training text. Where the author judged its own "
+        "answers, the verdicts are no independent evidence. Do not use the scores to guess what a real person or group wants.",
     ]
 
 
@@ -276,6 +308,8 @@ def _terms(record: Mapping[str, Any]) -> list[str]:
     said = [f"Terms: the base model stands under {base}."]
     if record["data"]["licence"]:
         said.append(f"The dataset stands under `{record['data']['licence']}`.")
+    else:
+        said.append("The dataset names no licence: ask its authors.")
     if record["data"].get("not_for_publishing"):
         said.append(f"Its data may not be passed on: {record['data']['not_for_publishing']}.")
     return [" ".join(said)]

@@ -4,15 +4,16 @@ The commit is the version: a model carries no number of its own, so it gets no t
 interrupted push is mended by running it again, since nothing is there before the one commit and everything after it.
 """
 
+import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
 from builder.files import read_json
-from builder.hub import hub_api, hub_errors, parse_address
+from builder.hub import ADDRESS, PREFIX, hub_api, hub_errors, may_create, parse_address
 from builder.hub_commit import send_commit
 from builder.hub_files import LocalFile, Upload, differing_files, local_file, remote_files, same_files
 from builder.private_text import SECRET_KINDS, known_secrets, machine_places
@@ -23,6 +24,9 @@ RECORD = "training.json"
 CARD = "README.md"
 LOCAL_FILES = ("launch.json",)  # from which inputs the folder was begun; says nothing to anybody else
 KINDS = {"dpo": "DPO model", "reward": "Reward model"}
+FOR_OWN_USE = "Ask their owners; for a repository of your own: --private."
+ADAPTER_FILES = re.compile(r"adapter_(config\.json|model.*\.safetensors)")
+WHOLE_FILES = re.compile(r"(config\.json|model.*\.safetensors(\.index\.json)?)")
 
 
 @dataclass(frozen=True)
@@ -35,24 +39,32 @@ class Pushed:
 
 def model_repository(name: str) -> str:
     """`org/name`, also given as hub:org/name. Raises InputError for anything else."""
-    wrong = f"--push {name} is no repository of a model. Write org/name."
-    try:
-        address = parse_address(f"hub:{name.removeprefix('hub:')}")
-    except InputError as error:
-        raise InputError(f"{wrong} {error}") from None
+    text = f"{PREFIX}{name.removeprefix(PREFIX)}"
+    if ADDRESS.fullmatch(text) is None:
+        raise InputError(f"--push {name} is no repository of a model. Write org/name.")
+    address = parse_address(text)
     if address.revision is not None:
-        raise InputError(f"{wrong} It names a revision, but a push makes one.")
+        raise InputError(f"--push {name} names a revision, but a push makes one. Write org/name.")
     return address.repository
 
 
-def refuse_before_training(name: str, private: bool) -> None:
-    """What would stop the push after hours of training. Raises InputError; writes nothing."""
+def refuse_before_training(name: str, private: bool, kind: str, adapter: bool, terms: str | None = None) -> str:
+    """What would stop the push after hours of training. Raises InputError; writes nothing. What else is to be said, or "".
+
+    kind: dpo or reward. adapter: the weights will be an adapter's, not a whole model's. terms: why the data may not be passed on.
+    """
     repository = model_repository(name)
+    if terms and not private:
+        raise InputError(f"The data may not be passed on ({terms}), and a model can repeat them. {FOR_OWN_USE}")
     api = hub_api(token_needed=True)
-    with hub_errors(f"The Hub cannot be asked about {repository}", "Nothing was trained or sent."):
-        api.whoami()
-        if api.repo_exists(repository):
-            refuse_foreign(api, repository, None, None, private)
+    with hub_errors(f"A push to {repository} would fail", "Nothing was trained or sent."):
+        if not api.repo_exists(repository):
+            return may_create(api, repository)
+        api.auth_check(repository, write=True)
+        _, there = refuse_foreign(api, repository, kind, None, private)
+    stale = WHOLE_FILES if adapter else ADAPTER_FILES
+    refuse_left_over(repository, [path for path in there if stale.fullmatch(path)])
+    return ""
 
 
 def push(folder: Path, name: str, private: bool = False) -> Pushed:
@@ -96,8 +108,7 @@ def finished_record(folder: Path, private: bool) -> dict[str, Any]:
     terms = record["data"].get("not_for_publishing")
     if terms and not private:
         raise InputError(
-            f"{folder} was trained on data that may not be passed on ({terms}), and a model can repeat them. Ask their owners; for a "
-            "repository of your own: --private."
+            f"{folder} was trained on data that may not be passed on ({terms}), and a model can repeat them. {FOR_OWN_USE}"
         )
     return record
 
@@ -132,11 +143,11 @@ def files_of(folder: Path, record: Mapping[str, Any], repository: str) -> dict[s
 
 
 def refuse_foreign(
-    api: Any, repository: str, kind: str | None, files: Mapping[str, LocalFile] | None, private: bool
+    api: Any, repository: str, kind: str, files: Mapping[str, LocalFile] | None, private: bool
 ) -> tuple[str, dict[str, Any]]:
     """(head of the repository, its files), in which there is nothing but a model of this kind whose files these replace, or nothing at all.
 
-    kind, files: None where they are not known yet.
+    files: None where they are not known yet.
     """
     info = api.model_info(repository)
     if private and not info.private:
@@ -153,18 +164,21 @@ def refuse_foreign(
         )
     with tempfile.TemporaryDirectory() as folder:
         found = read_json(Path(api.hf_hub_download(repository, RECORD, revision=info.sha, local_dir=folder)))
-    if kind is not None and (not isinstance(found, dict) or found.get("kind") != kind):
+    if not isinstance(found, dict) or found.get("kind") != kind:
         raise InputError(
             f"{repository} holds another kind of model ({found.get('kind') if isinstance(found, dict) else 'unknown'}, this one is "
             f"{kind}). It is not replaced. Give another name."
         )
-    foreign = there.keys() - files.keys() if files is not None else set()
+    refuse_left_over(repository, there.keys() - files.keys() if files is not None else ())
+    return str(info.sha), there
+
+
+def refuse_left_over(repository: str, foreign: Collection[str]) -> None:
     if foreign:
         raise InputError(
             f"{repository} holds files that this model does not have ({named(foreign)}), and they would stay beside it. They are not "
             "deleted. Give another name, or delete them on the Hub and run the same command again."
         )
-    return str(info.sha), there
 
 
 def named(files: Iterable[str]) -> str:

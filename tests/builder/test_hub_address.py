@@ -1,13 +1,26 @@
 """`hub:org/name@revision`: what is an address, what comes from there, and what the Hub's errors say."""
 
 import re
+import sys
 
 import httpx2
 import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
 from builder.errors import InputError
 from builder.files import write_json
-from builder.hub import HubAddress, commit_of, hub_error, parse_address, scrubbed, snapshot, version_folder
+from builder.hub import (
+    HubAddress,
+    commit_of,
+    hub_api,
+    hub_error,
+    may_create,
+    parse_address,
+    scrubbed,
+    snapshot,
+    version_folder,
+)
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN
 
 PUBLISHED = {"configs": {"dpf": {"train": {"rows": 1, "file": "data/dpf/train.parquet"}}}, "content_sha256": "0" * 64}
@@ -114,3 +127,26 @@ def test_an_error_carries_neither_a_token_nor_the_signature_of_an_address(hub):
     assert "Signature" not in clean
     assert "https://s3.example.org/put failed" in clean
     assert WRITE_TOKEN not in str(hub_error(httpx2.ConnectError(f"no way to {WRITE_TOKEN}"), "It cannot be had"))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "chosen", "bars"), [(False, None, False), (True, None, True), (False, False, True)]
+)
+def test_bars_are_drawn_on_a_terminal_only_unless_the_user_has_chosen(hub, monkeypatch, capsys, terminal, chosen, bars):
+    """`chosen`: the client's own variable, HF_HUB_DISABLE_PROGRESS_BARS, as it reads it at import."""
+    hub.commit("org/own", {"a.txt": "A", "b.txt": "B"}, ("v1",))
+    enable_progress_bars()
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", chosen)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    snapshot(HubAddress("org/own", "v1"))
+    assert ("Fetching" in capsys.readouterr().err) == bars
+    assert are_progress_bars_disabled() != bars
+
+
+def test_a_new_repository_needs_a_token_that_may_write_and_better_its_own_namespace(hub, monkeypatch):
+    assert may_create(hub_api(), "tester/new") == ""
+    assert "the Hub may refuse" in may_create(hub_api(), "org/new")
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    with pytest.raises(InputError, match=r"may only read.*hf auth login"):
+        may_create(hub_api(), "tester/new")
+    assert not any(method == "POST" for method, _ in hub.requests)

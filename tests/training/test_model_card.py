@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from builder.pipeline import run_build
+from builder.publishing.publish import publish
+from tests.builder.conftest import scripted_recipe
 from tests.training.conftest import TINY_ID
-from training.metrics import CELLS
+from training.data import load_preference_data
+from training.metrics import CELLS, CONTROLS
 from training.model_card import BASE_FOLDER, FOLDER, model_card
 from training.scoring import load_dpo_model, load_reward_model, score_implicit_rewards, score_rewards
 
@@ -103,13 +107,74 @@ def test_rows_recipe_and_versions_are_told(reward_folder):
     }
     record["data"] |= {"content_sha256": "c" * 64, "version": "1.2.0", "licence": "cc-by-4.0"}
     card = model_card(record)
-    assert "| train | 40 | 36 | 0 | over_max_length 2, mirror_dropped 2 |" in card
+    record["run"] |= {"trained_rows": 36, "truncated_rows": 3}
+    card = model_card(record)
+    assert "| train | 40 | 36 | over_max_length 2, mirror_dropped 2 |" in card
+    assert "36 train rows, 3 of them cut" in card
+    assert "truncated" not in card.split("## Training data")[1].split("## Recipe")[0]
     assert "| heldout_test | " in card
     assert "c" * 64 in card
     assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0]) == record["recipe"]
     assert all(f"{package} {version}" in card for package, version in record["versions"].items())
     assert "`cc-by-4.0`" in card
     assert model_card(record) == card
+
+
+def test_a_figure_without_an_interval_says_why(reward_folder):
+    record = copy.deepcopy(record_of(reward_folder))
+    entry = record["results"][0]
+    why = "no interval: alike for all personas"
+    entry["conditions"]["none"] |= {"accuracy": 0.5, "low": None, "high": None, "withheld": why}
+    entry["conditions"]["true"] |= {"accuracy": 0.75, "low": 0.5, "high": 0.875, "withheld": None}
+    entry["gaps"][CONTROLS[0]] |= {"difference": 0.0, "low": None, "high": None, "withheld": why}
+    entry["gaps"][CONTROLS[1]] |= {"difference": -0.5, "low": None, "high": None, "withheld": "n < 20"}
+    card = model_card(record)
+    assert f"| 75.0 % [50, 88] | 50.0 % ({why}) |" in card
+    assert f"| +0.0 ({why}) | -50.0 (n < 20) |" in card
+
+
+def test_the_card_of_a_model_of_a_published_version_says_where_its_data_come_from(reward_folder, tmp_path):
+    folder = tmp_path / "published"
+    publish(run_build(scripted_recipe(), tmp_path / "build").folder, folder)
+    build = json.loads((folder / "build.json").read_text())
+
+    def card_of(change: dict) -> str:
+        (folder / "build.json").write_text(json.dumps(build | change))
+        record = record_of(reward_folder)
+        record["data"] |= load_preference_data(str(folder), ["dpf"]).identity
+        return model_card(record)
+
+    def personas(source: str, year: int | None, enrichment: str, census: str = "packaged") -> dict:
+        recipe = build["recipe"] | {"census": {"source": census}, "personas": {"enrichment": enrichment}}
+        return {"recipe": recipe, "stages": {"personas": {"source": source, "survey_year": year}}}
+
+    card = card_of({})
+    assert "The dataset stands under `cc-by-4.0`." in card
+    assert "drawn from synthetic census records (survey year 2024)" in card
+    assert build["models"]["reviser"]["model"] in card.split("## Limits")[1]
+    assert "stereotypes" in card
+    assert "census microdata" not in card
+    assert "No language model wrote any" in card_of(personas("x.parquet", 2024, "none"))
+    real = card_of(personas("persons.parquet", 2023, "lm", "persons.parquet"))
+    assert "the census records of `persons.parquet` (survey year 2023)" in real
+    assert "A language model wrote some" in real
+    imported = card_of(personas("people.jsonl", None, "none", "none"))
+    assert "taken as they are from `people.jsonl`" in imported
+    assert "census records" not in imported
+    assert "United States" not in imported
+
+    # An older version says its licence in its card only.
+    del build["licence"]
+    assert "The dataset stands under `cc-by-4.0`." in card_of({})
+    assert "under `cc0-1.0`" in card_of({"licence": "cc0-1.0"})
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("license: cc-by-4.0\n", ""))
+    assert "names no licence" in card_of({})
+
+
+def test_a_dataset_that_says_nothing_of_itself_is_told_as_that(reward_folder):
+    limits = (reward_folder / "README.md").read_text().split("## Limits")[1]
+    assert "does not say where its personas come from" in limits
+    assert "census" not in limits
 
 
 def test_variants_of_the_card(reward_folder, dpo_folder):

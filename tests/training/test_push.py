@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import snapshot_download
+from trl import RewardConfig
 
 from builder.errors import InputError
 from builder.schema import preference_messages
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer, environment
 from tests.published_folder import write_published_folder
 from training import launch
+from training.arguments import parse_arguments
 from training.data import load_preference_data
-from training.push import push, refuse_before_training
+from training.push import model_repository, push, refuse_before_training
 from training.scoring import load_dpo_model, load_reward_model, score_implicit_rewards, score_rewards
 
 REPOSITORY = Path(__file__).parents[2]
@@ -171,7 +173,7 @@ def test_without_a_token_or_with_one_that_may_only_read(hub, reward_folder, monk
     assert READ_TOKEN not in str(error.value)
     monkeypatch.delenv("HF_TOKEN")
     before = len(hub.requests)
-    for refused in (lambda: push(reward_folder, NAME), lambda: refuse_before_training(NAME, private=False)):
+    for refused in (lambda: push(reward_folder, NAME), lambda: refuse_before_training(NAME, False, "reward", True)):
         with pytest.raises(InputError, match=r"no token.*hf auth login"):
             refused()
     assert len(hub.requests) == before
@@ -181,7 +183,7 @@ def test_what_is_in_the_repository_already_is_never_lost(hub, tmp_path, dpo_fold
     hub.commit("org/theirs", {"README.md": "# Mine", "model.bin": b"\0"}, kind="model")
     for refused in (
         lambda: push(reward_folder, "org/theirs"),
-        lambda: refuse_before_training("org/theirs", private=False),
+        lambda: refuse_before_training("org/theirs", False, "reward", True),
     ):
         with pytest.raises(InputError, match=r"README\.md, model\.bin"):
             refused()
@@ -223,6 +225,99 @@ def test_secrets_and_machine_paths_stay_here(hub, tmp_path, reward_folder, leak)
     if leak != "path":
         assert said not in str(error.value)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("dpo", {}, "holds another kind of model"),
+        ("reward", {"merge": True}, r"does not have \(adapter_config\.json, adapter_model\.safetensors\)"),
+        ("reward", {"arguments": ["--use-peft", "false"]}, r"does not have \(adapter_config\.json"),
+        ("reward", {"private": True}, "exists and is public"),
+        ("rewad", {}, "no training method"),
+    ],
+)
+def test_what_the_repository_cannot_take_is_refused_before_the_training(
+    hub, place, tmp_path, reward_folder, monkeypatch, method, options, said
+):
+    push(reward_folder, NAME)
+    monkeypatch.setattr(launch, "run_once", None)
+    with pytest.raises(InputError, match=said):
+        launch.train(method, str(place.data), tmp_path / "out", push_to=NAME, **options)
+    assert len(hub.log(NAME, kind="model")) == 2
+
+
+def test_a_whole_model_in_the_repository_is_no_place_for_an_adapter(hub, reward_folder):
+    record = (reward_folder / "training.json").read_text()
+    hub.commit(NAME, {"training.json": record, "config.json": "{}", "model.safetensors": b"\0"}, kind="model")
+    with pytest.raises(InputError, match=r"does not have \(config\.json, model\.safetensors\)"):
+        refuse_before_training(NAME, False, "reward", adapter=True)
+    assert refuse_before_training(NAME, False, "reward", adapter=False) == ""
+
+
+def test_what_the_repository_takes_is_not_refused(hub, reward_folder, dpo_folder):
+    for folder, kind in ((reward_folder, "reward"), (dpo_folder, "dpo")):
+        push(folder, f"org/{kind}")
+        assert refuse_before_training(f"org/{kind}", False, kind, adapter=True) == ""
+    assert refuse_before_training("tester/new", False, "dpo", adapter=False) == ""
+    assert "may refuse" in refuse_before_training("org/new", False, "dpo", adapter=False)
+    assert set(hub.repositories) == {("model", "org/reward"), ("model", "org/dpo")}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_token_that_may_only_read_is_refused_before_the_training(hub, reward_folder, monkeypatch, there):
+    if there:
+        push(reward_folder, NAME)
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    with pytest.raises(InputError, match="may not do this" if there else "may only read") as error:
+        refuse_before_training(NAME, False, "reward", adapter=True)
+    assert READ_TOKEN not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "adapter"),
+    [
+        ("use_peft: true", [], True),
+        ("use_peft: yes", ["--max_steps", "2"], True),
+        ("learning_rate: 1", [], False),
+        ("use_peft: true\nmerge_adapter: true", [], False),
+        ("use_peft: true", ["--merge_adapter"], False),
+        ("use_peft: true", ["--merge-adapter=True", "--seed", "1"], False),
+        ("use_peft: true", ["--merge_adapter", "true", "--merge_adapter", "false"], True),
+        ("use_peft: false", ["--use_peft", "--seed", "1"], True),
+        ("use_peft: [", [], False),
+    ],
+)
+def test_what_the_weights_will_be_is_read_as_the_script_reads_it(tmp_path, recipe, arguments, adapter):
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert launch.saves_adapter(tmp_path / "recipe.yaml", arguments) == adapter
+    if "[" not in recipe:
+        given = ["--dataset", "x", "--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false", *arguments]
+        run = parse_arguments(["--config", str(tmp_path / "recipe.yaml"), *given], RewardConfig)
+        assert (run.model.use_peft and not run.data.merge_adapter) == adapter
+
+
+def test_data_that_may_not_be_passed_on_are_refused_before_the_training(hub, tmp_path, place, monkeypatch):
+    data = copy_of(place.data, tmp_path / "data")
+    (data / "build.json").write_text(json.dumps({"not_for_publishing": "No licence says so"}))
+    monkeypatch.setattr(launch, "run_once", None)
+    with pytest.raises(InputError, match=r"No licence says so.*--private"):
+        launch.train("reward", str(data), tmp_path / "out", push_to=NAME)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("foo", "--push foo is no repository of a model. Write org/name."),
+        ("hub:a/b/c", "--push hub:a/b/c is no repository of a model. Write org/name."),
+        ("org/name@v1", "--push org/name@v1 names a revision, but a push makes one. Write org/name."),
+    ],
+)
+def test_what_is_no_name_of_a_model_is_said_in_one_sentence(name, said):
+    with pytest.raises(InputError) as error:
+        model_repository(name)
+    assert str(error.value) == said
 
 
 def test_what_cannot_be_pushed_is_said_before_anything_is_sent(hub, tmp_path, place, reward_folder):
