@@ -193,9 +193,11 @@ def diff(
 ) -> None:
     """What changed between two published versions, row by row, and the step of the version number that follows."""
     from builder.hub import version_folder
-    from builder.publishing.diff import diff_versions
+    from builder.publishing.diff import diff_versions, refuse_unwritable
     from builder.publishing.difference_text import difference_text
 
+    if out is not None:
+        refuse_unwritable(out)
     difference = diff_versions(version_folder(before), version_folder(after), out=out)
     typer.echo(difference_text(difference))
     if out is not None:

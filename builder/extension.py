@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import read_json
 from builder.hub import version_folder
 from builder.ownership import judge_templates, load_judges
 from builder.pairs.assignment import Assigned
 from builder.pairs.feedback import Written
 from builder.personas.personas import EarlierPersonas
+from builder.publishing.version_files import read_version, refuse_damaged
 from builder.randomness import rng_for
 from builder.recipe import ROLES, BuildRecipe, ModelRecipe, as_dict, deciding_keys, seen_count
 from builder.schema import SPLITS
@@ -52,10 +52,11 @@ COMPARED_APART = ("configs", "models.", "audit.")
 
 @dataclass(frozen=True)
 class EarlierVersion:
-    """A published folder. `build`: its build.json."""
+    """A published folder. `build`: its build.json. `address`: where the user says it is; its folder may be one of the Hub's cache."""
 
     folder: Path
     build: dict[str, Any]
+    address: str = ""
 
     @functools.cached_property
     def personas(self) -> list[Row]:
@@ -132,16 +133,18 @@ class EarlierVersion:
 def read_earlier(source: str, recipe: BuildRecipe, new: dict[str, Any]) -> EarlierVersion:
     """`source`: a published folder, or `hub:org/name@version`. new: `new_build(recipe)`, with the hashes of its inputs and templates.
 
-    Raises InputError for what cannot be extended by this recipe.
+    Raises InputError for what cannot be extended by this recipe, and for data files that are not as they were published: their rows are
+    taken over unseen.
     """
-    folder = version_folder(source)
-    earlier = EarlierVersion(folder, read_json(folder / "build.json"))
+    version = read_version(version_folder(source))
+    earlier = EarlierVersion(version.folder, version.build, source)
+    refuse_damaged(version)
     refuse_what_does_not_extend(earlier, recipe, new)
     return earlier
 
 
 def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, new: dict[str, Any]) -> None:
-    name = earlier.folder.name
+    name = earlier.address
     if recipe.personas.source != "census":
         raise InputError(
             "--extend goes on with a draw from the census, and personas.source is a file. Build a new dataset instead."
@@ -153,7 +156,7 @@ def refuse_what_does_not_extend(earlier: EarlierVersion, recipe: BuildRecipe, ne
         )
     differing = differences(earlier, recipe, new)
     if differing:
-        shown = "; ".join(f"{key} ({old!r:.60} there, {new!r:.60} now)" for key, (old, new) in differing.items())
+        shown = "; ".join(f"{key} ({told(old)} there, {told(new)} now)" for key, (old, new) in differing.items())
         raise InputError(
             f"{name} was made otherwise: {shown}. An extension goes on with the same draw and the same way of writing and judging, so "
             "that one table holds one kind of row. Use what the earlier version used, or build a new dataset without --extend."
@@ -190,7 +193,11 @@ def differences(earlier: EarlierVersion, recipe: BuildRecipe, new: dict[str, Any
 
 
 def named_model(provider: str, model: str, revision: str | None) -> str:
-    return provider if provider == "none" else f"{provider} {model} {revision or ''}".strip()
+    return provider if provider == "none" else f"{provider} {model}" + (f" at revision {revision}" if revision else "")
+
+
+def told(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def model_now(model: ModelRecipe, published: dict[str, Any]) -> str:
@@ -226,7 +233,7 @@ def refuse_smaller_sizes(earlier: EarlierVersion, recipe: BuildRecipe) -> None:
     ):
         if wanted < have:
             raise InputError(
-                f"{what} is {wanted}, but {earlier.folder.name} has {have}. An extension keeps all of them: raise {what}."
+                f"{what} is {wanted}, but {earlier.address} has {have}. An extension keeps all of them: raise {what}."
             )
 
 
@@ -266,7 +273,7 @@ def assign_more(
     if min(more.values()) < 0:
         part = min(more, key=lambda name: more[name])
         raise InputError(
-            f"pairs.{part} is {getattr(new_sizes, part)}, but {earlier.folder.name} has {old_sizes[part]}. An extension keeps "
+            f"pairs.{part} is {getattr(new_sizes, part)}, but {earlier.address} has {old_sizes[part]}. An extension keeps "
             "every pair: do not lower it."
         )
     old = {row["persona_id"] for row in earlier.personas}

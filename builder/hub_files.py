@@ -115,7 +115,8 @@ def differing_files(
                 defects.append(f"{path} has other content")
             continue
         # A cache of its own for each file: what the user's cache holds proves nothing.
-        with tempfile.TemporaryDirectory(prefix=".readback.", dir=beside) as cache:
+        with tempfile.TemporaryDirectory(prefix=".readback.", dir=beside) as made:
+            cache = Path(made).resolve()  # the client gives whole paths back, whatever it was given
             try:
                 place = Path(
                     api.hf_hub_download(

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +45,12 @@ PUBLIC_ENDPOINTS = (
 )
 # Before 2017 a SERIALNO is a number of up to seven digits in the 1-year files. Shorter ones cannot be told from any other number.
 SHORTEST_SERIAL = 7
+# 20 random hexadecimal digits have 9 on average, and 32 fewer than 6 once in a thousand; text as people write it has one or two.
+CHANGES_IN_A_KEY = 6
+CENSUS_NEARBY = 80  # characters before and behind a PUMA
+CENSUS_CONTEXT = re.compile(
+    r"(?i)\b(?:SERIALNO|P?WGTP|PUMS|microdata|state\W{1,3}(?:code\W{1,3})?\d{1,2}|ST(?:ATE)?\W{0,3}[:=]\W{0,3}\d{1,2})\b"
+)
 CENSUS_KEY = re.compile(r"(?i)\W*(serialno|(pow|mig)?puma(00|10|20)?)\W*")
 
 
@@ -53,7 +60,11 @@ def always(_: re.Match[str]) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """holds: whether what the pattern found is one. in_texts: looked for in what people and models wrote, too."""
+    """holds: whether what the pattern found is one. in_texts: looked for in what people and models wrote, too.
+
+    Only what can hardly be anything else is `in_texts`: people write about shoes of PUMA and name home folders. Nobody who describes
+    a dataset needs either, so in metadata more is taken for a leak.
+    """
 
     name: str
     group: str
@@ -63,8 +74,17 @@ class Kind:
 
 
 def has_digit(found: re.Match[str]) -> bool:
-    """Keys are drawn at random; words with hyphens are not. Amazon's documentation writes EXAMPLE into its keys."""
+    """Amazon's documentation writes EXAMPLE into its keys."""
     return any(c.isdigit() for c in found[0]) and "EXAMPLE" not in found[0].upper()
+
+
+def random_key(found: re.Match[str]) -> bool:
+    """Keys are drawn at random: inside their parts small letters, capitals and digits follow on each other in no order. Words and years
+    with hyphens between them (`sk-learn-edition-2024`) are of one kind each, but for a capital at the beginning."""
+    parts = [part[:1].lower() + part[1:] for part in re.split(r"[-_]", found[0]) if part]
+    kinds = ["".join("0" if c.isdigit() else "A" if c.isupper() else "a" for c in part) for part in parts]
+    changes = sum(left != right for part in kinds for left, right in pairwise(part))
+    return changes >= CHANGES_IN_A_KEY and has_digit(found)
 
 
 def real_password(found: re.Match[str]) -> bool:
@@ -75,14 +95,14 @@ def real_password(found: re.Match[str]) -> bool:
 # The forms as the providers document them. Keys without a form of their own (40 hexadecimal digits) would be found in every hash.
 SECRET_KINDS = (
     Kind("a token of the Hugging Face Hub", "secret", r"\b(?:hf_|api_org_)[A-Za-z0-9]{30}"),
-    Kind("a key of Anthropic", "secret", r"\bsk-ant-[A-Za-z0-9_-]{16}", has_digit),
-    Kind("an API key (sk-...)", "secret", r"\bsk-[A-Za-z0-9_-]{20,}", has_digit),
-    Kind("a key of a model provider", "secret", r"\b(?:gsk_|xai-|r8_|nvapi-|pplx-|fw_)[A-Za-z0-9_-]{30,}", has_digit),
+    Kind("a key of Anthropic", "secret", r"\bsk-ant-[A-Za-z0-9_-]{16,}", random_key),
+    Kind("an API key (sk-...)", "secret", r"\bsk-[A-Za-z0-9_-]{20,}", random_key),
+    Kind("a key of a model provider", "secret", r"\b(?:gsk_|xai-|r8_|nvapi-|pplx-|fw_)[A-Za-z0-9_-]{30,}", random_key),
     Kind("a key of Google", "secret", r"\bAIza[A-Za-z0-9_-]{35}|\bya29\.[A-Za-z0-9_-]{30}|\bGOCSPX-[A-Za-z0-9_-]{20}"),
     Kind("an access key of AWS", "secret", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", has_digit),
     Kind("a secret key of AWS", "secret", r"(?i:aws_secret_access_key)\W{1,8}[A-Za-z0-9/+]{40}", has_digit),
     Kind("a token of GitHub", "secret", r"\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_[A-Za-z0-9_]{22}"),
-    Kind("a token of GitLab", "secret", r"\bglpat-[A-Za-z0-9_-]{20,}", has_digit),
+    Kind("a token of GitLab", "secret", r"\bglpat-[A-Za-z0-9_-]{20,}", random_key),
     Kind(
         "a token of Slack",
         "secret",
@@ -107,18 +127,34 @@ SECRET_KINDS = (
     ),
 )
 
+
+def near_census(found: re.Match[str]) -> bool:
+    """Whether what stands around it speaks of census records."""
+    begin, end = max(0, found.start() - CENSUS_NEARBY), found.end() + CENSUS_NEARBY
+    around = found.string[begin : found.start()] + " \n " + found.string[found.end() : end]
+    return CENSUS_CONTEXT.search(around) is not None
+
+
+def whole_number(found: re.Match[str]) -> bool:
+    return not part_of_number(found)
+
+
+# PUMA is a brand and an animal too. A key of the census goes with a value of five digits.
+PUMA = r"(?:POW|MIG)?PUMA(?:00|10|20)?"
 CENSUS_KINDS = (
-    Kind("a SERIALNO of the Bureau", "census", r"\b20\d\d(?:HU|GQ)\d{7}\b"),
+    Kind("a SERIALNO of the Bureau", "census", r"\b(?i:20\d\d(?:HU|GQ)\d{7})\b"),
     # Until 2017 the 5-year files wrote the year and nine digits. A count of milliseconds has thirteen digits too, and begins with 1.
-    Kind(
-        "a SERIALNO of the Bureau", "census", r"\b20(?:0[5-9]|1[0-7])\d{9}\b", lambda found: not part_of_number(found)
-    ),
+    Kind("a SERIALNO of the Bureau", "census", r"\b20(?:0[5-9]|1[0-7])\d{9}\b", whole_number, in_texts=False),
+    Kind("a census key with its value", "census", rf"\b(?i:{PUMA})\b[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?\d{{5}}\b"),
+    Kind("a census key with its value", "census", r"\b(?i:SERIALNO)\b[\"']?\s{0,3}[:=]\s{0,3}[\"']?\d{7}"),
     Kind(
         "a census key with its value",
         "census",
-        r"\b(?:SERIALNO|(?:POW|MIG)?PUMA(?:00|10|20)?)\b[\"']?\s{0,3}[:=]\s{0,3}[\"']?\w",
+        rf"\b(?i:SERIALNO[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?\w|{PUMA}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?\d)",
+        in_texts=False,
     ),
-    Kind("a PUMA code", "census", r"\bPUMA(?:00|10|20)?\s(?:(?:code|number|no\.)\s)?\d{5}\b"),
+    Kind("a PUMA code", "census", rf"\b(?i:{PUMA}\W{{1,3}}(?:(?:code|number|no\.)\W{{1,3}})?)\d{{5}}\b", near_census),
+    Kind("a PUMA code", "census", rf"\b{PUMA}\s(?:(?:code|number|no\.)\s)?\d{{5}}\b", in_texts=False),
 )
 
 # In what people and models write, a path says nothing: a question may be about somebody's home folder. In metadata nobody has one.
@@ -202,15 +238,15 @@ def machine_places(places: Mapping[str, Path]) -> list[Kind]:
 
 
 def serial_kinds(serials: Iterable[str]) -> list[Kind]:
-    """These SERIALNO exactly. The pattern is their forms only, as thousands of alternatives would slow the search tenfold."""
-    known = frozenset(serial for serial in serials if len(serial) >= SHORTEST_SERIAL)
+    """These SERIALNO, in capitals or not. The pattern is their forms only, as thousands of alternatives would slow the search tenfold."""
+    known = frozenset(serial.upper() for serial in serials if len(serial) >= SHORTEST_SERIAL)
     forms = {_form(serial) for serial in known}
     if not forms:
         return []
-    pattern = rf"\b(?:{'|'.join(sorted(forms))})\b"
+    pattern = rf"\b(?i:{'|'.join(sorted(forms))})\b"
 
     def is_known(found: re.Match[str]) -> bool:
-        return found[0] in known and not (found[0].isdigit() and part_of_number(found))
+        return found[0].upper() in known and not (found[0].isdigit() and part_of_number(found))
 
     return [Kind("the SERIALNO of a drawn record", "census", pattern, is_known)]
 

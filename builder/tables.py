@@ -1,6 +1,7 @@
 """The tables of a build: Parquet files in RUN/tables, written whole, read whole, by column, or a few rows at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,21 +131,26 @@ def with_column(table: Any, name: str, values: Sequence[Any]) -> Any:
 def read_table(folder: Path, config: str) -> list[Row]:
     import pyarrow.parquet as parquet
 
-    return parquet.read_table(table_path(folder, config)).to_pylist()
+    path = table_path(folder, config)
+    with readable_table(path, folder):
+        return parquet.read_table(path).to_pylist()
 
 
 def read_columns(folder: Path, config: str, columns: Sequence[str]) -> Any:
     """A `pyarrow.Table` of these columns only (a nested one by its path, `chosen.list.element.content`), in the table's order."""
     import pyarrow.parquet as parquet
 
-    return parquet.read_table(table_path(folder, config), columns=list(columns))
+    path = table_path(folder, config)
+    with readable_table(path, folder):
+        return parquet.read_table(path, columns=list(columns))
 
 
 def iterate_rows(folder: Path, config: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows one after the other, of which only some thousand are in memory."""
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(table_path(folder, config)) as file:
+    path = table_path(folder, config)
+    with readable_table(path, folder), parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_AT_A_TIME, columns=None if columns is None else list(columns)):
             yield from batch.to_pylist()
 
@@ -155,3 +161,24 @@ def table_path(folder: Path, config: str) -> Path:
     if not path.is_file():
         raise InputError(f"{folder} has no table {config}. Build it first: persona build RECIPE --out {folder}.")
     return path
+
+
+def readable_table(path: Path, folder: Path) -> AbstractContextManager[None]:
+    """Around whatever reads a table of the build in `folder`. Raises InputError where it is damaged."""
+    return parquet_errors(
+        path, f"Build it again from the recorded replies: persona build RECIPE --out {folder}, with the same recipe."
+    )
+
+
+@contextmanager
+def parquet_errors(path: Path, what_to_do: str) -> Iterator[None]:
+    """Arrow's errors, and those of the file system, as ours."""
+    import pyarrow as arrow
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. {what_to_do}") from None
+    except (arrow.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as Parquet ({said:.120}). {what_to_do}") from None

@@ -11,6 +11,7 @@ from typing import Any
 from builder.census.pums_files import content_hash
 from builder.errors import InputError
 from builder.hub import PREFIX, parse_address, snapshot
+from builder.tables import parquet_errors
 
 FORMATS = (".parquet", ".jsonl", ".csv", ".txt")
 ROWS_AT_A_TIME = 2048
@@ -68,7 +69,7 @@ def column_names(source: Source) -> list[str]:
     if source.files[0].suffix.lower() == ".parquet":
         import pyarrow.parquet as parquet
 
-        with _parquet_errors(source.files[0]):
+        with parquet_errors(source.files[0], "Get the file again."):
             return list(parquet.read_schema(source.files[0]).names)
     return next((list(row) for _, row in read_rows(source) if isinstance(row, dict)), [])
 
@@ -107,26 +108,10 @@ def _parsed(line: str) -> Any:
 def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as parquet
 
-    with _parquet_errors(path), parquet.ParquetFile(path) as file:
+    with parquet_errors(path, "Get the file again."), parquet.ParquetFile(path) as file:
         wanted = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
         for batch in file.iter_batches(ROWS_AT_A_TIME, columns=wanted):
             yield from batch.to_pylist()
-
-
-class _parquet_errors:  # noqa: N801 - used as a context manager only
-    """Arrow's errors as ours."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        import pyarrow as arrow
-
-        if isinstance(error, (arrow.ArrowException, OSError)):
-            raise InputError(f"{self.path.name} is no readable Parquet file ({error}). Get the file again.") from None
 
 
 def _open_hub(source: str) -> Source:

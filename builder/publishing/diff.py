@@ -7,6 +7,7 @@ later. Of a row that waits for its fellow only hashes are kept, so that a millio
 
 import hashlib
 import json
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from builder.errors import InputError
 from builder.files import write_atomically
 from builder.publishing.blocks import KEYS, batches, side_by_side, unequal_parts
-from builder.publishing.difference_text import schema_sentences, step_reasons
+from builder.publishing.difference_text import change_notes, schema_sentences, step_reasons
 from builder.publishing.version_files import Version, checked_hash, config_types, read_version
 from builder.publishing.versions import STEP_OF
 from builder.schema import CONFIGS, PAIR_CONFIGS
@@ -101,13 +102,14 @@ class ConfigDifference:
 
 @dataclass(frozen=True)
 class Difference:
-    """step: the largest that `reasons` (see step_reasons) ask for: none, patch, minor or major."""
+    """step: the largest that `reasons` (see step_reasons) ask for: none, patch, minor or major. notes: see change_notes."""
 
     step: str
     reasons: list[tuple[str, str]]
     configs: list[ConfigDifference]
     before: Version
     after: Version
+    notes: list[str]
 
 
 def diff_versions(
@@ -135,7 +137,18 @@ def diff_versions(
     else:
         write_atomically(out, compare)
     reasons = step_reasons(old, new, configs)
-    return Difference(reasons[0][0] if reasons else "none", reasons, configs, old, new)
+    return Difference(reasons[0][0] if reasons else "none", reasons, configs, old, new, change_notes(old, new))
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raises InputError where no file can be written, so that long work does not end without a place for its result."""
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder. Give a file, as {out / 'diff.parquet'}.")
+    there = next(parent for parent in out.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there} is a file, not a folder. Give a file in a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {there} cannot be written. Give a file in a folder where you may write.")
 
 
 # One config ----------------------------------------------------------------------------------------------------------------------------

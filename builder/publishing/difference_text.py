@@ -1,10 +1,10 @@
 """What is said of a difference between two versions: the sentences of the changelog, and what `persona diff` prints."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.publishing.licences import DEFAULT_LICENCE
-from builder.publishing.versions import STEP_OF, STEPS, next_version
+from builder.publishing.versions import RESPONSES, STEP_OF, STEPS, next_version
 from builder.schema import PAIR_CONFIGS
 
 if TYPE_CHECKING:
@@ -25,6 +25,56 @@ def step_reasons(old: "Version", new: "Version", configs: Iterable["ConfigDiffer
     for config in configs:
         reasons += [(step, f"{config.config}: {said}") for step, said in config_reasons(config)]
     return sorted(reasons, key=lambda reason: -STEPS.index(reason[0]))
+
+
+def change_notes(old: "Version", new: "Version") -> list[str]:
+    """Sentences on the models, judges, templates and recorded replies that one version has and the other has not.
+
+    They ask for no step, which follows from the rows alone, but say why so many rows changed. What an older version does not tell is
+    not compared.
+    """
+    before, after = old.build, new.build
+    notes = []
+    if "judges" in before and "judges" in after:
+        for place, judge in enumerate(("judge", "second judge")):
+            labels = [[*build["judges"], "none", "none"][place] for build in (before, after)]
+            notes += became(judge, *labels)
+    judged_otherwise = bool(notes)
+    if "models" in before and "models" in after:
+        roles = dict.fromkeys((*before["models"], *after["models"]))
+        for role in roles:
+            if role not in ("judge", "second_judge") or not judged_otherwise:  # the label of a judge names its model
+                notes += became(f"models: {role}", *model_names(before["models"].get(role), after["models"].get(role)))
+    if "templates" in before and "templates" in after:
+        for name in sorted(before["templates"].keys() | after["templates"].keys()):
+            versions = before["templates"].get(name), after["templates"].get(name)
+            if versions[0] != versions[1]:
+                what = "added" if versions[0] is None else "no longer used" if versions[1] is None else "changed"
+                notes.append(f"template {name} {what}")
+    had, has = ((version.folder / RESPONSES).is_file() for version in (old, new))
+    if had != has:
+        notes.append(f"{RESPONSES} {'added' if has else 'removed, which the version before has'}")
+    return notes
+
+
+def became(what: str, before: str, after: str) -> list[str]:
+    return [f"{what} {before} became {after}"] if before != after else []
+
+
+def model_names(before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[str]:
+    """Both by name and revision, and by what else tells them apart where these are the same."""
+    names = []
+    for model in (before, after):
+        if model is None or model.get("provider") == "none":
+            names.append("none")
+        else:
+            names.append(str(model.get("model")) + (f"@{model['revision']:.12}" if model.get("revision") else ""))
+    if names[0] == names[1] != "none" and before is not None and after is not None:
+        differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        for place, model in enumerate((before, after)):
+            told = ", ".join(f"{key} {model.get(key)!s:.40}" for key in differing)
+            names[place] += f" ({told})" if told else ""
+    return names
 
 
 def config_reasons(config: "ConfigDifference") -> Iterator[tuple[str, str]]:
@@ -81,6 +131,8 @@ def difference_text(difference: "Difference") -> str:
     lines = [f"Version {before} -> {after}", "", *table_lines(difference.configs)]
     if difference.reasons:
         lines += ["", *(f"{step}  {sentence}" for step, sentence in difference.reasons)]
+    if difference.notes:
+        lines += ["", *difference.notes]
     for config in difference.configs:
         if config.columns:
             counts = few([f"{name} {config.columns[name]:,}" for name in by_frequency(config)], 12)

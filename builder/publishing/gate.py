@@ -20,7 +20,7 @@ from builder.publishing.licences import DEFAULT_LICENCE, licence_defect
 from builder.publishing.scan import Finding, scan_folder
 from builder.recipe import flatten
 from builder.schema import CONFIGS, features
-from builder.tables import read_columns
+from builder.tables import read_columns, readable_table
 
 SHOWN = 8
 
@@ -31,6 +31,9 @@ WHAT_TO_DO = {
     "census": "What names a household or its area must not leave with the personas.",
     "endpoint": "The address of an endpoint gets in with a template, a judge or a reply: take it out there.",
     "file": "A file that cannot be read cannot be checked.",
+    "row": "A row's text comes from a question or a model; a pair's name ends in its question's prompt_id. Leave that question out of the "
+    "file of prompts.source, or have the model write otherwise (another template or temperature in the recipe), and build into a new "
+    "folder. `persona responses export` and `import` take this build's replies there, so that only what is new is asked for.",
     "schema": "Every table must have the columns and types of this version: build and publish with the same one.",
 }
 
@@ -47,10 +50,11 @@ def refuse_failed_audit(run: Path, checks: list[dict[str, Any]], for_hub: bool) 
     return failures(checks)
 
 
-def refuse_licences(run: Path, build: dict[str, Any]) -> None:
-    """Raises InputError for questions, or imported personas, whose licence does not allow passing them on with this dataset.
+def refuse_licences(run: Path, build: dict[str, Any], for_hub: bool = True) -> list[str]:
+    """What a folder may hold and the Hub may not: questions, or imported personas, whose licence does not allow passing them on with this
+    dataset. At most one warning; [] where all licences allow it.
 
-    Personas from a file that names no licence pass: such a file has no place for one.
+    Personas from a file that names no licence pass: such a file has no place for one. Raises InputError for any such row where `for_hub`.
     """
     dataset = build.get("licence", DEFAULT_LICENCE)
     prompts: dict[str, list[str]] = defaultdict(list)
@@ -66,12 +70,18 @@ def refuse_licences(run: Path, build: dict[str, Any]) -> None:
     personas = build["stages"].get("personas", {}).get("licence")
     if personas is not None and (reason := licence_defect(personas, dataset)):
         refused.append(f"the personas under {personas}: {reason}")
-    if refused:
+    if not refused:
+        return []
+    mend = (
+        "Where you know the licence, give `licence` in every row of the prompt file (such as CC-BY-4.0); leave the other rows out, and "
+        "build again."
+    )
+    if for_hub:
         raise InputError(
-            f"The build in {run} cannot be passed on under {dataset}: {'; '.join(refused)}. Where you know the licence, give `licence` in "
-            "every row of the prompt file (such as CC-BY-4.0); leave the other rows out, and build again. A folder for your own use is "
-            "not stopped: --to FOLDER."
+            f"The build in {run} cannot be passed on under {dataset}: {'; '.join(refused)}. {mend} A folder for your own use is not "
+            "stopped: --to FOLDER."
         )
+    return [f"This version cannot go to the Hub or to others under {dataset} as it is: {'; '.join(refused)}. {mend}"]
 
 
 def refuse_private(folder: Path, run: Path, build: dict[str, Any], for_hub: bool) -> None:
@@ -83,7 +93,8 @@ def refuse_private(folder: Path, run: Path, build: dict[str, Any], for_hub: bool
     shown = "; ".join(map(str, findings[:SHOWN])) + (
         f"; and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
     )
-    what_to_do = " ".join(text for group, text in WHAT_TO_DO.items() if any(f.group == group for f in findings))
+    groups = {f.group for f in findings} | ({"row"} if any(f.rows for f in findings) else set())
+    what_to_do = " ".join(text for group, text in WHAT_TO_DO.items() if group in groups)
     nothing = "Nothing was sent to the Hub" if for_hub else "Nothing was written"
     count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
     raise InputError(f"{nothing}: the version would hold what must not leave ({count}): {shown}. {what_to_do}")
@@ -114,13 +125,13 @@ def drawn_serials(run: Path) -> list[str]:
     import pyarrow.parquet as parquet
 
     path = run / "tables" / "persona_records.parquet"
-    if not path.is_file() or "SERIALNO" not in parquet.read_schema(path).names:
+    if not path.is_file():
         return []
-    return [
-        str(serial)
-        for serial in parquet.read_table(path, columns=["SERIALNO"])["SERIALNO"].unique().to_pylist()
-        if serial
-    ]
+    with readable_table(path, run):
+        if "SERIALNO" not in parquet.read_schema(path).names:
+            return []
+    serials = read_columns(run, "persona_records", ["SERIALNO"])["SERIALNO"]
+    return [str(serial) for serial in serials.unique().to_pylist() if serial]
 
 
 def schema_findings(folder: Path) -> list[Finding]:

@@ -4,6 +4,8 @@ Every step first looks whether it is done already, so that what was interrupted 
 Whoever loads the dataset meanwhile gets the old version or the new one, whole: files become visible by the commit alone.
 """
 
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ from typing import Any
 from builder.errors import InputError
 from builder.hub import HUB_ERRORS, HubAddress, hub_api, hub_error, hub_errors, is_passing, status_of
 from builder.hub_commit import finished_commit, refs_of, send_commit
-from builder.hub_files import changes, local_files
+from builder.hub_files import changes, local_files, remote_files
 from builder.publishing.dry_run import would_change, would_create, would_tag
 from builder.publishing.proposal import UNSENT, propose
 from builder.publishing.read_back import Version, read_back
+from builder.publishing.target import build_in, is_published, named_few
 from builder.publishing.versions import parse_version, tag_of, version_of
 
 KIND = "dataset"
+# What the Hub, or somebody who makes a repository by hand, begins with. Of these a version replaces README.md alone.
+BARE = {"README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", ".gitignore"}
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,27 @@ class Uploaded:
     said: list[str]
 
 
-def version_before(address: HubAddress, version: str) -> str | None:
+def look_first(address: HubAddress, version: str, *, private: bool = False, create_pr: bool = False) -> str | None:
     """The newest version tag (`v1.1.0`) below `version`; None where the repository or such a tag does not exist.
 
-    Raises InputError without a token: what cannot be uploaded should not be prepared first.
+    Raises InputError where it shows already that `version` cannot go there: without a token, without the right to write, for a version
+    below the newest, for a public repository that should be private, for one that holds something else. What cannot be uploaded should
+    not be prepared first.
     """
     api = hub_api(token_needed=True)
-    with hub_errors(f"{address} cannot be asked for its versions", "Nothing was sent."):
-        if repository_info(api, address.repository) is None:
+    with hub_errors(f"Version {version} cannot be published to {address}", "Nothing was sent."):
+        there = repository_info(api, address.repository)
+        if there is None:
+            refuse_absent(address, create_pr)
+            would_create(api, address, private)
             return None
-        tags, _ = refs_of(api, KIND, address.repository)
+        refuse_reader(api, address, create_pr)
+        refuse_public(address, bool(there.private), private)
+        tags, head = refs_of(api, KIND, address.repository)
+        if tag_of(version) not in tags:
+            refuse_older(address, version, tags)
+            if head is not None:
+                refuse_foreign(api, address, head, remote_files(api, KIND, address.repository, head))
     lower = [tag for tag in version_tags(tags) if parse_version(tag[1:]) < parse_version(version)]
     return lower[-1] if lower else None
 
@@ -58,8 +74,8 @@ def upload_version(
     The read-back keeps one file at a time on the disk beside `folder`, and in memory a block of it.
 
     Raises InputError, which says what is on the Hub and how to go on: without a token, without the right to write, for a tag that
-    has other files, for a version below the newest, where somebody else committed meanwhile, where the Hub or the network fails,
-    and where the version reads back otherwise than it was written.
+    has other files, for a version below the newest, for a repository with something else in it, where somebody else committed meanwhile,
+    where the Hub or the network fails, and where the version reads back otherwise than it was written.
     """
     number = str(published["version"])
     version = Version(
@@ -85,9 +101,12 @@ def upload_version(
             theirs: dict[str, Any] = {}
             commit: str | None = tags[version.tag]
         else:
-            refuse_older(version, tags)
-            theirs = {} if head is None else version.files_at(api, head)
+            refuse_older(version.address, number, tags)
+            there = {} if head is None else remote_files(api, KIND, version.repository, head)
+            theirs = version.own(there)
             commit = finished_commit(api, version, head, theirs)
+            if commit is None and head is not None:
+                refuse_foreign(api, version.address, head, there)
     if create_pr and version.tag not in tags:
         proposed, url, said = propose(api, version, head, theirs, commit, dry_run, said)
         return Uploaded(proposed, None, url, said)
@@ -103,6 +122,7 @@ def upload_version(
         if commit is None:
             commit, _ = send_commit(api, version, head, theirs)
             said.append(f"Uploaded as one commit, {commit}.")
+            said += replaced(version, theirs)
         else:
             said.append(f"Commit {commit} on main has these files already: nothing was uploaded.")
         set_tag(api, version, commit)
@@ -119,17 +139,16 @@ def look_at_repository(
     where it is public and should not be."""
     there = repository_info(api, version.repository)
     if there is None:
-        refuse_absent(version, create_pr)
+        refuse_absent(version.address, create_pr)
         if dry_run:
-            return [would_create(api, version, private)], False
+            return [would_create(api, version.address, private)], False
         api.create_repo(version.repository, repo_type=KIND, private=private or None, exist_ok=True)
         there = api.dataset_info(version.repository)
         said = [f"{version.address} was created{', private' if there.private else ''}."]
     else:
-        if not create_pr:  # who may read may propose
-            api.auth_check(version.repository, repo_type=KIND, write=True)
+        refuse_reader(api, version.address, create_pr)
         said = [f"{version.address} is private and stays so."] if there.private and not private else []
-    refuse_public(version, bool(there.private), private)
+    refuse_public(version.address, bool(there.private), private)
     return said, True
 
 
@@ -150,18 +169,23 @@ def version_tags(tags: dict[str, str]) -> list[str]:
     return sorted((tag for tag in tags if version_of(tag) is not None), key=lambda tag: parse_version(tag[1:]))
 
 
-def refuse_absent(version: Version, create_pr: bool) -> None:
+def refuse_reader(api: Any, address: HubAddress, create_pr: bool) -> None:
+    if not create_pr:  # who may read may propose
+        api.auth_check(address.repository, repo_type=KIND, write=True)
+
+
+def refuse_absent(address: HubAddress, create_pr: bool) -> None:
     if create_pr:
         raise InputError(
-            f"The Hub has no dataset {version.repository} that you may see, so there is nothing to propose a change to. Check the name, "
+            f"The Hub has no dataset {address.repository} that you may see, so there is nothing to propose a change to. Check the name, "
             "or publish without --create-pr, which creates it. Nothing was sent."
         )
 
 
-def refuse_public(version: Version, is_private: bool, private: bool) -> None:
+def refuse_public(address: HubAddress, is_private: bool, private: bool) -> None:
     if private and not is_private:
         raise InputError(
-            f"{version.address} is public, and --private makes only a new repository private: what is on it can be seen by all. Make it "
+            f"{address} is public, and --private makes only a new repository private: what is on it can be seen by all. Make it "
             "private in its settings on the Hub first, or leave --private out. Nothing was uploaded."
         )
 
@@ -177,13 +201,38 @@ def refuse_other_content(version: Version, theirs: dict[str, Any]) -> None:
         )
 
 
-def refuse_older(version: Version, tags: dict[str, str]) -> None:
-    newest, number = version_tags(tags)[-1:], version.published["version"]
+def refuse_older(address: HubAddress, number: str, tags: dict[str, str]) -> None:
+    newest = version_tags(tags)[-1:]
     if newest and parse_version(number) < parse_version(newest[0][1:]):
         raise InputError(
-            f"--version {number} is below {newest[0]}, the newest on {version.address}: whoever loads the dataset without a "
+            f"--version {number} is below {newest[0]}, the newest on {address}: whoever loads the dataset without a "
             f"revision would get the older data. Give a version above {newest[0][1:]}. Nothing was uploaded."
         )
+
+
+def refuse_foreign(api: Any, address: HubAddress, head: str, there: Mapping[str, Any]) -> None:
+    """Raises InputError where the head of main, with the files `there`, is neither a version of ours nor as good as empty: a mistyped
+    name must not cost somebody else's files."""
+    if there.keys() <= BARE:
+        return
+    if "build.json" in there:
+        with tempfile.TemporaryDirectory() as folder:
+            api.hf_hub_download(address.repository, "build.json", repo_type=KIND, revision=head, local_dir=folder)
+            if is_published(build_in(Path(folder))):
+                return
+    raise InputError(
+        f"{address} holds something else than versions of a dataset of `persona publish` ({named_few(sorted(there))}). None of it was "
+        "replaced or deleted. Check the name, give another, or empty the repository on the Hub yourself if it is to hold this dataset."
+    )
+
+
+def replaced(version: Version, theirs: Mapping[str, Any]) -> list[str]:
+    """What the commit onto `theirs` took away, in sentences."""
+    _, deleted = changes(version.files, theirs)
+    said = [f"It deleted what is of the version before alone: {', '.join(deleted)}."] if deleted else []
+    if "README.md" in theirs and "build.json" not in theirs:
+        said.append("It replaced the README.md that was there.")
+    return said
 
 
 def set_tag(api: Any, version: Version, commit: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from builder.hub import hub_errors
 from builder.hub_commit import open_proposal, send_commit
+from builder.hub_files import changes
 from builder.publishing.dry_run import would_change
 from builder.publishing.read_back import Version, read_back
 
@@ -42,6 +43,8 @@ def propose(
     else:
         commit, number = send_commit(api, version, head, theirs, create_pr=True)
         said.append(f"Pull request #{number} was opened, commit {commit}.")
+        _, deleted = changes(version.files, theirs)
+        said += [f"Merged, it deletes what is of the version before alone: {', '.join(deleted)}."] if deleted else []
     url = f"{page}/discussions/{number}"
     if dry_run:
         return None, url, said

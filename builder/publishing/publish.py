@@ -7,26 +7,35 @@ nothing, and what was interrupted ends, run again, as if it had not been.
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.audit.audit import audit_build
 from builder.errors import InputError
-from builder.files import locked, sha256_file, write_json
-from builder.hub import HubAddress, parse_address, version_folder
+from builder.files import locked, write_json
+from builder.hub import HubAddress, version_folder
 from builder.llm.transfer import export_responses
 from builder.pipeline import finished_build
 from builder.publishing.card import write_card
 from builder.publishing.diff import Difference, diff_versions
 from builder.publishing.folder import write_data
 from builder.publishing.gate import refuse_failed_audit, refuse_licences, refuse_private
-from builder.publishing.hub import Uploaded, upload_version, version_before
-from builder.publishing.versions import changelog_entry, parse_version, refuse_small_step
+from builder.publishing.hub import Uploaded, look_first, upload_version
+from builder.publishing.target import (
+    holds_this,
+    is_published,
+    left_by_a_publish,
+    mistaken_for_hub,
+    move_into,
+    parse_target,
+    refuse_target,
+    sizes,
+    unfinished_name,
+)
+from builder.publishing.versions import RESPONSES, changelog_entry, parse_version, refuse_small_step
 from builder.tables import read_columns
-
-RESPONSES = "responses.parquet"
 
 
 @dataclass(frozen=True)
@@ -62,42 +71,49 @@ def publish(
     `version` is taken by itself. responses: the recorded replies go with it. dry_run: everything but writing to the target.
 
     Raises InputError if the build is unfinished, if its audit stops the target (`gate`), if the step from the version before is too
-    small, if a file holds what must not leave, or if the target holds other content under this version.
+    small, if a file holds what must not leave, or if the target holds other content under this version. What can be known of the
+    target without the version is asked first: the audit and the tables of a large build take minutes.
     """
     parse_version(version)
-    address = parse_address(str(target)) if str(target).startswith("hub:") else None
+    place = parse_target(str(target))
+    address = place if isinstance(place, HubAddress) else None
     refuse_contradictions(str(target), address, private, create_pr, for_own_use, previous)
     build = finished_build(run)
+    refuse_published(run, build)
     if "not_for_publishing" in build and not for_own_use:
         raise InputError(f"{build['not_for_publishing']}. A folder for your own use: --for-own-use.")
     refuse_nothing_to_train_on(run)
-    checks = audit_build(run)
-    warnings = refuse_failed_audit(run, checks, for_hub=address is not None)
-    if address is not None:
-        refuse_licences(run, build)
-        earlier = version_before(address, version)
-        previous = None if earlier is None else f"hub:{address.repository}@{earlier}"
+    warnings = refuse_licences(run, build, for_hub=address is not None)
+    if isinstance(place, HubAddress):
+        earlier = look_first(place, version, private=private, create_pr=create_pr)
+        previous = None if earlier is None else f"hub:{place.repository}@{earlier}"
+    else:
+        refuse_target(place, run, build, version)
+        warnings += mistaken_for_hub(str(target))
     before = None if previous is None else version_folder(previous)
-    # A folder is renamed at the end, so it grows on the same disk.
-    with unfinished_folder(run if address or dry_run else Path(target).parent, target) as folder:
+    checks = audit_build(run)
+    warnings += refuse_failed_audit(run, checks, for_hub=address is not None)
+    with unfinished_folder(run, place, dry_run) as folder:
         published = write_data(folder, run, build, checks, version)
+        if responses:
+            export_responses(run, folder / RESPONSES)
         difference = None
         published["changelog"] = []
         if before is not None:
             difference = diff_versions(before, folder, published)
             refuse_small_step(before, version, difference)
             published["changelog"] = changelog_entry(before, version, difference)
-        if responses:
-            export_responses(run, folder / RESPONSES)
+            if (before / RESPONSES).is_file() and not responses:
+                warnings.append(f"{RESPONSES} is in the version before and not in this one: --responses adds it.")
         warnings += write_card(folder, run, published, checks, None if address is None else address.repository)
         write_json(folder / "build.json", published)
         refuse_private(folder, run, build, for_hub=address is not None)
         files = sizes(folder)
         uploaded = None
-        if address is not None:
-            uploaded = upload_version(folder, address, published, private=private, create_pr=create_pr, dry_run=dry_run)
-        elif not holds_this(Path(target), folder) and not dry_run:
-            folder.rename(target)
+        if isinstance(place, HubAddress):
+            uploaded = upload_version(folder, place, published, private=private, create_pr=create_pr, dry_run=dry_run)
+        elif not holds_this(place, folder) and not dry_run:
+            move_into(place, folder)
     return Published(published, files, previous, difference, uploaded, warnings)
 
 
@@ -123,6 +139,14 @@ def refuse_contradictions(
         )
 
 
+def refuse_published(run: Path, build: dict[str, Any]) -> None:
+    if is_published(build):
+        raise InputError(
+            f"{run} is already a published version ({build['version']}), and versions are published from their build. Give the RUN folder "
+            "that `persona build` filled; the same build gives the same version on the Hub."
+        )
+
+
 def refuse_nothing_to_train_on(run: Path) -> None:
     if "train" not in read_columns(run, "dpf", ["split"])["split"].unique().to_pylist():
         raise InputError(
@@ -132,14 +156,20 @@ def refuse_nothing_to_train_on(run: Path) -> None:
 
 
 @contextmanager
-def unfinished_folder(parent: Path, target: str | Path) -> Iterator[Path]:
-    """An empty folder beside the target that nobody takes for finished; gone afterwards unless it was renamed.
+def unfinished_folder(run: Path, target: HubAddress | Path, dry_run: bool) -> Iterator[Path]:
+    """An empty folder beside the target that nobody takes for finished; gone afterwards unless it was moved.
 
     Its name is always the same, so that what a killed publish left there is cleared by the next.
     """
-    name = "hub" if str(target).startswith("hub:") else Path(target).name
-    place = parent.resolve() / f".{name}.unfinished"
-    with locked(place, "publish"):
+    if isinstance(target, HubAddress) or dry_run:
+        parent, name = run.resolve(), "hub" if isinstance(target, HubAddress) else target.resolve().name
+    else:
+        # It is moved at the end, so it grows on the same disk; on a folder that exists another disk may be mounted.
+        parent = target.resolve() if target.exists() and can_be_filled(target) else target.resolve().parent
+        name = target.resolve().name
+    place = parent / unfinished_name(name)
+    with ExitStack() as held:
+        hold(held, place, target)
         folder = place / "version"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -155,23 +185,20 @@ def unfinished_folder(parent: Path, target: str | Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def sizes(folder: Path) -> dict[str, int]:
-    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+def can_be_filled(target: Path) -> bool:
+    return left_by_a_publish(target) or not any(target.iterdir())
 
 
-def holds_this(target: Path, folder: Path) -> bool:
-    """False where there is nothing under `target` yet, True if it holds exactly this. Raises InputError if it holds anything else."""
-    if not target.exists():
-        return False
-    if not target.is_dir():
-        raise InputError(f"{target} is a file. Give a folder.")
-    there, made = sizes(target), sizes(folder)
-    differing = sorted(there.keys() ^ made.keys()) or sorted(
-        name for name in made if sha256_file(target / name) != sha256_file(folder / name)
-    )
-    if differing:
-        raise InputError(
-            f"{target} already holds something else (differing: {', '.join(differing[:4])}). A published version is never "
-            "overwritten: give another folder, or remove this one yourself if nobody uses it."
-        )
-    return True
+def hold(held: ExitStack, place: Path, target: HubAddress | Path) -> None:
+    """Lock `place`, made if need be. Raises InputError where it cannot be made, and where another publish holds it."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".lock").touch()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise InputError(f"{place.parent} cannot be written ({error.strerror}). Give another --to folder.") from None
+    try:
+        held.enter_context(locked(place, "publish"))
+    except InputError:
+        raise InputError(f"Another publish of {target} is running. Wait for it, and publish again.") from None

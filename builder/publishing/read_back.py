@@ -1,6 +1,8 @@
 """The proof that a version is on the Hub as it was written: its files by hash, and what `datasets` makes of them."""
 
+import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +10,32 @@ from typing import Any
 from builder.errors import InputError
 from builder.hub import HubAddress, first_lines, hub_errors, status_of
 from builder.hub_files import Upload, differing_files
+from builder.publishing.versions import RESPONSES
 from builder.schema import features
+
+# What versions consist of, this and earlier ones.
+OF_A_VERSION = re.compile(
+    rf"README\.md|(build|audit|croissant|fidelity)\.json|{re.escape(RESPONSES)}|data/[^/]+/[^/]+\.parquet|figures/[^/]+\.png"
+)
 
 
 @dataclass(frozen=True)
 class Version(Upload):
-    """What is to be on the Hub: the files of `folder`, whose build.json is `published`."""
+    """What is to be on the Hub: the files of `folder`, whose build.json is `published`.
+
+    What else its owner keeps in the repository, such as a LICENSE, is no part of a version: it is neither compared nor deleted.
+    """
 
     folder: Path
     published: dict[str, Any]
+
+    def files_at(self, api: Any, revision: str) -> dict[str, Any]:
+        """{path: its entry in the Hub's tree} of what is of a version at this revision."""
+        return self.own(super().files_at(api, revision))
+
+    def own(self, there: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of these files that are of a version."""
+        return {path: entry for path, entry in there.items() if path in self.files or OF_A_VERSION.fullmatch(path)}
 
 
 def read_back(api: Any, version: Version, revision: str, commit: str) -> None:

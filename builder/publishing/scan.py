@@ -25,13 +25,14 @@ PNG_WITHOUT_TEXT = (b"IHDR", b"IDAT", b"PLTE", b"IEND", b"tRNS", b"pHYs", b"gAMA
 
 @dataclass(frozen=True)
 class Finding:
-    """what: the kind's name. group: as in `Kind`, or `file` for one that cannot be read. place: in the file; "" for its name."""
+    """what: the kind's name. group: as in `Kind`, or `file` for one that cannot be read. place: in the file; "" for its name. rows: of a
+    table that have it there, 0 where it stands in no row."""
 
     what: str
     group: str
     file: str
     place: str
-    rows: int = 1
+    rows: int = 0
 
     def __str__(self) -> str:
         more = f" and {'at least ' if self.rows >= ENOUGH else ''}{self.rows - 1} more" if self.rows > 1 else ""

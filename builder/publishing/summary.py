@@ -13,11 +13,13 @@ def publishing_summary(published: Published, target: str, dry_run: bool) -> str:
     ]
     lines += [f"Warning: {warning}" for warning in published.warnings]
     if published.difference is not None:
-        lines += [f"Since {build['changelog'][0]['previous']}: {change}." for change in build["changelog"][0]["changes"]]
+        lines += [
+            f"Since {build['changelog'][0]['previous']}: {change}." for change in build["changelog"][0]["changes"]
+        ]
     if published.uploaded is not None:
         lines += published.uploaded.said
     if dry_run:
-        lines.append("Nothing was written.")
+        lines.append(f"Nothing was written to {target}.")
     elif published.uploaded is None:
         lines.append(
             f'Dataset in {target}: load_dataset("{target}", "dpf"). Next: persona train dpo {target} --out MODEL_FOLDER'

@@ -1,7 +1,6 @@
 """A published version on disk: what its build.json says of the files, and whether they are as it says."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from builder.errors import InputError
 from builder.files import read_json, sha256_file
 from builder.publishing.versions import version_in
 from builder.schema import CONFIGS
+from builder.tables import parquet_errors
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,20 @@ def _is_nested(configs: Any) -> bool:
     return isinstance(configs, dict) and all(isinstance(splits, dict) for splits in configs.values())
 
 
+def refuse_damaged(version: Version) -> None:
+    """Raises InputError for a data file that is not there or not as it was published."""
+    for config in version.build["configs"]:
+        for split in version.splits(config):
+            checked_hash(version, config, split)
+
+
 def checked_hash(version: Version, config: str, split: str) -> str:
     """SHA-256 of a data file, which has to be what its name and build.json say."""
     import pyarrow.parquet as parquet
 
     path = version.splits(config)[split]
-    wanted = version.build["configs"][config][split]["rows"]
+    entry = version.build["configs"][config][split]
+    wanted = entry["rows"]
     with readable(path):
         found = sha256_file(path)
         rows = parquet.read_metadata(path).num_rows
@@ -76,6 +84,11 @@ def checked_hash(version: Version, config: str, split: str) -> str:
         raise InputError(
             f"{path} is damaged: its content has the hash {found[:12]} and its name says {named}. Get the version again."
         )
+    # The first versions listed no hash.
+    if entry.get("sha256", found) != found:
+        raise InputError(
+            f"{path} is damaged: its content has the hash {found[:12]} and build.json says {entry['sha256']!s:.12}. Get the version again."
+        )
     if rows != wanted:
         raise InputError(
             f"{path} has {rows:,} rows and build.json says {wanted:,}. The folder is not as it was published: get the version again."
@@ -83,19 +96,9 @@ def checked_hash(version: Version, config: str, split: str) -> str:
     return found
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    import pyarrow as arrow
-
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}, which build.json lists, does not exist. Get the version again, with all its files."
-        ) from None
-    except (arrow.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as Parquet ({said:.120}). Get the version again.") from None
+def readable(path: Path) -> AbstractContextManager[None]:
+    """Around whatever reads a data file. Raises InputError where it is damaged or not there."""
+    return parquet_errors(path, "build.json lists it: get the version again, with all its files.")
 
 
 def config_types(files: dict[str, Path]) -> dict[str, str]:

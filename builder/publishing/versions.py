@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from builder.publishing.diff import Difference
 
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
+RESPONSES = "responses.parquet"  # the recorded replies, which one version may have and another not
 STEPS = ("none", "patch", "minor", "major")
 # What can be the matter with a row, and the step that it asks for.
 STEP_OF = {"added": "minor", "removed": "major", "changed": "patch", "moved": "major"}
@@ -76,11 +77,13 @@ def changelog_entry(before: Path, version: str, difference: "Difference") -> lis
     if not isinstance(entries, list):
         raise InputError(f"The changelog in {before / 'build.json'} is not a list. Get the version again.")
     changes = [sentence for _, sentence in difference.reasons]
+    if not changes:
+        changes = ["no row differs" if difference.notes else "no row differs: another card, recipe or code"]
     entry = {
         "version": version,
         "previous": earlier,
         "step": step_between(earlier, version),
-        "changes": changes or ["no row differs: another card, recipe or code"],
+        "changes": [*changes, *difference.notes],
     }
     return [entry, *entries]
 

@@ -1,6 +1,7 @@
 """`persona diff`: rows by id and content, columns and splits of two published versions, and the step that follows."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -48,9 +49,10 @@ def rewrite(folder: Path, config: str, split: str, change: Change, **options) ->
     table = change(table if entry["file"] else table.slice(0, 0))
     place = folder / "data" / config / "unnamed.parquet"
     parquet.write_table(table, place, **options)
-    name = f"data/{config}/{split}-00000-of-00001-{sha256_file(place)[:12]}.parquet"
+    sha256 = sha256_file(place)
+    name = f"data/{config}/{split}-00000-of-00001-{sha256[:12]}.parquet"
     place.rename(folder / name)
-    entry |= {"rows": table.num_rows, "file": name if table.num_rows else None}
+    entry |= {"rows": table.num_rows, "file": name if table.num_rows else None, "sha256": sha256}
     write_json(folder / "build.json", build)
 
 
@@ -530,7 +532,7 @@ def twice(folder: Path) -> None:
         (lambda f: spoil_build(f, lambda b: b["configs"].update(dpf=[])), "which file"),
         (lambda f: spoil_build(f, lambda b: b["configs"].update(poems={})), "has the config poems"),
         (lambda f: spoil_build(f, lambda b: b["configs"]["dpf"]["train"].update(rows=3)), "and build.json says 3"),
-        (lambda f: (f / other_file(f, "dpf", "train")).unlink(), "which build.json lists, does not exist"),
+        (lambda f: (f / other_file(f, "dpf", "train")).unlink(), "does not exist. build.json lists it"),
         (cut, "is damaged|cannot be read as Parquet"),
         (flip, "is damaged: its content has the hash"),
         (unnamed_rubbish, "cannot be read as Parquet"),
@@ -625,3 +627,45 @@ def test_a_config_that_one_version_lacks_is_listed_whole(version, other, tmp_pat
         ids[what] = [entry["id"] for entry in listed]
     assert ids["added"] == ids["removed"]
     assert len(set(ids["added"])) == len(ids["added"])
+
+
+def test_models_judges_and_templates_that_changed_are_named_and_ask_for_no_step(version, other):
+    build = read_json(other / "build.json")
+    judge = build["judges"][0]
+    build["models"]["generator"] |= {"model": "org/larger", "revision": "0123456789abcdef"}
+    build["models"]["critic"]["provider"] = "local"
+    build["models"]["judge"]["model"] = "org/larger"
+    build["judges"] = ["roleplay@1:org/larger", "likelihood@1:org/second"]
+    build["templates"]["critique_paper"] = "000000000000"
+    build["templates"]["answer_two"] = build["templates"].pop("answer")
+    write_json(other / "build.json", build)
+    difference = diff_versions(version, other)
+    model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert (difference.step, difference.reasons) == ("none", [])
+    assert difference.notes == [
+        f"judge {judge} became roleplay@1:org/larger",
+        "second judge none became likelihood@1:org/second",
+        f"models: generator {model} became org/larger@0123456789ab",
+        f"models: critic {model} (provider scripted) became {model} (provider local)",
+        "template answer no longer used",
+        "template answer_two added",
+        "template critique_paper changed",
+    ]
+    text = difference_text(difference)
+    assert all(note in text for note in difference.notes)
+    assert text.endswith("A version with another card or code is 1.0.1.")
+    (entry,) = changelog_entry(version, "1.0.1", difference)
+    assert entry["changes"] == ["no row differs", *difference.notes]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("folder", "is a folder. Give a file, as .*folder/diff.parquet"), ("file/d.parquet", "file is a file")],
+)
+def test_a_list_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, out, said):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("builder.hub.version_folder", lambda source: pytest.fail("versions were read first"))
+    done = CliRunner().invoke(app, ["diff", "a", "b", "--out", str(tmp_path / out)])
+    assert isinstance(done.exception, InputError)
+    assert re.search(said, str(done.exception))

@@ -1,6 +1,7 @@
 """What must not leave does not: every kind of leak in every place where one can stand, told by its place and never by its text."""
 
 import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 
 from builder import private_text
 from builder.errors import InputError
+from builder.pipeline import run_build
 from builder.private_text import CENSUS_KINDS, PATH_KINDS, SECRET_KINDS, kinds_in, machine_places, serial_kinds
-from builder.publishing.gate import refuse_licences, refuse_private
+from builder.publishing.gate import drawn_serials, refuse_licences, refuse_private
 from builder.publishing.licences import licence_defect, normal_licence
 from builder.publishing.publish import publish
+from builder.randomness import rng_for
 from builder.schema import assistant_message, features
+from builder.tables import iterate_rows, read_columns, read_table
+from tests.builder.conftest import scripted_recipe
 from tests.published_folder import build_tables
 
 # Made up, and put together here so that no scanner takes this file for a leak.
@@ -352,8 +357,60 @@ def test_serials_of_all_years():
 @pytest.mark.parametrize(
     "text",
     [
+        "- PUMA: a German shoe brand",
+        "PUMA: 2 pairs for 1",
+        "PUMA 39018 sneakers",
+        "a puma 12345 miles away, counted in the census",
+        "order 2015123456789",
+        "sk-" + "learn-based-approach-to-clustering-2024-edition",
+        "SERIALNO: what is it?",
+    ],
+)
+def test_innocent_text_of_a_row_is_published(text, folder, run, build):
+    in_nested_column(folder, text)
+    refuse_private(folder, run, build, for_hub=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "puma=00101",
+        '"PUMA20": "05600"',
+        "PUMA 05600, state code 06",
+        "puma 05600 with pwgtp 88",
+        "2019" + "gq0001234",
+        "2019" + "hu0012345",
+        "syn0000017",
+        "serialno=0012345",
+    ],
+)
+def test_a_census_key_in_a_row_is_found_in_small_letters_too(text, folder, run, build):
+    place = in_nested_column(folder, text)
+    message = refusal(folder, run, build)
+    assert place in message
+    assert text not in message
+    # What to do about a row.
+    assert "prompt_id" in message
+    assert "responses export" in message
+
+
+@pytest.mark.parametrize("text", ["PUMA 39018 x", "PUMA: 7", "2015123456789", "SERIALNO: x"])
+def test_in_metadata_less_is_enough(text, folder, run, build):
+    for plant in (in_json, in_card, in_metadata, in_png_text):
+        place = plant(folder, text)
+        message = refusal(folder, run, build)
+        assert place in message
+        assert "responses export" not in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "a risk-adjusted, well-thought-out-and-long-hyphenated-thing",
         "sk-" + "learn-is-a-library-that-many-people-use",
+        "sk-" + "learn-Based-Approach-To-Clustering-2024-With-k8s-And-gpt4o-Edition",
+        "sk-" + "ant-colony-optimization-2024-edition",
+        "gsk_" + "the_british_company_since_2000_and_before",
         "AKIA" + "IOSFODNN7EXAMPLE",
         "postgres://user:" + "password@localhost/db and https://me:<token>@x.org",
         "Authorization: Bearer YOUR_TOKEN",
@@ -362,6 +419,15 @@ def test_serials_of_all_years():
 )
 def test_what_only_looks_like_a_secret(text):
     assert kinds_in(text, SECRET_KINDS) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["sk-", "sk-proj-", "sk-or-v1-", "sk-" + "ant-api03-"]), st.integers(0, 2**32), st.booleans())
+def test_random_keys_are_found(beginning, seed, hexadecimal):
+    letters = "0123456789abcdef" if hexadecimal else "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    key = "".join(rng_for(seed, "key", beginning).choice(list(letters), size=48))
+    if any(c.isdigit() for c in key):
+        assert kinds_in(f"use {beginning}{key}", SECRET_KINDS)
 
 
 @settings(max_examples=200, deadline=None)
@@ -412,21 +478,46 @@ def test_licences_that_allow_it_pass(run, build):
         run, ["CC-BY-4.0", "cc by 3.0", "MIT", "Apache License 2.0", "CC0", "mit, cc-by-4.0", "Public Domain"]
     )
     build["stages"]["personas"] = {"licence": "CC-BY-4.0 (Nemotron-Personas, NVIDIA)"}
-    refuse_licences(run, build)
+    assert refuse_licences(run, build, for_hub=True) == refuse_licences(run, build, for_hub=False) == []
 
 
 def test_licences_that_do_not_are_named_with_counts_and_prompts(run, build):
     write_prompts(run, ["CC-BY-4.0", "unknown", "unknown", "cc-by-nc-4.0", None, "CC-BY-SA-4.0"])
     build["stages"]["personas"] = {"licence": "CC-BY-NC-SA-4.0"}
     with pytest.raises(InputError) as refused:
-        refuse_licences(run, build)
-    message = str(refused.value)
-    assert "3 questions under unknown (q00001, q00002, ...)" in message
-    assert "1 question under cc-by-nc-4.0 (q00003): not for commercial use" in message
-    assert "1 question under CC-BY-SA-4.0 (q00005)" in message
-    assert "personas under CC-BY-NC-SA-4.0" in message
-    assert "`licence`" in message
-    assert "under CC-BY-4.0 (" not in message
+        refuse_licences(run, build, for_hub=True)
+    (warning,) = refuse_licences(run, build, for_hub=False)
+    assert "cannot go to the Hub" in warning
+    for message in (str(refused.value), warning):
+        assert "3 questions under unknown (q00001, q00002, ...)" in message
+        assert "1 question under cc-by-nc-4.0 (q00003): not for commercial use" in message
+        assert "1 question under CC-BY-SA-4.0 (q00005)" in message
+        assert "personas under CC-BY-NC-SA-4.0" in message
+        assert "`licence`" in message
+        assert "under CC-BY-4.0 (" not in message
+
+
+@pytest.mark.parametrize("table", ["personas", "prompts", "dpf", "persona_records"])
+def test_a_damaged_table_of_a_build_is_named_and_mended_by_building_again(table, scripted_build, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(scripted_build.folder, run)
+    path = run / "tables" / f"{table}.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    if table == "persona_records":
+        reading = [lambda: drawn_serials(run)]
+    else:
+        reading = [
+            lambda: publish(run, tmp_path / "out"),
+            lambda: read_table(run, table),
+            lambda: read_columns(run, table, ["split"]),
+            lambda: next(iterate_rows(run, table)),
+        ]
+    for read in reading:
+        with pytest.raises(InputError, match=rf"{table}\.parquet cannot be read as Parquet .* Build it again"):
+            read()
+    run_build(scripted_recipe(), run)
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

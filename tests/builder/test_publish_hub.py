@@ -14,7 +14,8 @@ from builder.errors import InputError
 from builder.files import sha256_file, write_json
 from builder.hub import HubAddress
 from builder.publishing.folder import write_data
-from builder.publishing.hub import Uploaded, upload_version, version_before
+from builder.publishing.hub import Uploaded, look_first, upload_version
+from builder.publishing.publish import publish
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
 
 REPO = "org/personas"
@@ -378,8 +379,15 @@ def test_a_dry_run_sends_nothing_and_says_what_would_be(hub, releases, there):
     assert (done.commit, done.tag) == (None, None)
     said = " ".join(done.said)
     wanted = {
-        "nothing": ["would be created", "add README.md, build.json, data/", "Tag v1.1.0 would"],
-        "version one": ["add README.md, build.json, figures/topics.png and delete audit.json", "Tag v1.1.0 would"],
+        "nothing": [
+            "would be created",
+            "add or replace 5 files, 0.0 MB: README.md, build.json, data/dpf (1 file, ",
+            "Tag v1.1.0 would",
+        ],
+        "version one": [
+            "add or replace 3 files, 0.0 MB: README.md, build.json, figures/topics.png and delete audit.json.",
+            "Tag v1.1.0 would",
+        ],
         "its commit": ["nothing would be uploaded", "Tag v1.1.0 would"],
         "its tag": ["nothing was uploaded", "would be read back"],
     }[there]
@@ -492,17 +500,108 @@ def test_other_columns_and_other_counts_than_the_schemas_are_found(hub, releases
 
 
 def test_the_version_before_is_the_newest_below(hub, releases, monkeypatch):
-    assert version_before(ADDRESS, "1.0.0") is None
+    assert look_first(ADDRESS, "1.0.0") is None
     hub.commit(REPO, releases[0].folder, ("v1.0.0", "v1.9.0", "v1.10.0", "v2.0.0", "draft", "v1.10.1-rc1"))
-    assert version_before(ADDRESS, "1.0.0") is None
-    assert version_before(ADDRESS, "1.10.0") == "v1.9.0"
-    assert version_before(ADDRESS, "1.11.0") == "v1.10.0"
+    assert look_first(ADDRESS, "1.0.0") is None
+    assert look_first(ADDRESS, "1.10.0") == "v1.9.0"
+    assert look_first(ADDRESS, "2.0.1") == "v2.0.0"
     hub.status = 500
-    with pytest.raises(InputError, match="cannot be asked for its versions"):
-        version_before(ADDRESS, "1.11.0")
+    with pytest.raises(InputError, match=r"Version 1\.11\.0 cannot be published .* Nothing was sent"):
+        look_first(ADDRESS, "1.11.0")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(InputError, match="no token"):
-        version_before(ADDRESS, "1.11.0")
+        look_first(ADDRESS, "1.11.0")
+
+
+THEIRS = {"README.md": "# Ours", "data.csv": "a,b", "data/dpf/train-0.parquet": b"PAR1"}
+
+
+@pytest.mark.parametrize(
+    ("there", "token", "options", "said"),
+    [
+        ("version", READ_TOKEN, {}, "may not do this"),
+        ("nothing", READ_TOKEN, {}, "may only read"),
+        ("version", WRITE_TOKEN, {"private": True}, "is public"),
+        ("nothing", WRITE_TOKEN, {"create_pr": True}, "nothing to propose a change to"),
+        ("version", WRITE_TOKEN, {"version": "0.9.0"}, "below v1.0.0"),
+        ("theirs", WRITE_TOKEN, {}, "holds something else .*README.md, data.csv, data/dpf/train-0.parquet"),
+    ],
+)
+def test_what_cannot_go_there_is_said_before_the_audit(
+    hub, releases, scripted_build, monkeypatch, there, token, options, said
+):
+    if there != "nothing":
+        hub.commit(REPO, THEIRS if there == "theirs" else releases[0].folder, ("v1.0.0",) if there == "version" else ())
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("builder.publishing.publish.audit_build", lambda run: pytest.fail("audited first"))
+    with pytest.raises(InputError, match=said):
+        publish(scripted_build.folder, f"hub:{REPO}", **{"version": "1.1.0"} | options)
+    assert writes_of(hub) == []
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        THEIRS,
+        {"build.json": '{"version": "1.0.0", "configs": ["a"]}', "README.md": "# Ours"},
+        {"build.json": "no JSON"},
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"create_pr": True}, {"dry_run": True}])
+def test_a_repository_of_something_else_is_not_touched(hub, releases, theirs, options):
+    hub.commit(REPO, theirs)
+    before = hub.files(REPO)
+    with pytest.raises(InputError, match=r"None of it was replaced or deleted"):
+        releases[0].upload(**options)
+    assert hub.files(REPO) == before
+    assert writes_of(hub) == []
+
+
+def test_a_repository_with_the_first_files_of_the_hub_takes_a_version(hub, releases):
+    hub.commit(REPO, {"README.md": "---\nlicense: mit\n---\n", "LICENSE": "MIT"})
+    done = releases[0].upload()
+    assert "It replaced the README.md that was there." in done.said
+    assert on_the_hub(hub, "v1.0.0") == releases[0].files() | {"LICENSE": b"MIT"}
+
+
+@pytest.mark.parametrize("create_pr", [False, True])
+def test_what_the_owner_keeps_beside_the_versions_stays_and_is_no_defect(hub, releases, create_pr):
+    one, two = releases
+    own = {"LICENSE": b"CC-BY", "data/notes.txt": b"Mine.", "scripts/load.py": b"pass"}
+    one.upload()
+    hub.commit(REPO, one.files() | own)
+    before = one.files()
+    if create_pr:
+        two.upload(create_pr=True)
+        two.upload(create_pr=True)
+        assert len(hub.pull_requests(REPO)) == 1
+        hub.merge(REPO, 1)
+    done = two.upload()
+    assert on_the_hub(hub, "v1.1.0") == two.files() | own
+    assert on_the_hub(hub, "v1.0.0") == before
+    assert create_pr or "It deleted what is of the version before alone: audit.json." in done.said
+    hub.requests.clear()
+    assert "nothing was uploaded" in two.upload().said[0]  # the tag is there
+    assert writes_of(hub) == []
+    del hub.repositories["dataset", REPO].tags["v1.1.0"]
+    hub.commit(REPO, two.files() | own | {"LICENSE": b"CC0"})
+    assert two.upload().commit == hub.head(REPO)  # its files are there, whatever else is
+
+
+def test_a_relative_run_goes_to_the_hub_and_is_read_back(hub, scripted_build, tmp_path, monkeypatch):
+    shutil.copytree(scripted_build.folder, tmp_path / "runs" / "demo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builder.publishing.publish.refuse_failed_audit", lambda *_, **__: [])
+    published = publish(Path("runs/demo"), f"hub:{REPO}", "1.0.0")
+    assert published.uploaded.tag == "v1.0.0"
+    assert on_the_hub(hub, "v1.0.0").keys() == published.files.keys()
+    assert not list(tmp_path.rglob("*unfinished*"))
+
+
+def test_a_relative_folder_is_read_back(hub, releases, monkeypatch):
+    one, _ = releases
+    monkeypatch.chdir(one.folder.parent)
+    assert Release(Path(one.folder.name), one.published).upload().tag == "v1.0.0"
 
 
 def test_the_token_is_in_no_output_no_log_and_no_file(hub, releases, tmp_path, capfd, caplog):
@@ -538,4 +637,4 @@ def test_on_the_real_hub_too_where_a_token_and_a_name_for_it_are_given(hub_targe
         two.upload(address)
     proposal = CommitOperationAdd("note.txt", b"A note.")
     hub_target.api().create_commit(hub_target.repo, [proposal], commit_message="A note", repo_type="dataset")
-    assert version_before(address, "1.2.0") == "v1.1.0"
+    assert look_first(address, "1.2.0") == "v1.1.0"
