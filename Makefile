@@ -19,8 +19,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/persona demo
 
+# One process a core, each with one thread: two processes with two threads each stand in each other's way. A file stays in one process,
+# because its tests share builds and models.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Minutes to half an hour: the embedded model, the whole demo, kills at random moments.
 test-slow: setup

@@ -57,7 +57,7 @@ def recipe_from(
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
 ) -> None:
-    """The whole road on the embedded model: build, audit, publish, train, evaluate, report. Run again to replay."""
+    """The whole road on the embedded model: build, audit, compare with the census, publish, train, evaluate, report. Again: replay."""
     import time
 
     from builder.summary import run_costs
@@ -66,6 +66,7 @@ def demo(
     published, models = out / "published", [out / "models" / "dpo", out / "models" / "reward"]
     build("demo", out=out / "build")
     audit(out / "build")
+    census_compare(str(out / "build"))
     publish(out / "build", to=str(published))
     train_dpo(str(published), out=models[0])
     train_reward(str(published), out=models[1])

@@ -212,7 +212,7 @@ def test_what_cannot_be_read_is_refused(build: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         find_contamination(build, tmp_path / "none.jsonl")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(InputError, match="no readable Parquet"):
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
         find_contamination(build, tmp_path / "bad.parquet")
     (tmp_path / "latin.txt").write_bytes("na\xefve".encode("latin-1"))
     with pytest.raises(InputError, match="not UTF-8"):
