@@ -133,7 +133,7 @@ def made_up_questions(path: Path, count: int = 16_000) -> Path:
                 halves[(number * 4_001 + number // 9_000 * 17) % len(halves)],
             )
             question = f"Should I {first[1]} {first[0]} in {first[2]}, or {second[1]} {second[0]} in {second[2]}?"
-            file.write(json.dumps({"question": question, "topic": first[0]}) + "\n")
+            file.write(json.dumps({"question": question, "topic": first[0], "licence": "CC0-1.0"}) + "\n")
     return path
 
 

@@ -4,9 +4,9 @@
     python -m benchmarks.publishing DIR/run [--folder FOLDER]
 
 Publishes the build as 1.0.0, reads that version back into an empty cache, publishes a mended copy (one critique differs) as 1.0.1, says
-what changed, and publishes 1.0.1 once more, which must change nothing. Without RUN a small build is made first, to try the benchmark
-itself. The Hub is the one of the tests, in a process of its own. Each step is one fresh process, start-up included; sent and received are
-bytes of bodies, counted at the Hub.
+what changed, and publishes 1.0.1 once more, which must change nothing. The bands for what words give away are opened first, since a
+scripted model's words do. Without RUN a small build is made, to try the benchmark itself. The Hub is the one of the tests, in a process of
+its own. Each step is one fresh process, start-up included; sent and received are bytes of bodies, counted at the Hub.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        run = arguments.run.resolve() if arguments.run else small_build(folder / "run")
+        run = opened(arguments.run.resolve() if arguments.run else small_build(folder / "run"), folder / "opened")
         mended = mend(run, folder / "mended")
         with hub() as process:
             measure(run, mended, process, folder / "cache")
@@ -101,6 +101,19 @@ def run_measured(command: list[str], variables: dict[str, str]) -> tuple[str, fl
     return said, time.monotonic() - started, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
+def opened(run: Path, copy: Path) -> Path:
+    """A copy of the build whose recipe lets texts give themselves away: a scripted model's words do, and the Hub takes no such build."""
+    from builder.files import read_json, write_json
+
+    shutil.rmtree(copy, ignore_errors=True)
+    # The record and the tables are needed as they are; links save disk.
+    shutil.copytree(run, copy, copy_function=link_or_copy)
+    build = read_json(run / "build.json")
+    build["recipe"]["audit"]["matched_text"] = [0.0, 1.0]
+    write_json(copy / "build.json", build)
+    return copy
+
+
 def mend(run: Path, mended: Path) -> Path:
     """A copy of the build with another critique in its first pair, as a maintainer would mend a row; row groups stay as they are."""
     import pyarrow.parquet as parquet
@@ -108,7 +121,6 @@ def mend(run: Path, mended: Path) -> Path:
     from builder.tables import with_column, write_by_persona
 
     shutil.rmtree(mended, ignore_errors=True)
-    # The record and the persona records are needed as they are; links save disk.
     shutil.copytree(run, mended, copy_function=link_or_copy)
     source = run / "tables" / "dpf.parquet"
 
