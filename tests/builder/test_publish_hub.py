@@ -623,7 +623,7 @@ def test_the_token_is_in_no_output_no_log_and_no_file(hub, releases, tmp_path, c
     assert not list(tmp_path.rglob(".readback*"))
 
 
-def test_on_the_real_hub_too_where_a_token_and_a_name_for_it_are_given(hub_target, releases):
+def test_the_chosen_hub_takes_a_version_and_the_real_one_where_it_is_named(hub_target, releases):
     one, two = releases
     address = HubAddress(hub_target.repo, None)
     assert one.upload(address, private=True).tag == "v1.0.0"
