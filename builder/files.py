@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -52,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if error.errno == 28:  # ENOSPC
+        if error.errno == errno.ENOSPC:
             raise InputError(
                 f"The disk is full: {path} could not be written; what was there before is unchanged. Free some space and run the "
                 "same command again."

@@ -3,6 +3,7 @@
 The one place that knows the Hub client. Where the Hub is comes from HF_ENDPOINT, who asks from HF_TOKEN or `hf auth login`.
 """
 
+import errno
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,6 @@ ADDRESS = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:@\
 # What the client raises: HTTP, the network, files (OSError), an answer or a file that the Hub does not take (ValueError), a failed
 # upload (RuntimeError).
 HUB_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, RuntimeError)
-DISK_FULL = 28  # ENOSPC
 # Seconds without a single byte, after which the network counts as lost; the client by itself would wait for ever.
 PATIENCE = 300
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
@@ -197,7 +197,7 @@ def hub_errors(doing: str, state: str = "") -> Iterator[None]:
     except InputError:
         raise
     except HUB_ERRORS as error:
-        if isinstance(error, OSError) and error.errno == DISK_FULL:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         raise hub_error(error, doing, state) from None
 

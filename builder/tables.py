@@ -145,6 +145,19 @@ def read_columns(folder: Path, config: str, columns: Sequence[str]) -> Any:
         return parquet.read_table(path, columns=list(columns))
 
 
+def read_serials(folder: Path) -> Any:
+    """`persona_id` and `SERIALNO` of the drawn records, never published; None where the personas are of no census records."""
+    import pyarrow.parquet as parquet
+
+    path = folder / "tables" / "persona_records.parquet"
+    if not path.is_file():
+        return None
+    with readable_table(path, folder):
+        if "SERIALNO" not in parquet.read_schema(path).names:
+            return None
+        return parquet.read_table(path, columns=["persona_id", "SERIALNO"])
+
+
 def iterate_rows(folder: Path, config: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows one after the other, of which only some thousand are in memory."""
     import pyarrow.parquet as parquet

@@ -6,12 +6,12 @@ interrupted push is mended by running it again, since nothing is there before th
 
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError
+from builder.errors import InputError, few
 from builder.files import read_json
 from builder.hub import ADDRESS, PREFIX, hub_api, hub_errors, may_create, parse_address
 from builder.hub_commit import send_commit
@@ -159,8 +159,8 @@ def refuse_foreign(
         return str(info.sha), there
     if RECORD not in there:
         raise InputError(
-            f"{repository} holds files that are not of a model of this project ({named(there)}). They are neither replaced nor deleted. "
-            "Give another name, or empty the repository yourself."
+            f"{repository} holds files that are not of a model of this project ({few(sorted(there))}). They are neither replaced nor "
+            "deleted. Give another name, or empty the repository yourself."
         )
     with tempfile.TemporaryDirectory() as folder:
         found = read_json(Path(api.hf_hub_download(repository, RECORD, revision=info.sha, local_dir=folder)))
@@ -176,14 +176,9 @@ def refuse_foreign(
 def refuse_left_over(repository: str, foreign: Collection[str]) -> None:
     if foreign:
         raise InputError(
-            f"{repository} holds files that this model does not have ({named(foreign)}), and they would stay beside it. They are not "
+            f"{repository} holds files that this model does not have ({few(sorted(foreign))}), and they would stay beside it. They are not "
             "deleted. Give another name, or delete them on the Hub and run the same command again."
         )
-
-
-def named(files: Iterable[str]) -> str:
-    shown = sorted(files)
-    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")
 
 
 def read_back(api: Any, upload: Upload, commit: str) -> None:

@@ -18,7 +18,7 @@ from builder.imports.similarity import find_similar, index_texts
 from builder.personas.groups import COMPARED, compared_value, find_clusters, near_clones
 from builder.prompts.filters import shingles
 from builder.schema import SPLITS
-from builder.tables import read_columns, readable_table
+from builder.tables import read_columns, read_serials
 
 Row = dict[str, Any]
 TRAIN, SEEN_TEST, HELDOUT_TEST, SUPPORT = (SPLITS.index(s) for s in ("train", "seen_test", "heldout_test", "support"))
@@ -308,15 +308,9 @@ def people_proofs(run: Path, personas: Sequence[Row], divided: int) -> list[Chec
 
 def read_households(run: Path, persona_ids: Sequence[str]) -> list[str] | None:
     """The census household of every persona; None where the personas were not drawn from census records."""
-    import pyarrow.parquet as parquet
-
-    path = run / "tables" / "persona_records.parquet"
-    if not path.is_file():
+    table = read_serials(run)
+    if table is None:
         return None
-    with readable_table(path, run):
-        if "SERIALNO" not in parquet.read_schema(path).names:
-            return None
-        table = parquet.read_table(path, columns=["persona_id", "SERIALNO"])
     known = dict(zip(table["persona_id"].to_pylist(), table["SERIALNO"].to_pylist(), strict=True))
     # A persona without a record shares its household with nobody.
     return [known.get(persona) or f"none/{persona}" for persona in persona_ids]

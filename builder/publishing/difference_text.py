@@ -1,8 +1,9 @@
 """What is said of a difference between two versions: the sentences of the changelog, and what `persona diff` prints."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from builder.errors import few
 from builder.publishing.licences import DEFAULT_LICENCE
 from builder.publishing.versions import RESPONSES, STEP_OF, STEPS, next_version
 from builder.schema import PAIR_CONFIGS
@@ -92,7 +93,7 @@ def config_reasons(config: "ConfigDifference") -> Iterator[tuple[str, str]]:
         if config.counts[kind]:
             said = f"{rows_said(config.count(kind), noun)} {'moved to another split' if kind == 'moved' else kind}"
             if kind == "changed":
-                said += f" ({few(by_frequency(config))})"
+                said += f" ({few(by_frequency(config), 6)})"
             elif noun == "pairs":  # tables of one split call it train, which says nothing there
                 said += f" ({', '.join(f'{split} {number:,}' for split, number in config.counts[kind].items())})"
             yield step, said
@@ -114,10 +115,6 @@ def schema_sentences(before: dict[str, str], after: dict[str, str]) -> list[str]
 
 def rows_said(number: int, noun: str) -> str:
     return f"{number:,} {noun if number != 1 else noun.removesuffix('s')}"
-
-
-def few(names: Sequence[str], shown: int = 6) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def by_frequency(config: "ConfigDifference") -> list[str]:

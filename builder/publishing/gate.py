@@ -20,7 +20,7 @@ from builder.publishing.licences import DEFAULT_LICENCE, licence_defect
 from builder.publishing.scan import Finding, scan_folder
 from builder.recipe import flatten
 from builder.schema import CONFIGS, features
-from builder.tables import read_columns, readable_table
+from builder.tables import read_columns, read_serials
 
 SHOWN = 8
 
@@ -122,16 +122,8 @@ def private_kinds(folder: Path, run: Path, build: dict[str, Any]) -> list[Kind]:
 
 def drawn_serials(run: Path) -> list[str]:
     """The SERIALNO of the drawn records, [] where the personas are not of census records."""
-    import pyarrow.parquet as parquet
-
-    path = run / "tables" / "persona_records.parquet"
-    if not path.is_file():
-        return []
-    with readable_table(path, run):
-        if "SERIALNO" not in parquet.read_schema(path).names:
-            return []
-    serials = read_columns(run, "persona_records", ["SERIALNO"])["SERIALNO"]
-    return [str(serial) for serial in serials.unique().to_pylist() if serial]
+    table = read_serials(run)
+    return [] if table is None else [str(serial) for serial in table["SERIALNO"].unique().to_pylist() if serial]
 
 
 def schema_findings(folder: Path) -> list[Finding]:

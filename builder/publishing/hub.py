@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError
-from builder.hub import HUB_ERRORS, HubAddress, hub_api, hub_error, hub_errors, is_passing, status_of
+from builder.errors import InputError, few
+from builder.hub import HUB_ERRORS, HubAddress, hub_api, hub_error, hub_errors, is_passing, may_create, status_of
 from builder.hub_commit import finished_commit, refs_of, send_commit
 from builder.hub_files import changes, local_files, remote_files
 from builder.publishing.dry_run import would_change, would_create, would_tag
 from builder.publishing.proposal import UNSENT, propose
 from builder.publishing.read_back import Version, read_back
-from builder.publishing.target import build_in, is_published, named_few
+from builder.publishing.target import build_in, is_published
 from builder.publishing.versions import parse_version, tag_of, version_of
 
 KIND = "dataset"
@@ -50,7 +50,7 @@ def look_first(address: HubAddress, version: str, *, private: bool = False, crea
         there = repository_info(api, address.repository)
         if there is None:
             refuse_absent(address, create_pr)
-            would_create(api, address, private)
+            may_create(api, address.repository)
             return None
         refuse_reader(api, address, create_pr)
         refuse_public(address, bool(there.private), private)
@@ -194,10 +194,9 @@ def refuse_other_content(version: Version, theirs: dict[str, Any]) -> None:
     added, absent = changes(version.files, theirs)
     differing = sorted(added + absent)
     if differing:
-        shown = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
         raise InputError(
-            f"{version.tag} is on {version.address} already, with other files (differing: {shown}). A published version is never changed: "
-            "give a higher --version. Nothing was uploaded."
+            f"{version.tag} is on {version.address} already, with other files (differing: {few(differing, 6)}). A published version is never "
+            "changed: give a higher --version. Nothing was uploaded."
         )
 
 
@@ -221,7 +220,7 @@ def refuse_foreign(api: Any, address: HubAddress, head: str, there: Mapping[str,
             if is_published(build_in(Path(folder))):
                 return
     raise InputError(
-        f"{address} holds something else than versions of a dataset of `persona publish` ({named_few(sorted(there))}). None of it was "
+        f"{address} holds something else than versions of a dataset of `persona publish` ({few(sorted(there))}). None of it was "
         "replaced or deleted. Check the name, give another, or empty the repository on the Hub yourself if it is to hold this dataset."
     )
 

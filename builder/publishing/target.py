@@ -4,11 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError
+from builder.errors import InputError, few
 from builder.files import read_json, sha256_file
 from builder.hub import ADDRESS, PREFIX, HubAddress, parse_address
-
-SHOWN = 4
 
 
 def parse_target(text: str) -> HubAddress | Path:
@@ -49,7 +47,7 @@ def refuse_target(target: Path, run: Path, build: dict[str, Any], version: str) 
         return
     there = build_in(target)
     if not is_published(there):
-        shown = named_few(sorted(path.name for path in target.iterdir()))
+        shown = few(sorted(path.name for path in target.iterdir()))
         raise InputError(
             f"{target} is not empty and holds no published version ({shown}). Give a folder that is empty or does not exist yet."
         )
@@ -107,7 +105,7 @@ def holds_this(target: Path, folder: Path) -> bool:
     other = sorted(n for n in made.keys() & there.keys() if sha256_file(target / n) != sha256_file(folder / n))
     begun = left_by_a_publish(target)
     kinds = [("differing", other), ("absent", [] if begun else absent), ("extra", extra)]
-    said = "; ".join(f"{kind}: {named_few(names)}" for kind, names in kinds if names)
+    said = "; ".join(f"{kind}: {few(names)}" for kind, names in kinds if names)
     if not said:
         return not absent
     if extra and not other and not absent:
@@ -135,7 +133,3 @@ def mistaken_for_hub(text: str) -> list[str]:
     """What to say of a folder whose name is one of a repository, where not even the folder around it exists yet."""
     looks = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) and not Path(text).parent.exists()
     return [f"{text} is a folder; for the Hub write hub:{text}."] if looks else []
-
-
-def named_few(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
