@@ -195,8 +195,8 @@ def refuse_other_content(version: Version, theirs: dict[str, Any]) -> None:
     differing = sorted(added + absent)
     if differing:
         raise InputError(
-            f"{version.tag} is on {version.address} already, with other files (differing: {few(differing, 6)}). A published version is never "
-            "changed: give a higher --version. Nothing was uploaded."
+            f"{version.tag} is on {version.address} already, with other files (differing: {few(differing, 6)}). A published version is "
+            "never changed: give a higher --version. Nothing was uploaded."
         )
 
 
