@@ -251,6 +251,54 @@ def train_reward(
     train("reward", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
+@train_app.command("low-rank", context_settings=PASSED_ON)
+def train_low_rank(
+    dataset: TrainingData,
+    out: ModelFolder,
+    recipe: TrainingRecipe = None,
+    accelerate: Accelerate = "cpu",
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """A low-rank reward head on frozen embeddings. Further --key value arguments override the recipe's keys."""
+    train("low_rank", dataset, out, recipe, accelerate, False, None, False, context)
+
+
+@train_app.command("vpl", context_settings=PASSED_ON)
+def train_vpl(
+    dataset: TrainingData,
+    out: ModelFolder,
+    recipe: TrainingRecipe = None,
+    accelerate: Accelerate = "cpu",
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """A variational encoder of a persona's labelled pairs. Further --key value arguments override the recipe's keys."""
+    train("vpl", dataset, out, recipe, accelerate, False, None, False, context)
+
+
+@train_app.command("p-dpo", context_settings=PASSED_ON)
+def train_p_dpo(
+    dataset: TrainingData,
+    out: ModelFolder,
+    recipe: TrainingRecipe = None,
+    accelerate: Accelerate = "cpu",
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """DPO with soft tokens for each persona. Further --key value arguments override the recipe's keys."""
+    train("p_dpo", dataset, out, recipe, accelerate, False, None, False, context)
+
+
+@train_app.command("per-persona", context_settings=PASSED_ON)
+def train_per_persona(
+    dataset: TrainingData,
+    out: ModelFolder,
+    recipe: TrainingRecipe = None,
+    accelerate: Accelerate = "cpu",
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """An adapter of its own for each of a few personas. Further --key value arguments override the recipe's keys."""
+    train("per_persona", dataset, out, recipe, accelerate, False, None, False, context)
+
+
 def train(
     method: str,
     dataset: str,
@@ -278,6 +326,44 @@ def train(
     )
     for line in pushed:
         typer.echo(line)
+
+
+@train_app.command("sweep")
+def train_sweep(
+    recipe: Annotated[str, typer.Argument(help="A sweep: a file, or a packaged one: baselines_cpu, baselines.")],
+    dataset: TrainingData,
+    out: Annotated[Path, typer.Option(help="The folder for models, results and the table.")],
+    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds of the sweep.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this method, by its id; may be repeated.")] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
+    accelerate: Accelerate = "cpu",
+) -> None:
+    """Baselines x seeds on the same rows, and one table of them. Running again goes on; exit code 1 if a run failed."""
+    from training.sweep import run_sweep
+
+    said, failures = run_sweep(recipe, dataset, out, seeds, only or (), jobs, accelerate)
+    typer.echo(said)
+    if failures:
+        raise typer.Exit(1)
+
+
+@train_app.command("score", context_settings=PASSED_ON)
+def train_score(
+    dataset: TrainingData,
+    out: Annotated[Path, typer.Option(help="The JSON file for the result; the margins stand beside it.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model's folder; without it: --rule, --prompted ...")
+    ] = None,
+    context: typer.Context = None,  # type: ignore[assignment]
+) -> None:
+    """Test rows under the true, no and a wrong persona: --few_shot_pairs 8, --persona_corruption 0.5; untrained: --rule length."""
+    from training.launch import run_module
+
+    given = ["--model", str(model)] if model else []
+    run_module("training.score", ["--dataset", dataset, "--out", str(out), *given, *(context.args if context else ())])
+    typer.echo(
+        f"Result in {out}, margins in {out.with_suffix('.parquet')}. Next: the same model with --few_shot_pairs or --persona_corruption"
+    )
 
 
 @app.command("eval")

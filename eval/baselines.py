@@ -4,30 +4,29 @@
 words that an answer shares with the profile: what it gets, a model can get by parroting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from builder.lexical import profile_overlap, words
-from builder.schema import NEUTRAL_SYSTEM_TEXT
-from eval.scores import Item, Score
+from eval.scores import Score
+from training.evaluation import Candidate
 
 
-def score_shorter_answer(items: Sequence[Item]) -> list[Score]:
+def score_shorter_answer(candidates: Sequence[Candidate], profiles: Mapping[str, str]) -> list[Score]:
     """Minus the number of words. Persona-blind by construction."""
-    return [-float(len(words(text))) for _, text in items]
+    return [-float(len(words(candidate.answer))) for candidate in candidates]
 
 
-def score_profile_overlap(items: Sequence[Item]) -> list[Score]:
+def score_profile_overlap(candidates: Sequence[Candidate], profiles: Mapping[str, str]) -> list[Score]:
     """The share, in [0, 1], of an answer's longer words that the profile contains; 0 without a profile (so a tie).
 
     The same rule as in the data's audit, so that the two figures can be compared.
     """
-    return [profile_overlap(text, shown_profile(messages)) for messages, text in items]
+    return [profile_overlap(candidate.answer, shown_profile(candidate, profiles)) for candidate in candidates]
 
 
-def shown_profile(messages: Sequence[dict[str, str]]) -> str:
-    """The system text, empty where it is the neutral one."""
-    system = "\n".join(message["content"] for message in messages if message["role"] == "system")
-    return "" if system == NEUTRAL_SYSTEM_TEXT else system
+def shown_profile(candidate: Candidate, profiles: Mapping[str, str]) -> str:
+    """The profile of the persona that is shown, empty where there is none."""
+    return "" if candidate.persona_id is None else profiles[candidate.persona_id]
 
 
 BASELINES = {

@@ -10,8 +10,8 @@ import json
 import logging
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from builder.schema import assistant_message
 from eval.baselines import BASELINES
 from eval.metrics import measure
 from eval.results import (
+    MODEL_KINDS,
     SCHEMA_VERSION,
     Result,
     check_scores,
@@ -31,14 +32,40 @@ from eval.results import (
     write_scores,
 )
 from eval.rows import EvaluatedRow, content_hash, load_profiles, load_rows, read_build
-from eval.scores import Item, Score, ScoringPlan, pair_scores, plan_scoring
-from training.conditioning import template_hash
-from training.tokens import common_prefix_length, token_ids
+from eval.scores import Score, pair_scores, plan_scoring
+from training.conditioning import (
+    FEW_SHOT_MODES,
+    LabelledPair,
+    as_record,
+    from_record,
+    template_hash,
+)
+from training.evaluation import Candidate
+from training.prompts import PersonaPrompts
 
 PACKAGES = ("persona-testbed", "torch", "transformers", "trl", "peft", "datasets", "numpy")
-# What of training.json decides the scores of the untrained base model.
-BASE_KEYS = ("base_model", "template_hash", "chat_template_hash")
+NEEDED_KEYS = ("base_model", "conditioning", "template_hash", "chat_template_hash")  # of training.json
+DESCRIPTIONS = {
+    "reward": "reward model",
+    "dpo": "DPO model, by its implicit reward",
+    "low_rank": "low-rank reward head on frozen embeddings",
+    "vpl": "variational few-shot reward model (VPL)",
+    "p_dpo": "DPO model with soft tokens for each persona (P-DPO), by its implicit reward",
+    "per_persona": "reward adapters, one for each of a few personas",
+}
+# These learn a persona from its labelled pairs, whatever stands in the prompt.
+LEARN_FROM_PAIRS = ("low_rank", "vpl")
+PER_TOKEN = "-per-token"
+REFERENCE_FOLDER = "reference"  # in the results folder: the untrained model's log-probabilities, by hash of the text
+BATCH_TEXTS = 16
 TOO_LONG = "longer than the model's context"
+TOO_FEW_PAIRS = "too few labelled pairs of the persona"
+# Kinds that cannot score every persona, and why.
+NEED_TO_KNOW_THE_PERSONA = dict.fromkeys(LEARN_FROM_PAIRS, TOO_FEW_PAIRS) | {
+    "per_persona": "no model was trained for the persona"
+}
+
+Labelled = Mapping[str, Sequence[LabelledPair]]
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +116,9 @@ def evaluate_models(
         "%d pairs under %d conditions: %d distinct (prompt, text) to score.",
         len(rows),
         len(plan.places),
-        len(plan.items),
+        len(plan.candidates),
     )
-    for scorer, values in score_all(scorers, missing, plan, base_model):
+    for scorer, values in score_all(scorers, missing, plan.candidates, folder, profiles, output, base_model):
         scores = pair_scores(plan, values)
         measurements, gaps = measure(rows, scores, seed)
         scores_file, scores_sha256 = write_scores(output, scorer.name, rows, scores)
@@ -133,99 +160,162 @@ def list_scorers(models: Sequence[Path], shared: dict[str, Any]) -> list[Scorer]
 
     records = [(folder, without_paths(read_training(folder))) for folder in models]
     for folder, record in records:
-        description = "reward model" if record["kind"] == "reward" else "DPO model, by its implicit reward"
-        if record.get("persona") == "none":
-            description += ", trained without the persona"
-        add(folder.resolve().name, record["kind"], description, folder, record)
+        add(folder.resolve().name, record["kind"], describe(record), folder, record)
     measured: list[dict[str, Any]] = []
     for folder, record in records:
-        base = {key: record[key] for key in BASE_KEYS}
-        if record["kind"] != "dpo" or base in measured:
+        if record["kind"] != "dpo":
+            continue
+        base = base_record(record)
+        if base in measured:
             continue  # several DPO models of one base share its untrained scores
         measured.append(base)
-        name = "untrained-" + str(base["base_model"]["model_id"]).rstrip("/").rsplit("/", 1)[-1]
+        name = "-".join(["untrained", _last_part(base["base_model"]["model_id"]), *_suffix(base["shown"])])
         add(name, "base", "untrained model, by the log-probability of the whole answer", folder, base)
-        add(f"{name}-per-token", "base", "untrained model, by the log-probability per token", folder, base)
+        add(f"{name}{PER_TOKEN}", "base", "untrained model, by the log-probability per token", folder, base)
     for name, (_, description) in BASELINES.items():
         add(name, "baseline", description, None, None)
     return scorers
 
 
 def score_all(
-    scorers: Sequence[Scorer], missing: set[str], plan: ScoringPlan, base_model: str | None
+    scorers: Sequence[Scorer],
+    missing: set[str],
+    candidates: Sequence[Candidate],
+    folder: Path,
+    profiles: Mapping[str, str],
+    output: Path,
+    base_model: str | None,
 ) -> Iterator[tuple[Scorer, Sequence[Score]]]:
-    """Each missing scorer with one score per item of the plan. A model is loaded when its turn comes and dropped
-    afterwards.
+    """Each missing scorer with one score per candidate. A model is loaded when its turn comes and dropped afterwards.
+
+    folder: of the published dataset, for the labelled pairs of models that look at them.
     """
     for scorer in scorers:
-        if scorer.name in missing and scorer.kind == "baseline":
+        if scorer.kind == "baseline" and scorer.name in missing:
             score, _ = BASELINES[scorer.name]
-            yield scorer, score(plan.items)
-        if scorer.name in missing and scorer.kind == "reward":
-            assert scorer.folder is not None
-            yield scorer, score_reward_folder(scorer.folder, plan.items, base_model, scorer.name)
-        if scorer.kind == "dpo":
-            assert scorer.folder is not None
+            yield scorer, score(candidates, profiles)
+        elif scorer.kind == "dpo":
             family = [other for other in scorers if other.folder == scorer.folder and other.name in missing]
             if family:
-                implicit, summed, per_token = score_dpo_folder(scorer.folder, plan.items, base_model, scorer.name)
-                for other in family:
-                    values = per_token if other.name.endswith("-per-token") else summed
-                    yield other, implicit if other is scorer else values
+                yield from score_dpo_folder(
+                    family, candidates, profiles, labelled_of(scorer, folder), output, base_model
+                )
+        elif scorer.kind in MODEL_KINDS and scorer.name in missing:
+            yield scorer, score_folder(scorer, candidates, profiles, labelled_of(scorer, folder), base_model)
 
 
-def score_reward_folder(folder: Path, items: Sequence[Item], base_model: str | None, name: str) -> list[Score]:
-    from training.scoring import load_reward_model, score_rewards
+def score_folder(
+    scorer: Scorer,
+    candidates: Sequence[Candidate],
+    profiles: Mapping[str, str],
+    labelled: Labelled,
+    base_model: str | None,
+) -> list[Score]:
+    """One score per candidate by the model of any kind in the scorer's folder."""
+    from training.trained import load_scorer
 
-    model = load_reward_model(folder, base_model=base_model)
-    fits = _items_that_fit(model, items)
-    rewards = iter(
-        score_rewards(model, [item for item, length in zip(items, fits, strict=True) if length], description=name)
-    )
-    return [next(rewards) if length else TOO_LONG for length in fits]
+    assert scorer.folder is not None
+    log.info("Scoring with %s.", scorer.name)
+    model = load_scorer(scorer.folder, profiles, labelled, base_model, batch_size=BATCH_TEXTS)
+    prompts = prompts_of(model.record, profiles, labelled)
+    reasons = [reason_against(candidate, scorer.kind, prompts, model.usable) for candidate in candidates]
+    return _filled(reasons, model.score(_scorable(candidates, reasons)))
 
 
 def score_dpo_folder(
-    folder: Path, items: Sequence[Item], base_model: str | None, name: str
-) -> tuple[list[Score], list[Score], list[Score]]:
-    """Implicit rewards, and the untrained reference's log-probabilities, summed and per token: these come with the
-    former, so the untrained control costs nothing.
+    family: Sequence[Scorer],
+    candidates: Sequence[Candidate],
+    profiles: Mapping[str, str],
+    labelled: Labelled,
+    output: Path,
+    base_model: str | None,
+) -> Iterator[tuple[Scorer, Sequence[Score]]]:
+    """Of a DPO model and the untrained model that it carries, both summed and per token, those in `family`.
+
+    The untrained model is the reference, whose log-probabilities the implicit reward needs anyway, so that this control costs nothing.
+    (Where the reference was not shown the persona in training, the untrained model still is: that is scored in addition.)
     """
-    from training.scoring import load_dpo_model, score_implicit_rewards
+    from training.reference import reference_log_probabilities
+    from training.scoring import load_dpo_model
+    from training.trained import dpo_scores, items_of, usable_by
 
+    folder = family[0].folder
+    assert folder is not None
+    log.info("Scoring with %s.", ", ".join(scorer.name for scorer in family))
     model = load_dpo_model(folder, base_model=base_model)
-    fits = _items_that_fit(model, items)
-    scored = [item for item, length in zip(items, fits, strict=True) if length]
-    pairs = iter(score_implicit_rewards(model, scored, description=name))
-    implicit: list[Score] = []
-    summed: list[Score] = []
-    per_token: list[Score] = []
-    for length in fits:
-        if not length:
-            implicit.append(TOO_LONG)
-            summed.append(TOO_LONG)
-            per_token.append(TOO_LONG)
-            continue
-        policy, reference = next(pairs)
-        implicit.append(model.beta * (policy - reference))
-        summed.append(reference)
-        per_token.append(reference / length)
-    return implicit, summed, per_token
+    prompts = prompts_of(model.record, profiles, labelled)
+    usable = usable_by(model.tokenizer, prompts, getattr(model.model.config, "max_position_embeddings", None))
+    reasons = [reason_against(candidate, "dpo", prompts, usable) for candidate in candidates]
+    scorable = _scorable(candidates, reasons)
+    items = items_of(prompts, scorable)
+    # Shared by the models that ask the reference for the same texts. With those of others in it, which texts are computed together, and
+    # with that the last digits, would depend on what was evaluated before.
+    kept = output / REFERENCE_FOLDER / _digest([shown(model.record), model.record["reference_persona"]])[:16]
+    for scorer in family:
+        if scorer.kind == "dpo":
+            values = dpo_scores(model, prompts, scorable, BATCH_TEXTS, kept)
+        else:
+            values = reference_log_probabilities(model, items, kept, BATCH_TEXTS)
+            if scorer.name.endswith(PER_TOKEN):
+                lengths = answer_tokens(model.tokenizer, items)
+                values = [value / length for value, length in zip(values, lengths, strict=True)]
+        yield scorer, _filled(reasons, values)
 
 
-def _items_that_fit(model: Any, items: Sequence[Item]) -> list[int]:
-    """The answer tokens of each item (with the end of turn); 0 where the item is longer than the model reads."""
-    limit = getattr(model.model.config, "max_position_embeddings", None)
+def prompts_of(record: dict[str, Any], profiles: Mapping[str, str], labelled: Labelled) -> PersonaPrompts:
+    """As the model of this training.json is shown personas in evaluation."""
+    from training.prepare import evaluation_prompts
+
+    return evaluation_prompts(PersonaPrompts(from_record(record), profiles, labelled))
+
+
+def labelled_of(scorer: Scorer, folder: Path) -> Labelled:
+    """The labelled pairs that the model may look at, from the configs that it was trained on; none where it looks at none."""
+    from training.data import labelled_pairs, load_preference_data
+
+    assert scorer.training is not None
+    record = scorer.training
+    if record["kind"] not in LEARN_FROM_PAIRS and record["conditioning"]["mode"] not in FEW_SHOT_MODES:
+        return {}
+    return labelled_pairs(load_preference_data(str(folder), record["data"]["configs"]))
+
+
+def reason_against(
+    candidate: Candidate, kind: str, prompts: PersonaPrompts, usable: Callable[[Candidate], bool]
+) -> str | None:
+    """Why a model of this kind cannot score the candidate; None where it can."""
+    if usable(candidate):
+        return None
+    if not prompts.has_examples(candidate.persona_id, candidate.prompt_id):
+        return TOO_FEW_PAIRS
+    if kind in NEED_TO_KNOW_THE_PERSONA and usable(replace(candidate, persona_id=None)):
+        return NEED_TO_KNOW_THE_PERSONA[kind]
+    return TOO_LONG
+
+
+def answer_tokens(tokenizer: Any, items: Sequence[tuple[list[dict[str, str]], str]]) -> list[int]:
+    """The tokens of each item's answer, with the end of turn."""
+    from training.tokens import common_prefix_length, token_ids
+
     prompts: dict[str, list[int]] = {}
     lengths = []
     for messages, text in items:
         key = json.dumps(messages)
         if key not in prompts:
-            prompts[key] = token_ids(model.tokenizer, messages, open_answer=True)
-        ids = token_ids(model.tokenizer, messages + assistant_message(text))
-        answer = len(ids) - common_prefix_length(prompts[key], ids)
-        lengths.append(0 if limit is not None and len(ids) > limit else max(1, answer))
+            prompts[key] = token_ids(tokenizer, messages, open_answer=True)
+        ids = token_ids(tokenizer, messages + assistant_message(text))
+        lengths.append(max(1, len(ids) - common_prefix_length(prompts[key], ids)))
     return lengths
+
+
+def _scorable(candidates: Sequence[Candidate], reasons: Sequence[str | None]) -> list[Candidate]:
+    return [candidate for candidate, reason in zip(candidates, reasons, strict=True) if reason is None]
+
+
+def _filled(reasons: Sequence[str | None], values: Sequence[float]) -> list[Score]:
+    """Reason or value of each candidate. values: one for each without a reason."""
+    remaining = iter(values)
+    return [next(remaining) if reason is None else reason for reason in reasons]
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -239,14 +329,71 @@ def read_training(folder: Path) -> dict[str, Any]:
         )
     record = read_json(path)
     kind = record.get("kind") if isinstance(record, dict) else None
-    if kind not in ("reward", "dpo"):
-        raise InputError(f"{path} says kind {kind!r}; only `reward` and `dpo` can be evaluated. Train again.")
-    lacking = [key for key in BASE_KEYS if key not in record]
+    if kind not in MODEL_KINDS:
+        raise InputError(f"{path} says kind {kind!r}; it must be one of {', '.join(MODEL_KINDS)}. Train again.")
+    lacking = [key for key in NEEDED_KEYS if key not in record]
     if lacking:
         raise InputError(f"{path} lacks {', '.join(lacking)}. It was written by another version: train again.")
-    if record["template_hash"] != template_hash():
-        raise InputError(f"{folder} was trained with another prompt template than this version's. Train again.")
+    try:
+        from_record(record)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
     return record
+
+
+def describe(record: dict[str, Any]) -> str:
+    """The model in one line: its kind, and where its prompts are not the usual ones."""
+    mode = from_record(record).mode
+    said = [DESCRIPTIONS[record["kind"]]]
+    if record["kind"] in ("dpo", "reward"):
+        said += {"none": ["trained without the persona"], "shuffled": ["trained with another persona's profile"]}.get(
+            mode, []
+        )
+        words = _suffix(shown(record))
+        said += [f"prompts: {' '.join(words)}"] if words else []
+    if record.get("reference_persona") is False:
+        said.append("reference without the persona")
+    return ", ".join(said)
+
+
+def base_record(record: dict[str, Any]) -> dict[str, Any]:
+    """What of a DPO model's training.json decides the scores of its untrained base model."""
+    return {
+        "base_model": record["base_model"],
+        "template_hash": template_hash(prompts_of(record, {}, {}).conditioning),
+        "chat_template_hash": record["chat_template_hash"],
+        "shown": shown(record),
+    }
+
+
+def shown(record: dict[str, Any]) -> dict[str, Any]:
+    """How a model of this training.json is shown personas in evaluation: those keys of its conditioning that matter in its mode."""
+    conditioning = prompts_of(record, {}, {}).conditioning
+    few_shot = conditioning.mode in FEW_SHOT_MODES
+    matters = {
+        "mode": True,
+        "persona_role": True,
+        "relevant_attributes": conditioning.mode in ("relevant", "summary"),
+        "few_shot_pairs": few_shot,
+        "persona_corruption": conditioning.persona_corruption > 0,
+        "seed": few_shot or conditioning.persona_corruption > 0,
+    }
+    found = {key: value for key, value in as_record(conditioning).items() if matters[key]}
+    return found | ({"configs": record["data"]["configs"]} if few_shot else {})
+
+
+def _suffix(shown: dict[str, Any]) -> list[str]:
+    """Words for all that is not the whole profile as a system message."""
+    words = [] if shown["mode"] == "full" else [shown["mode"]]
+    words += [f"k{shown['few_shot_pairs']}", "+".join(shown["configs"])] if "few_shot_pairs" in shown else []
+    words += [f"top{shown['relevant_attributes']}"] if "relevant_attributes" in shown else []
+    words += [] if shown["persona_role"] == "system" else [shown["persona_role"]]
+    words += [f"without{shown['persona_corruption'] * 100:.0f}"] if "persona_corruption" in shown else []
+    return words + ([f"seed{shown['seed']}"] if shown.get("seed") else [])
+
+
+def _last_part(model_id: str) -> str:
+    return model_id.rstrip("/").rsplit("/", 1)[-1]
 
 
 def dataset_identity(folder: Path, rows: Sequence[EvaluatedRow]) -> dict[str, Any]:

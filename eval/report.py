@@ -16,7 +16,7 @@ from builder.schema import PAIR_CONFIGS, SPLITS
 from builder.statistics import clustered_interval
 from eval.figures import bar_figure, line_figure
 from eval.metrics import FEW_CLUSTERS
-from eval.results import Result, load_results, read_scores, without_paths
+from eval.results import MODEL_KINDS, Result, load_results, read_scores, without_paths
 from eval.rows import (
     EVALUATED_SPLITS,
     EvaluatedRow,
@@ -43,7 +43,17 @@ TABLES = (
     ),
 )
 CHECK: dict[str, Any] = dict.fromkeys(("name", "value", "low", "high", "n", "verdict", "note"))  # of audit.json
-KIND_NAMES = {"reward": "reward model", "dpo": "DPO model", "base": "untrained", "baseline": "baseline"}
+KIND_NAMES = {
+    "reward": "reward model",
+    "dpo": "DPO model",
+    "low_rank": "low-rank head",
+    "vpl": "VPL model",
+    "p_dpo": "P-DPO model",
+    "per_persona": "adapter a persona",
+    "base": "untrained",
+    "baseline": "baseline",
+}
+TRAINED_SPLITS = ("train", "validation", "seen_test", "heldout_test")  # in training.json
 EXAMPLES = 6  # of `dpf`; and half as many of `contrast`
 TOPICS_SHOWN = 20
 PERSONA_FIGURES = ("age", "sex", "race", "education", "employment_status", "political_views")
@@ -91,7 +101,7 @@ def write_report(run_folder: Path, published: Path, results: Path, output: Path)
             "self_judged": judges_own_texts(build),
             "figures": data_figures(tables),
             "examples": examples(tables, loaded, results),
-            "trainings": [training_summary(result) for result in loaded if result.kind in ("reward", "dpo")],
+            "trainings": [training_summary(result) for result in loaded if result.kind in MODEL_KINDS],
             "provenance": provenance(build, loaded),
             "minimum_rows": MINIMUM_ROWS,
             "few_clusters": FEW_CLUSTERS,
@@ -398,7 +408,11 @@ def training_summary(result: Result) -> dict[str, Any]:
     base = record.get("base_model") or {}
     facts = {
         "kind": KIND_NAMES[result.kind],
-        "persona shown in training": {"full": "yes", "none": "no (persona-blind)"}.get(record.get("persona", "")),
+        "persona shown in training": {
+            "full": "yes",
+            "none": "no (persona-blind)",
+            "shuffled": "another persona's profile",
+        }.get(record.get("persona", ""), record.get("persona")),
         "base model": base.get("model_id"),
         "base revision": base.get("revision"),
         "base content hash": (base.get("content_hash") or "")[:16] or None,
@@ -415,7 +429,7 @@ def training_summary(result: Result) -> dict[str, Any]:
     }
     splits = []
     reports = data.get("splits") or {}
-    for split, report in sorted(reports.items(), key=lambda item: SPLITS.index(item[0])):
+    for split, report in sorted(reports.items(), key=lambda item: TRAINED_SPLITS.index(item[0])):
         measured = {key: metrics.get(f"{split}/{key}") for key in ("rows", "accuracy", "mean_margin")}
         splits.append({"name": split, "report": report, "measured": measured})
     curves: dict[str, list[tuple[float, float]]] = {}

@@ -22,7 +22,8 @@ from eval.scores import PairScore
 from training.estimates import Estimate
 
 SCHEMA_VERSION = 1  # raise it whenever the same scores would give another result file
-KINDS = ("reward", "dpo", "base", "baseline")  # in the order in which they are shown
+MODEL_KINDS = ("reward", "dpo", "low_rank", "vpl", "p_dpo", "per_persona")
+KINDS = (*MODEL_KINDS, "base", "baseline")  # in the order in which they are shown
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,21 @@
-"""Scoring of pairs: every (prompt, text) once, then each pair's two scores looked up under each condition.
+"""Scoring of pairs: every candidate once, then each pair's two scores looked up under each condition.
 
-A scorer is anything that turns a list of (messages, text) into one score each, higher = preferred. Models and baselines
-share this shape, so they are measured by the same code.
+A scorer turns a list of candidates (an answer, and the persona that is shown) into one score each, higher = preferred. Models and
+baselines share this shape, so they are measured by the same code.
+
+training.evaluation plans the same candidates, but leaves out what its one model cannot score. Here many scorers share one plan, and a
+row that one of them cannot score stays, with the reason.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from builder.errors import InputError
 from eval.rows import EvaluatedRow
-from training.conditioning import CONDITIONS, prompt_messages
+from training.conditioning import CONDITIONS
+from training.evaluation import Candidate, shown_persona
 
-Item = tuple[list[dict[str, str]], str]
 Score = float | str  # a number, or why there is none
 
 
@@ -36,51 +39,41 @@ class PairScore:
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """`items` are the distinct (messages, text); `places` says for each condition and row where its two texts stand in
-    `items`, or why the row cannot be scored.
+    """`candidates` are distinct; `places` says for each condition and row where its two answers stand in `candidates`, or why the row
+    cannot be scored.
     """
 
-    items: list[Item]
+    candidates: list[Candidate]
     places: dict[str, list[tuple[int, int] | str]]
 
 
 def plan_scoring(
-    rows: Sequence[EvaluatedRow], profiles: Mapping[str, str], conditions: Sequence[str] = CONDITIONS
+    rows: Sequence[EvaluatedRow], personas: Collection[str], conditions: Sequence[str] = CONDITIONS
 ) -> ScoringPlan:
-    """What has to be scored. Texts shared by several pairs (a base answer, both mirrors) are scored once, so they
-    cannot differ.
+    """What has to be scored. personas: the ids that have a profile. Answers shared by several pairs (a base answer, both mirrors) are
+    scored once, so they cannot differ.
     """
-    items: list[Item] = []
-    known: dict[tuple[str, ...], int] = {}
+    known: dict[Candidate, int] = {}
 
-    def place(messages: list[dict[str, str]], text: str) -> int:
-        key = (*(part for message in messages for part in (message["role"], message["content"])), text)
-        if key not in known:
-            known[key] = len(items)
-            items.append((messages, text))
-        return known[key]
+    def place(row: EvaluatedRow, condition: str) -> tuple[int, int] | str:
+        if row.chosen is None or row.rejected is None:
+            return "chosen text missing" if row.chosen is None else "rejected text missing"
+        persona = shown_persona(row.published, condition)
+        if persona is not None and persona not in personas:
+            return f"no profile for the {condition} persona"
+        prompt = row.published["prompt_id"]
+        chosen, rejected = (Candidate(persona, prompt, row.question, text) for text in (row.chosen, row.rejected))
+        return known.setdefault(chosen, len(known)), known.setdefault(rejected, len(known))
 
-    places: dict[str, list[tuple[int, int] | str]] = {condition: [] for condition in conditions}
-    for row in rows:
-        for condition in conditions:
-            chosen, rejected = row.chosen, row.rejected
-            if chosen is None or rejected is None:
-                places[condition].append("chosen text missing" if chosen is None else "rejected text missing")
-                continue
-            try:
-                messages = prompt_messages(condition, row.published, profiles)
-            except InputError:
-                places[condition].append(f"no profile for the {condition} persona")
-                continue
-            places[condition].append((place(messages, chosen), place(messages, rejected)))
-    return ScoringPlan(items, places)
+    places = {condition: [place(row, condition) for row in rows] for condition in conditions}
+    return ScoringPlan(list(known), places)
 
 
 def pair_scores(plan: ScoringPlan, values: Sequence[Score]) -> dict[str, list[PairScore]]:
-    """`values` holds one score per `plan.items`; the result one PairScore per row, for each condition."""
-    if len(values) != len(plan.items):
+    """`values` holds one score per `plan.candidates`; the result one PairScore per row, for each condition."""
+    if len(values) != len(plan.candidates):
         raise InputError(
-            f"A scorer returned {len(values)} scores for {len(plan.items)} texts. It must return one each, in order."
+            f"A scorer returned {len(values)} scores for {len(plan.candidates)} texts. It must return one each, in order."
         )
     return {condition: [_pair_score(place, values) for place in places] for condition, places in plan.places.items()}
 

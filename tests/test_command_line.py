@@ -39,7 +39,12 @@ def test_help_lists_every_verb_and_needs_no_heavy_import():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["build", "audit", "publish", "train dpo", "train reward", "eval", "report", "check"])
+TRAINING_VERBS = ("dpo", "reward", "low-rank", "vpl", "p-dpo", "per-persona", "sweep", "score")
+
+
+@pytest.mark.parametrize(
+    "verb", ["build", "audit", "publish", *(f"train {name}" for name in TRAINING_VERBS), "eval", "report", "check"]
+)
 def test_every_verb_has_help(verb):
     assert persona(*verb.split(), "--help").returncode == 0
 
@@ -156,6 +161,16 @@ def bad_files(tmp_path: Path) -> dict[str, Path]:
         (["audit", "{nowhere}"], "does not exist"),
         (["train", "dpo", "{nowhere}", "--out", "{target}"], ""),
         (["train", "dpo", "{nowhere}", "--out", "{target}", "--recipe", "dop"], "demo_dpo"),
+        (["train", "low-rank", "{nowhere}", "--out", "{target}", "--recipe", "low"], "demo_low_rank"),
+        (
+            ["train", "p-dpo", "{nowhere}", "--out", "{target}", "--push", "org/name"],
+            "A p_dpo model loads with this project only",
+        ),
+        (["train", "per-persona", "{nowhere}", "--out", "{target}", "--merge"], "a per_persona model has none"),
+        (["train", "sweep", "baselnies", "{nowhere}", "--out", "{target}"], "baselines_cpu"),
+        (["train", "sweep", "baselines_cpu", "{nowhere}", "--out", "{target}"], "does not exist"),
+        (["train", "sweep", "baselines_cpu", ".", "--out", "{target}", "--only", "B66"], "closest is B6"),
+        (["train", "score", "{nowhere}", "--out", "{target}"], "Nothing is given to score with"),
         (["eval", "{nowhere}", "--out", "{target}"], ""),
         (["report", "{nowhere}", "--published", "{nowhere}", "--results", "{nowhere}"], "build.json"),
     ],

@@ -13,7 +13,7 @@ from trl import ModelConfig, TrlParser
 
 from builder.errors import InputError
 from builder.schema import PAIR_CONFIGS
-from training.conditioning import TRAINING_CONDITIONS
+from training.conditioning import MODES, ROLES, Conditioning
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
@@ -29,21 +29,83 @@ class PersonaDataArguments:
     dataset_configs: list[str] = field(
         default_factory=lambda: ["dpf"], metadata={"help": f"Pair configs to train on, from {', '.join(PAIR_CONFIGS)}."}
     )
+    dataset_shares: list[float] | None = field(
+        default=None,
+        metadata={"help": "Share of each pair config among the training rows; default: as many rows as there are."},
+    )
+    max_train_rows: int | None = field(default=None, metadata={"help": "At most so many training rows."})
+    validation_share: float = field(
+        default=0.0, metadata={"help": "Share of the train questions whose pairs are kept back for early stopping."}
+    )
+    rows_seed: int = field(
+        default=0,
+        metadata={"help": "Of every draw of rows, labelled pairs and dropped attributes; `seed` is of the training."},
+    )
     persona: str = field(
-        default="full", metadata={"help": "`full`: the profile is in the prompt; `none`: the persona-blind baseline."}
+        default="full",
+        metadata={
+            "help": f"What of the persona the prompt shows: {', '.join(MODES)}. `none`: the persona-blind baseline."
+        },
+    )
+    persona_role: str = field(
+        default="system", metadata={"help": "`system`, or `user` for templates without a system role."}
+    )
+    persona_budget: int | None = field(
+        default=None,
+        metadata={"help": "The most tokens that a persona may take in the prompt; a longer one is an error."},
+    )
+    relevant_attributes: int = field(
+        default=5, metadata={"help": "Lines that `relevant` keeps and `summary` puts first."}
+    )
+    few_shot_pairs: int = field(default=4, metadata={"help": "Labelled pairs shown in the few-shot modes."})
+    persona_dropout: float = field(
+        default=0.0, metadata={"help": "Share of the training rows whose prompt shows no persona."}
+    )
+    persona_corruption: float = field(
+        default=0.0, metadata={"help": "Share of each persona's stated attributes that is left out."}
     )
     max_dropped_share: float = field(
         default=0.05,
         metadata={"help": "Stop before training if more than this share of a split's rows must be dropped."},
     )
     eval_max_rows: int | None = field(
-        default=1000,
+        default=500,
         metadata={
-            "help": "Rows of each test split scored at the end under the true, no and a wrong persona (whole mirrored sets); "
-            "null: all, 0: none."
+            "help": "Rows of each pair config in each cell (persona group x test split) scored at the end under the true, no and a wrong "
+            "persona (whole mirrored sets); null: all, 0: none."
         },
     )
     eval_batch_texts: int = field(default=16, metadata={"help": "Texts scored at a time at the end."})
+    share_prompt: bool = field(
+        default=True,
+        metadata={
+            "help": "Compute a pair's prompt once for both answers. Not with gradient_checkpointing or several processes."
+        },
+    )
+    reference_persona: bool = field(
+        default=True,
+        metadata={
+            "help": "DPO: the reference model sees the persona too. false: it sees the neutral text (computed once)."
+        },
+    )
+    score_cache: str | None = field(
+        default=None,
+        metadata={"help": "A folder in which runs on the same base share the reference's log-probabilities."},
+    )
+    robust_groups: str | None = field(
+        default=None,
+        metadata={
+            "help": "Group-robust weighting: an attribute of the profile, e.g. `religion`, whose values are the groups."
+        },
+    )
+    robust_step: float = field(default=0.01, metadata={"help": "Step of the groups' weights (eta)."})
+    early_stopping_metric: str | None = field(
+        default=None,
+        metadata={
+            "help": "A specificity gap on the validation rows, e.g. `validation/contrast/gap_wrong`; needs validation_share."
+        },
+    )
+    early_stopping_patience: int = field(default=3, metadata={"help": "Evaluations without a gain before stopping."})
     base_model_id: str | None = field(
         default=None, metadata={"help": "The id to declare for a base model given as a folder (default: its name)."}
     )
@@ -149,14 +211,12 @@ def _check_value(key: str, value: Any, action: argparse.Action) -> None:
     """YAML values become argparse defaults, which argparse converts only when they are text; so others are checked
     here.
     """
-    fits = True
-    if value is not None and not isinstance(value, str):
-        if action.nargs not in ("+", "*") and isinstance(value, list):
-            fits = False
-        elif action.type is int:
-            fits = type(value) is int
-        elif action.type is float:
-            fits = type(value) in (int, float)
+    several = action.nargs in ("+", "*") and isinstance(value, list)
+    kinds = {int: (int,), float: (int, float)}
+    fits = several or not isinstance(value, list)
+    for part in value if several else [value]:
+        if part is not None and not isinstance(part, str) and action.type in kinds:
+            fits = fits and type(part) in kinds[action.type]
     if value is not None and action.choices is not None and value not in action.choices:
         fits = False
     if not fits:
@@ -178,11 +238,34 @@ def _validate(data: PersonaDataArguments) -> None:
         raise InputError(f"dataset_configs is {data.dataset_configs}; choose from {', '.join(PAIR_CONFIGS)}.")
     if len(set(data.dataset_configs)) < len(data.dataset_configs):
         raise InputError(f"dataset_configs names a config twice: {data.dataset_configs}. Name each once.")
-    if data.persona not in TRAINING_CONDITIONS:
-        raise InputError(
-            f"persona is {data.persona!r}; choose `full` (profile in the prompt) or `none` (blind baseline)."
-        )
+    if data.persona not in MODES:
+        raise InputError(f"persona is {data.persona!r}; choose one of {', '.join(MODES)}.")
+    if data.persona_role not in ROLES:
+        raise InputError(f"persona_role is {data.persona_role!r}; choose one of {', '.join(ROLES)}.")
+    for name in ("validation_share", "persona_dropout", "persona_corruption"):
+        if not 0 <= getattr(data, name) < 1:
+            raise InputError(f"{name} is {getattr(data, name)}; it is a share from 0 to below 1.")
+    for name, least in (
+        ("relevant_attributes", 1),
+        ("few_shot_pairs", 0),
+        ("max_train_rows", 2),
+        ("persona_budget", 1),
+    ):
+        value = getattr(data, name)
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}; give at least {least}.")
     if not 0 <= data.max_dropped_share < 1:
         raise InputError(f"max_dropped_share is {data.max_dropped_share}; it is a share from 0 to below 1.")
     if data.eval_max_rows is not None and data.eval_max_rows < 0:
         raise InputError(f"eval_max_rows is {data.eval_max_rows}; give null (all), 0 (none) or a number of rows.")
+
+
+def conditioning_of(data: PersonaDataArguments) -> Conditioning:
+    return Conditioning(
+        data.persona,
+        data.persona_role,
+        data.relevant_attributes,
+        data.few_shot_pairs,
+        data.persona_corruption,
+        data.rows_seed,
+    )

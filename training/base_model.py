@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.llm.weights import embedded_model, find_model
+from training.foreign_code import check_model_folder
 
 EMBEDDED = "embedded"
 EMBEDDED_LICENCE = "apache-2.0"  # of SmolLM2-135M-Instruct
@@ -34,7 +35,7 @@ def resolve_base_model(
     """`embedded`, a local folder or a Hub id -> the folder with its files.
 
     `declared_id` names a local folder's model in outputs (default: the folder's own name). Raises InputError if nothing
-    is there or the weights are not safetensors.
+    is there, the weights are not safetensors, or the model needs code of its own.
     """
     if not name_or_path:
         raise InputError("model_name_or_path is missing. Give `embedded`, a model folder or a Hub id.")
@@ -44,6 +45,7 @@ def resolve_base_model(
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         located = find_model(declared_id or folder.resolve().name, str(folder.resolve()))
+        check_model_folder(located.folder)
         return BaseModel(located.folder, "folder", located.model_id, None, located.content_hash)
     if folder.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
         raise InputError(
@@ -51,6 +53,7 @@ def resolve_base_model(
             "Give `embedded`, an existing folder or a Hub id."
         )
     located = find_model(name_or_path, revision=revision)
+    check_model_folder(located.folder)
     return BaseModel(located.folder, "hub", name_or_path, located.content_hash, located.content_hash)
 
 

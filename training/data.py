@@ -1,4 +1,4 @@
-"""A published dataset, checked and ready for a trainer: train, seen_test and heldout_test, apart from each other."""
+"""A published dataset, checked: train, seen_test, heldout_test and support, apart from each other."""
 
 import hashlib
 import json
@@ -16,18 +16,20 @@ from builder.errors import InputError
 from builder.files import sha256_file
 from builder.hub import HubAddress
 from builder.schema import NEUTRAL_SYSTEM_TEXT, features
-from training.conditioning import TRAINING_CONDITIONS, prompt_messages
+from training.conditioning import LabelledPair
 from training.dataset_address import dataset_address, dataset_snapshot
 
 TRAIN_SPLIT = "train"
 TEST_SPLITS = ("seen_test", "heldout_test")
+# The unseen personas' pairs on the questions of train: nothing is trained on them, but few-shot methods may look at them.
+SUPPORT_SPLIT = "support"
 MESSAGE_COLUMNS = ("prompt", "chosen", "rejected")
 ID_COLUMNS = ("pair_id", "persona_id", "prompt_id", "persona_group", "wrong_persona_id")
 
 
 @dataclass(frozen=True)
 class PreferenceData:
-    """`splits`: the three splits, each with MESSAGE_COLUMNS, ID_COLUMNS, `pair_kind` and `mirror_pair_id` (null outside
+    """`splits`: the four splits, each with MESSAGE_COLUMNS, ID_COLUMNS, `question`, `pair_kind` and `mirror_pair_id` (null outside
     contrast).
     """
 
@@ -38,7 +40,7 @@ class PreferenceData:
 
 def load_preference_data(source: str, configs: Sequence[str], revision: str | None = None) -> PreferenceData:
     """Read pair configs and profiles from a published folder or a Hub dataset (`dataset_address`); several configs become one, row
-    after row.
+    after row, in the order given.
 
     Raises InputError if a config, split or column is missing, a text is of the wrong shape, the profiles do not match
     the prompts, or test rows are among the training rows.
@@ -47,7 +49,7 @@ def load_preference_data(source: str, configs: Sequence[str], revision: str | No
     splits = {}
     with PartialState().main_process_first():  # one process fills the caches, the others read them
         folder = Path(source).expanduser() if address is None else dataset_snapshot(address, configs)
-        for split in (TRAIN_SPLIT, *TEST_SPLITS):
+        for split in (TRAIN_SPLIT, *TEST_SPLITS, SUPPORT_SPLIT):
             parts = [_checked(_load(folder, source, config, split), config, split) for config in configs]
             splits[split] = concatenate_datasets(parts)
         personas = _load(folder, source, "personas", None)
@@ -61,14 +63,16 @@ def load_preference_data(source: str, configs: Sequence[str], revision: str | No
     return PreferenceData(splits, profiles, _identity(folder, address))
 
 
-def condition_rows(rows: Dataset, persona: str) -> Dataset:
-    """The rows as a model trained with `persona` (`full` or `none`) sees them."""
-    condition = TRAINING_CONDITIONS[persona]
-
-    def conditioned(row: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": prompt_messages(condition, row, {})}
-
-    return rows.map(conditioned, desc=f"Prompts with persona: {persona}")
+def labelled_pairs(data: PreferenceData) -> dict[str, list[LabelledPair]]:
+    """Persona -> the pairs that may be looked at to learn its preferences: train of the seen ones, support of the unseen ones."""
+    pairs: dict[str, list[LabelledPair]] = {}
+    for split in (TRAIN_SPLIT, SUPPORT_SPLIT):
+        for row in data.splits[split].select_columns(["persona_id", "prompt_id", "question", "chosen", "rejected"]):
+            pair = LabelledPair(
+                row["prompt_id"], row["question"], row["chosen"][0]["content"], row["rejected"][0]["content"]
+            )
+            pairs.setdefault(row["persona_id"], []).append(pair)
+    return pairs
 
 
 def trainer_rows(rows: Dataset) -> Dataset:
@@ -117,11 +121,13 @@ def _checked(rows: Dataset, config: str, split: str) -> Dataset:
                 "{role, content} messages (a mix of text and messages crashes both trainers). Rewrite the column as "
                 "messages."
             )
-    kind = rows.add_column("pair_kind", [config] * len(rows))
+    questions = [prompt[-1]["content"] for prompt in rows["prompt"]]
+    kind = rows.add_column("pair_kind", [config] * len(rows)).add_column("question", questions)
     if "mirror_pair_id" not in kind.column_names:
         kind = kind.add_column("mirror_pair_id", [None] * len(rows))
-    kind = kind.cast_column("pair_kind", Value("string")).cast_column("mirror_pair_id", Value("string"))
-    return kind.select_columns([*MESSAGE_COLUMNS, *ID_COLUMNS, "pair_kind", "mirror_pair_id"])
+    for name in ("pair_kind", "mirror_pair_id", "question"):
+        kind = kind.cast_column(name, Value("string"))
+    return kind.select_columns([*MESSAGE_COLUMNS, *ID_COLUMNS, "question", "pair_kind", "mirror_pair_id"])
 
 
 def _check_profiles(splits: dict[str, Dataset], profiles: dict[str, str]) -> None:

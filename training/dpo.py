@@ -3,16 +3,21 @@
 accelerate launch --config_file accelerate_configs/cpu.yaml -m training.dpo --config demo_dpo --dataset FOLDER --output_dir OUT
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from trl import DPOConfig, get_peft_config, get_quantization_config
 
-from training.arguments import parse_arguments
-from training.run import finish, prepare, train, trainer_datasets
+from builder.errors import InputError
+from training.arguments import TrainingRun, parse_arguments
+from training.monitor import check_monitoring, evaluated_splits
+from training.preflight import say
+from training.reference import with_reference
+from training.robust import check_robust, with_groups
+from training.run import finish, prepare_trl, train, trainer_datasets
 from training.run_as_script import run_as_script
-from training.scoring import Item, ScoringModel, score_implicit_rewards
 from training.trainers import NamedSplitsDPOTrainer
+
+SMOOTHED_LOSSES = ("robust", "exo_pair", "aot", "aot_unpaired")
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -21,25 +26,62 @@ def main(argv: list[str] | None = None) -> Path:
     Raises InputError for anything wrong with recipe, data or base model, before training starts where that is possible.
     """
     run = parse_arguments(argv, DPOConfig)
-    prepared = prepare(run, "dpo")
+    check_monitoring(run)
+    check_robust(run)
+    smooth_labels(run.config)
+    prepared = prepare_trl(run, "dpo")
     datasets = trainer_datasets(prepared)
+    if run.config.precompute_ref_log_probs or not run.data.reference_persona:
+        run.config.precompute_ref_log_probs = True
+        datasets = with_reference(prepared, datasets)
+    datasets["train"], group_weights = with_groups(prepared, datasets["train"])
     trainer = NamedSplitsDPOTrainer(
         model=str(prepared.base.folder),
         args=run.config,
         train_dataset=datasets["train"],
-        # Never a dict: the two test splits would share one name in the log. It is NamedSplits that evaluates both.
-        eval_dataset=datasets["seen_test"] if run.config.eval_strategy != "no" else None,
+        eval_dataset=evaluated_splits(run, datasets),
         processing_class=prepared.tokenizer,
         quantization_config=get_quantization_config(run.model),
         peft_config=get_peft_config(run.model),
     )
-    facts = train(trainer, prepared)
+    if group_weights is not None:
+        trainer.weigh_groups(group_weights)
+    reference = reference_mode(trainer, run)
+    say(f"[preflight] reference: {reference}")
+    facts = train(trainer, prepared, "dpo") | {"reference": reference}
+    return finish(trainer, prepared, "dpo", facts)
 
-    def scores_of(model: ScoringModel, items: Sequence[Item]) -> list[float]:
-        scores = score_implicit_rewards(model, items, run.data.eval_batch_texts)
-        return [run.config.beta * (policy - reference) for policy, reference in scores]
 
-    return finish(trainer, prepared, "dpo", facts, scores_of)
+def smooth_labels(config: DPOConfig) -> None:
+    """Make label_smoothing e mean cDPO with the sigmoid loss, where TRL ignores it (dpo_trainer.py reads it in other losses only).
+
+    With a = -log sigma(x) and b = -log sigma(-x) TRL's robust loss is ((1 - e) a - e b) / (1 - 2 e), so that cDPO's (1 - e) a + e b is
+    2 (1 - e) times the sigmoid loss minus (1 - 2 e) times the robust one. Raises InputError where label_smoothing would have no effect.
+    """
+    smoothing, losses = config.label_smoothing, list(config.loss_type)
+    if smoothing == 0 or set(losses) <= set(SMOOTHED_LOSSES):
+        return
+    if losses != ["sigmoid"]:
+        raise InputError(
+            f"label_smoothing is {smoothing}, but loss_type {', '.join(losses)} does not use it everywhere. Set it to 0, or take one of "
+            f"sigmoid (cDPO), {', '.join(SMOOTHED_LOSSES)}."
+        )
+    if not 0 < smoothing < 0.5:
+        raise InputError(f"label_smoothing is {smoothing}; it is the share of wrong labels, from 0 to below 0.5.")
+    config.loss_type = ["sigmoid", "robust"]
+    config.loss_weights = [2 * (1 - smoothing), -(1 - 2 * smoothing)]
+
+
+def reference_mode(trainer: NamedSplitsDPOTrainer, run: TrainingRun) -> str:
+    """What the policy is compared with, and what that sees of the persona, in words."""
+    if trainer.precompute_ref_logps:
+        how = "computed once, before training"
+    elif trainer.ref_model is None:
+        how = "the same model with its adapter disabled, at every step"
+    else:
+        how = "a second copy of the model, at every step"
+    shown = run.data.reference_persona and run.data.persona != "none"
+    return f"{how}; it sees {'what the policy sees of the persona' if shown else 'no persona'}"
 
 
 if __name__ == "__main__":

@@ -1,33 +1,52 @@
-"""What is scored when training ends: test rows under the true, no and a wrong persona, each (prompt, text) once."""
+"""What is scored in an evaluation: test rows under the true, no and a wrong persona, each (persona, question, answer) once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.schema import preference_messages
-from training.conditioning import CONDITIONS, prompt_messages
+from training.conditioning import CONDITIONS
 from training.metrics import sample_rows
-from training.scoring import Item
-from training.tokens import token_ids
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """rows: the drawn rows, each with its `split` and the true persona's prompt. items: the distinct (messages, text).
+class Candidate:
+    """An answer to be scored, with the persona that the scorer is shown (None: no persona)."""
 
-    places: for each condition and row the indices of its chosen and its rejected text in `items`. left_out: rows of which a text is longer
-    than the model reads, under whatever condition, with their mirrors.
+    persona_id: str | None
+    prompt_id: str
+    question: str
+    answer: str
+
+
+Score = Callable[[Sequence[Candidate]], list[float]]  # one score a candidate, in their order; higher = preferred
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A loaded model. usable: whether a candidate can be scored at all (short enough, its persona known). record: its training.json."""
+
+    score: Score
+    usable: Callable[[Candidate], bool]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """rows: the drawn rows, each with its `split`. candidates: the distinct ones.
+
+    places: for each condition and row the indices of its chosen and its rejected answer in `candidates`. left_out: rows of which an answer
+    cannot be scored under one of the conditions, with their mirrors.
     """
 
     rows: list[dict[str, Any]]
-    items: list[Item]
+    candidates: list[Candidate]
     places: dict[str, list[tuple[int, int]]]
     left_out: int
 
     def margins(self, scores: Sequence[float]) -> dict[str, list[float]]:
-        """Score of chosen minus score of rejected, by condition and row. `scores`: one an item."""
+        """Score of chosen minus score of rejected, by condition and row. `scores`: one a candidate."""
         return {
             condition: [scores[chosen] - scores[rejected] for chosen, rejected in places]
             for condition, places in self.places.items()
@@ -35,63 +54,58 @@ class Evaluation:
 
 
 def plan_evaluation(
-    splits: Mapping[str, Sequence[Row]],
-    profiles: Mapping[str, str],
-    limit: int | None,
-    seed: int,
-    tokenizer: Any,
-    context: int | None,
+    splits: Mapping[str, Sequence[Row]], limit: int | None, seed: int, usable: Callable[[Candidate], bool]
 ) -> Evaluation:
-    """At most `limit` rows of each split (None: all), whatever the model was trained to see.
+    """At most `limit` rows of each pair config in each cell (None: all), drawn by `seed` and id.
 
-    context: the tokens that the model reads. Raises InputError for a wrong persona without a profile.
+    A row: `pair_id, mirror_pair_id, persona_id, wrong_persona_id, prompt_id, question, chosen, rejected` and what the metrics group by.
+    usable: whether the scorer can score a candidate (short enough for it, its persona known to it).
     """
-    rows = [
-        # A blind model's rows carry the neutral text; here every row gets its own persona back.
-        {
-            **row,
-            "split": split,
-            "prompt": preference_messages(profiles[row["persona_id"]], row["prompt"][-1]["content"]),
-        }
-        for split, all_rows in splits.items()
-        for row in sample_rows(all_rows, limit, seed)
-    ]
-    kept = _rows_that_fit(rows, profiles, tokenizer, context)
-    items: list[Item] = []
-    known: dict[tuple[str, str, str], int] = {}
+    rows = drawn_rows(splits, limit, seed)
+    kept = _usable_rows(rows, usable)
+    candidates: dict[Candidate, int] = {}
 
-    def place(messages: list[dict[str, str]], text: str) -> int:
-        key = (messages[0]["content"], messages[-1]["content"], text)
-        if key not in known:
-            known[key] = len(items)
-            items.append((messages, text))
-        return known[key]
+    def place(candidate: Candidate) -> int:
+        return candidates.setdefault(candidate, len(candidates))
 
-    places: dict[str, list[tuple[int, int]]] = {}
-    for condition in CONDITIONS:
-        shown = [(prompt_messages(condition, row, profiles), row) for row in kept]
-        places[condition] = [
-            (place(messages, row["chosen"][0]["content"]), place(messages, row["rejected"][0]["content"]))
-            for messages, row in shown
+    places = {
+        condition: [
+            (place(candidate_of(row, condition, "chosen")), place(candidate_of(row, condition, "rejected")))
+            for row in kept
         ]
-    return Evaluation(kept, items, places, len(rows) - len(kept))
+        for condition in CONDITIONS
+    }
+    return Evaluation(kept, list(candidates), places, len(rows) - len(kept))
 
 
-def _rows_that_fit(
-    rows: list[dict[str, Any]], profiles: Mapping[str, str], tokenizer: Any, context: int | None
-) -> list[dict[str, Any]]:
-    """The wrong persona's profile may be longer than the true one's, whose row was measured before training."""
-    if context is None:
-        return rows
+def drawn_rows(splits: Mapping[str, Sequence[Row]], limit: int | None, seed: int) -> list[dict[str, Any]]:
+    """The rows of `plan_evaluation`, before it is known which of them can be scored."""
+    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for split, all_rows in splits.items():
+        for row in all_rows:
+            cells.setdefault((split, row["pair_kind"], row["persona_group"]), []).append({**row, "split": split})
+    return [row for own in cells.values() for row in sample_rows(own, limit, seed)]
 
-    def fits(row: dict[str, Any]) -> bool:
-        return all(
-            len(token_ids(tokenizer, prompt_messages(condition, row, profiles) + row[side])) <= context
-            for condition in CONDITIONS
-            for side in ("chosen", "rejected")
+
+def candidate_of(row: Row, condition: str, side: str) -> Candidate:
+    """side: `chosen` or `rejected`."""
+    return Candidate(shown_persona(row, condition), row["prompt_id"], row["question"], row[side][0]["content"])
+
+
+def shown_persona(row: Row, condition: str) -> str | None:
+    """Whose persona is shown under a condition."""
+    return {"true": row["persona_id"], "none": None, "wrong": row["wrong_persona_id"]}[condition]
+
+
+def _usable_rows(rows: list[dict[str, Any]], usable: Callable[[Candidate], bool]) -> list[dict[str, Any]]:
+    """Whole mirrored sets: without its mirror a contrast row would let a persona-blind model score other than one half."""
+    fitting = {
+        row["pair_id"]
+        for row in rows
+        if all(
+            usable(candidate_of(row, condition, side)) for condition in CONDITIONS for side in ("chosen", "rejected")
         )
-
-    fitting = {row["pair_id"] for row in rows if fits(row)}
+    }
     return [
         row
         for row in rows

@@ -4,7 +4,7 @@ No accuracy stands without its controls: the chosen text is the revised one, so 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,24 +12,31 @@ from builder.randomness import rng_for, seed_for
 from builder.statistics import Cluster
 from training.conditioning import CONDITIONS
 from training.estimates import Estimate, estimate_columns
+from training.fairness import persona_groups, spread
 
+Row = TypeVar("Row", bound=Mapping[str, Any])
 CELLS = ("all", "seen/seen_test", "seen/heldout_test", "unseen/seen_test", "unseen/heldout_test")
 CONTROLS = ("wrong", "none")
 
 
 def control_metrics(
-    rows: Sequence[Mapping[str, Any]], margins: Mapping[str, Sequence[float]], seed: int
+    rows: Sequence[Mapping[str, Any]],
+    margins: Mapping[str, Sequence[float]],
+    seed: int,
+    profiles: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """One entry for each pair config and cell that has rows.
 
     rows: `split, pair_kind, persona_group, pair_id, mirror_pair_id, persona_id`, contrast pairs with their mirrors. margins: for each
     condition score(chosen) - score(rejected), one a row. Accuracy counts a tie as half (TRL counts it as wrong), so that a
     persona-blind scorer gets exactly one half on complete mirrored sets. `gaps` are accuracy(true) - accuracy(control): against `wrong`
-    it is the specificity gap.
+    it is the specificity gap. `spread` (training.fairness): worst persona, 10th percentile and worst group; per persona even a blind model
+    is not balanced on contrast pairs, so read it beside that of `none`. profiles: persona id -> profile, from which the groups come.
     """
     values = {condition: np.asarray(margins[condition], dtype=float) for condition in CONDITIONS}
     outcomes = {condition: (np.sign(margin) + 1) / 2 for condition, margin in values.items()}
-    clusters = _clusters(rows)
+    clusters = persona_clusters(rows)
+    groups = persona_groups(profiles or {})
     entries = []
     for config in dict.fromkeys(row["pair_kind"] for row in rows):
         for cell in CELLS:
@@ -62,6 +69,9 @@ def control_metrics(
                             "mean_margin": float(values[condition][places].mean()),
                             "accuracy": share.value,
                             **_interval(share),
+                            "spread": spread(
+                                outcomes[condition][places], [rows[place]["persona_id"] for place in places], groups
+                            ),
                         }
                         for condition, share in zip(CONDITIONS, shares, strict=True)
                     },
@@ -90,22 +100,22 @@ def split_figures(rows: Sequence[Mapping[str, Any]], margins: Sequence[float]) -
     return figures
 
 
-def sample_rows(rows: Sequence[Mapping[str, Any]], limit: int | None, seed: int) -> list[Mapping[str, Any]]:
+def sample_rows(rows: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
     """At most `limit` rows, drawn by seed and id; a contrast pair and its mirror are drawn together. None: all rows."""
     if limit is None or limit >= len(rows):
         return list(rows)
-    sets: dict[str, list[Mapping[str, Any]]] = {}
+    sets: dict[str, list[Row]] = {}
     for row in rows:
         key = min(row["pair_id"], row["mirror_pair_id"] or row["pair_id"])
         sets.setdefault(key, []).append(row)
-    drawn: list[Mapping[str, Any]] = []
+    drawn: list[Row] = []
     for key in sorted(sets, key=lambda key: seed_for(seed, "training_evaluation", key)):
         if len(drawn) + len(sets[key]) <= limit:
             drawn += sets[key]
     return drawn
 
 
-def _clusters(rows: Sequence[Mapping[str, Any]]) -> list[Cluster]:
+def persona_clusters(rows: Sequence[Mapping[str, Any]]) -> list[Cluster]:
     """The personas that are resampled: the row's own, and on contrast pairs the mirror's too."""
     persona = {row["pair_id"]: row["persona_id"] for row in rows}
     return [tuple(sorted({row["persona_id"], persona.get(row["mirror_pair_id"], row["persona_id"])})) for row in rows]

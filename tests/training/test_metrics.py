@@ -68,43 +68,43 @@ def test_mirrors_are_drawn_together():
 
 
 @pytest.fixture(scope="module")
-def splits(place):
-    from training.data import TEST_SPLITS, condition_rows, load_preference_data
+def data(place):
+    from training.data import load_preference_data
 
-    data = load_preference_data(str(place.data), ["dpf", "contrast"])
-    blind = {split: list(condition_rows(data.splits[split], "none")) for split in TEST_SPLITS}
-    return data, blind
+    return load_preference_data(str(place.data), ["dpf", "contrast"])
 
 
-def test_every_condition_is_planned_and_each_text_once(place, splits):
-    from training.base_model import load_tokenizer
+def splits_of(data):
+    from training.data import TEST_SPLITS
 
-    data, blind = splits
-    tokenizer = load_tokenizer(place.base, for_reward=False)
-    plan = plan_evaluation(blind, data.profiles, None, 0, tokenizer, 512)
+    return {split: list(data.splits[split]) for split in TEST_SPLITS}
+
+
+def test_every_condition_is_planned_and_each_candidate_once(data):
+    plan = plan_evaluation(splits_of(data), None, 0, lambda candidate: True)
     assert len(plan.rows) == 48
-    keys = [(messages[0]["content"], messages[1]["content"], text) for messages, text in plan.items]
-    assert len(set(keys)) == len(keys)
+    assert len(set(plan.candidates)) == len(plan.candidates) < 48 * 2 * 3
     for place_of_row, row in enumerate(plan.rows):
-        shown = {c: plan.items[plan.places[c][place_of_row][0]][0][0]["content"] for c in plan.places}
-        # Also a blind model's rows, which carried the neutral text, are scored with their persona.
-        assert shown["true"] == data.profiles[row["persona_id"]]
-        assert shown["wrong"] == data.profiles[row["wrong_persona_id"]]
-        assert shown["none"] not in data.profiles.values()
-    assert len(plan.items) < 48 * 2 * 3
-    margins = plan.margins([float(len(text)) for _, text in plan.items])
+        shown = {c: plan.candidates[plan.places[c][place_of_row][0]].persona_id for c in plan.places}
+        assert shown == {"true": row["persona_id"], "none": None, "wrong": row["wrong_persona_id"]}
+    margins = plan.margins([float(len(candidate.answer)) for candidate in plan.candidates])
     assert margins["true"] == margins["none"] == margins["wrong"]
     assert margins["true"][0] == len(plan.rows[0]["chosen"][0]["content"]) - len(plan.rows[0]["rejected"][0]["content"])
 
 
-def test_a_wrong_persona_too_long_for_the_model_takes_the_row_and_its_mirror_out(place, splits):
+def test_a_wrong_persona_too_long_for_the_model_takes_the_row_and_its_mirror_out(place, data):
     from training.base_model import load_tokenizer
+    from training.conditioning import Conditioning
+    from training.prompts import PersonaPrompts
+    from training.trained import usable_by
 
-    data, blind = splits
-    tokenizer = load_tokenizer(place.base, for_reward=False)
+    splits = splits_of(data)
     profiles = data.profiles | {"p00001": "very long words " * 300}
-    own = {row["pair_id"] for rows in blind.values() for row in rows if row["persona_id"] == "p00001"}
-    plan = plan_evaluation(blind, profiles, None, 0, tokenizer, 512)
+    tokenizer = load_tokenizer(place.base, for_reward=False)
+    own = {row["pair_id"] for rows in splits.values() for row in rows if row["persona_id"] == "p00001"}
+    plan = plan_evaluation(
+        splits, None, 0, usable_by(tokenizer, PersonaPrompts(Conditioning(), profiles, {}), context=512)
+    )
     assert plan.left_out == 48 - len(plan.rows) > len(own)
     kept = {row["pair_id"] for row in plan.rows}
     assert not [row for row in plan.rows if row["mirror_pair_id"] is not None and row["mirror_pair_id"] not in kept]

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,18 @@ import yaml
 
 from builder.pipeline import run_build
 from builder.publishing.publish import publish
+from builder.schema import NEUTRAL_SYSTEM_TEXT
 from tests.builder.conftest import scripted_recipe
 from tests.training.conftest import TINY_ID
+from training import trained
+from training.conditioning import FEW_SHOT_HEADER, FEW_SHOT_MODES, MODES, Conditioning, template_hash
 from training.data import load_preference_data
+from training.evaluation import Candidate, Scorer
 from training.metrics import CELLS, CONTROLS
-from training.model_card import BASE_FOLDER, FOLDER, model_card
+from training.model_card import BASE_FOLDER, DATASET_FOLDER, FOLDER, model_card
+from training.prompts import PersonaPrompts
 from training.scoring import load_dpo_model, load_reward_model, score_implicit_rewards, score_rewards
+from training.trained import dpo_scores
 
 
 def record_of(folder: Path) -> dict:
@@ -27,8 +34,8 @@ def front_matter(card: str) -> dict:
 
 
 def run_snippets(card: str, place, folder: Path, tmp_path: Path, monkeypatch) -> list[dict]:
-    """Both Python blocks, executed where the card's example paths lead to the real folders."""
-    for name, target in ((FOLDER, folder), (BASE_FOLDER, place.base)):
+    """The Python blocks, executed where the card's example paths lead to the real folders."""
+    for name, target in ((FOLDER, folder), (BASE_FOLDER, place.base), (DATASET_FOLDER, place.data)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(target)
     monkeypatch.chdir(tmp_path)
@@ -37,7 +44,6 @@ def run_snippets(card: str, place, folder: Path, tmp_path: Path, monkeypatch) ->
         names: dict = {}
         exec(code, names)
         results.append(names)
-    assert len(results) == 2
     return results
 
 
@@ -57,6 +63,112 @@ def test_the_dpo_snippets_run_and_agree(place, dpo_folder, tmp_path, monkeypatch
     assert ours["rewards"] == [0.1 * (policy - reference) for policy, reference in scores]
     assert plain["messages"] == ours["messages"]
     assert isinstance(plain["answer"], str)
+
+
+def with_conditioning(folder: Path, target: Path, change: dict, more: dict | None = None) -> Path:
+    """A copy of the model that says that it was trained with other prompts; its card is written anew."""
+    shutil.copytree(folder, target)
+    record = record_of(folder)
+    record["conditioning"] |= change
+    record |= {"persona": record["conditioning"]["mode"], **(more or {})}
+    record["template_hash"] = template_hash(Conditioning(**record["conditioning"]))
+    (target / "training.json").write_text(json.dumps(record))
+    (target / "README.md").write_text(model_card(record))
+    return target
+
+
+@pytest.mark.parametrize("role", ["system", "user"])
+@pytest.mark.parametrize("mode", MODES)
+def test_the_snippets_of_every_mode_build_the_prompts_that_it_was_trained_with(
+    place, reward_folder, tmp_path, monkeypatch, mode, role
+):
+    folder = with_conditioning(reward_folder, tmp_path / "model", {"mode": mode, "persona_role": role})
+    ours, plain = run_snippets((folder / "README.md").read_text(), place, folder, tmp_path, monkeypatch)
+    assert plain["messages"][:-1] == ours["messages"]
+    assert [message["role"] for message in ours["messages"]] == (["system", "user"] if role == "system" else ["user"])
+    text = ours["messages"][0]["content"]
+    assert (NEUTRAL_SYSTEM_TEXT in text) == (mode == "none")
+    assert (FEW_SHOT_HEADER in text) == (mode in FEW_SHOT_MODES)
+    assert ("nurse" in text.lower()) == (mode not in ("none", "few_shot", "psychographics"))
+    assert plain["reward"] == pytest.approx(ours["rewards"][0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mode": "relevant", "relevant_attributes": 3}, "the 3 attributes of a persona's profile that bear most"),
+        ({"mode": "few_shot", "few_shot_pairs": 7}, "7 labelled pairs of a persona"),
+        ({"persona_role": "user"}, "in the user's message, before the question"),
+        ({"persona_corruption": 0.25}, "25 %, drawn by seed, are left out"),
+        ({"mode": "shuffled"}, "another persona's profile than the row's own"),
+        ({"mode": "demographics"}, "the demographic part"),
+    ],
+)
+def test_the_card_says_what_the_model_reads(dpo_folder, change, said):
+    record = record_of(dpo_folder)
+    record["conditioning"] |= change
+    first = model_card(record).split("## Results")[0]
+    assert said in first
+    assert "persona-blind baseline" not in first
+
+
+def test_a_reference_without_the_persona_is_said_and_used(place, dpo_folder, tmp_path, monkeypatch):
+    folder = with_conditioning(dpo_folder, tmp_path / "model", {}, {"reference_persona": False})
+    card = (folder / "README.md").read_text()
+    assert "The reference model never sees the persona" in card
+    assert "The reference model never sees the persona" not in (dpo_folder / "README.md").read_text()
+    ours, _ = run_snippets(card, place, folder, tmp_path, monkeypatch)
+    model = load_dpo_model(folder, base_model=str(place.base))
+    profiles = {"p": ours["profile"]}
+    prompts = PersonaPrompts(Conditioning(), profiles, {})
+    candidates = [Candidate("p", "q", ours["question"], answer) for answer in ours["answers"]]
+    assert ours["rewards"] == pytest.approx(dpo_scores(model, prompts, candidates, 16), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "vpl", "p_dpo", "per_persona"])
+def test_the_card_of_a_method_with_a_loop_of_its_own(place, reward_folder, tmp_path, monkeypatch, kind):
+    """A scorer by length stands in for the method, so that the snippet runs."""
+    facts = {"steps": 5, "seconds": 1.0, "trainable_parameters": 40, "parameters": 1000, "train_loss": 0.5}
+    more = {"kind": kind, "adapter": False, "run": facts}
+    folder = with_conditioning(reward_folder, tmp_path / "model", {"mode": "none"}, more)
+    card = (folder / "README.md").read_text()
+    header = front_matter(card)
+    assert header["base_model"] == TINY_ID
+    assert not {"library_name", "pipeline_tag", "base_model_relation"} & header.keys()
+    assert "trl" not in header["tags"]
+    assert "5 steps, 40 of 1,000 parameters trained" in card
+    assert "With the libraries alone" not in card
+    assert "persona-blind baseline" not in card
+
+    def load(folder, record, prompts, base_model, *rest):
+        assert (record["kind"], Path(base_model).resolve()) == (kind, place.base)
+        return Scorer(lambda candidates: [float(len(c.answer)) for c in candidates], lambda c: True, record)
+
+    monkeypatch.setattr(trained, "_load_own", lambda name: load)
+    (ours,) = run_snippets(card, place, folder, tmp_path, monkeypatch)
+    assert len(ours["rewards"]) == len(ours["data"].splits["seen_test"]) > 0
+
+
+def test_whom_the_model_serves_worst_is_told_for_every_condition(reward_folder):
+    record = copy.deepcopy(record_of(reward_folder))
+    entry = next(e for e in record["results"] if (e["config"], e["cell"]) == ("contrast", "all"))
+    for place, condition in enumerate(("true", "none", "wrong")):
+        group = {"attribute": "religion", "value": "A|B", "rows": 24, "accuracy": 0.125 + place / 4}
+        entry["conditions"][condition]["spread"] = {
+            "personas": 9,
+            "minimum_rows": 5,
+            "worst_persona": 0.25,
+            "tenth_percentile": 0.375,
+            "worst_group": group if condition != "wrong" else None,
+        }
+    card = model_card(record)
+    assert "| `contrast`, true | 9 | 25.0 % | 37.5 % | religion A\\|B: 12.5 % of 24 |" in card
+    assert "| `contrast`, none | 9 | 25.0 % | 37.5 % | religion A\\|B: 37.5 % of 24 |" in card
+    assert "| `contrast`, wrong | 9 | 25.0 % | 37.5 % | none large enough |" in card
+    for entry in record["results"]:
+        for outcome in entry["conditions"].values():
+            outcome.pop("spread", None)
+    assert "serves worst" not in model_card(record)
 
 
 def test_front_matter(dpo_folder, reward_folder):
@@ -180,7 +292,7 @@ def test_a_dataset_that_says_nothing_of_itself_is_told_as_that(reward_folder):
 def test_variants_of_the_card(reward_folder, dpo_folder):
     record = record_of(dpo_folder)
     assert "No test row was scored" in model_card(record | {"results": []})
-    blind = model_card(record | {"persona": "none"})
+    blind = model_card(record | {"persona": "none", "conditioning": record["conditioning"] | {"mode": "none"}})
     assert "persona-blind baseline" in blind
     assert "profile = None" in blind
     merged = model_card(record | {"adapter": False, "merged": True})

@@ -8,7 +8,7 @@ from builder.errors import InputError
 from builder.schema import assistant_message, preference_messages
 from tests.tiny_model import build_tiny_model
 from training import scoring
-from training.run import pair_items
+from training.run import pair_candidates
 from training.scoring import (
     load_base_model,
     load_dpo_model,
@@ -18,6 +18,7 @@ from training.scoring import (
     score_rewards,
 )
 from training.tokens import token_ids
+from training.trained import items_of
 
 PROFILES = ("You are a nurse.", "You are a farmer who likes very plain words and no others.", None)
 TEXTS = ("I like pets.", "Rules are rules, and everyone should do what the manager says about them.", "No.")
@@ -78,13 +79,13 @@ def test_reference_is_the_untrained_model(place, dpo_model):
 
 def test_each_item_is_computed_once(reward_model, monkeypatch):
     counted = []
-    original = scoring._forward
+    original = scoring.forward_answers
 
     def counting(model, tokenizer, sequences, batch):
-        counted.extend(scoring._members(batch))
+        counted.extend(scoring.members(batch))
         return original(model, tokenizer, sequences, batch)
 
-    monkeypatch.setattr(scoring, "_forward", counting)
+    monkeypatch.setattr(scoring, "forward_answers", counting)
     scores = score_rewards(reward_model, ITEMS * 3)
     assert sorted(counted) == list(range(len(ITEMS)))
     assert scores[: len(ITEMS)] == scores[len(ITEMS) : 2 * len(ITEMS)]
@@ -98,19 +99,20 @@ def test_implicit_rewards_are_those_of_the_trainer(place, tmp_path, monkeypatch)
     seen = {}
     original = dpo.train
 
-    def train_and_evaluate(trainer, prepared):
-        facts = original(trainer, prepared)
+    def train_and_evaluate(trainer, prepared, *more):
+        facts = original(trainer, prepared, *more)
         rows = prepared.rows["seen_test"]
         figures = trainer.evaluate()
         model = scoring.ScoringModel(trainer.model.eval(), prepared.tokenizer, "dpo", beta=0.1)
-        scores = score_implicit_rewards(model, pair_items(rows))
+        scores = score_implicit_rewards(model, items_of(prepared.evaluation_prompts, pair_candidates(rows)))
         rewards = [0.1 * (policy - reference) for policy, reference in scores]
         seen["ours"] = sum(rewards[::2]) / len(rows) - sum(rewards[1::2]) / len(rows)
         seen["theirs"] = figures["seen_test/rewards/margins"]
         return facts
 
     monkeypatch.setattr(dpo, "train", train_and_evaluate)
-    dpo.main(place.arguments("demo_dpo", tmp_path / "model", "--per_device_eval_batch_size", "4"))
+    curve = ["--eval_strategy", "steps", "--eval_steps", "3", "--per_device_eval_batch_size", "4"]
+    dpo.main(place.arguments("demo_dpo", tmp_path / "model", *curve))
     assert seen["ours"] == pytest.approx(seen["theirs"], abs=1e-4)
     assert abs(seen["ours"]) > 1e-4
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
@@ -22,9 +23,18 @@ from tests.published_folder import write_published_folder
 from tests.tiny_model import build_tiny_model
 from tests.training.conftest import TINY_ID
 from training import dpo, reward, run
-from training.data import condition_rows, load_preference_data, rows_hash, trainer_rows
+from training.conditioning import Conditioning
+from training.data import load_preference_data, rows_hash, trainer_rows
 from training.metrics import CELLS
-from training.scoring import load_dpo_model, load_reward_model, score_implicit_rewards, score_rewards
+from training.prompts import PersonaPrompts
+from training.scoring import (
+    load_dpo_model,
+    load_reward_model,
+    score_implicit_rewards,
+    score_log_probabilities,
+    score_rewards,
+)
+from training.selection import condition_rows
 from training.trainers import NamedSplitsDPOTrainer, NamedSplitsRewardTrainer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -82,7 +92,7 @@ def test_record_and_card(dpo_folder, reward_folder):
     assert record["run"]["steps"] == 3
     assert record["reload_difference"] < 1e-3
     assert record["versions"]["trl"]
-    assert record["evaluation"]["rows"]["heldout_test"] <= 24
+    assert record["evaluation"]["rows"]["heldout_test"] == 32
     assert {entry["cell"] for entry in record["results"]} == set(CELLS)
     assert {entry["config"] for entry in record["results"]} == {"dpf", "contrast"}
     assert record["run"]["trained_rows"] == 36
@@ -132,7 +142,8 @@ def test_blind_training_never_shows_a_profile(tmp_path, place):
     folder = reward.main(place.arguments("demo_reward", tmp_path / "blind", "--persona", "none", "--max_steps", "1"))
     record = record_of(folder)
     assert record["persona"] == "none"
-    blind = condition_rows(load_preference_data(str(place.data), ["dpf", "contrast"]).splits["train"], "none")
+    data = load_preference_data(str(place.data), ["dpf", "contrast"])
+    blind = condition_rows(data.splits["train"], PersonaPrompts(Conditioning("none"), data.profiles, {}))
     assert {row["prompt"][0]["content"] for row in blind} == {NEUTRAL_SYSTEM_TEXT}
     assert record["data"]["train_rows_sha256"] == rows_hash(trainer_rows(blind))
     assert "persona-blind baseline" in (folder / "README.md").read_text()
@@ -142,6 +153,47 @@ def test_blind_training_never_shows_a_profile(tmp_path, place):
     assert contrast["conditions"]["none"]["accuracy"] == 0.5
     # What it would do with a profile is shown all the same.
     assert contrast["conditions"]["true"]["mean_margin"] != 0.0
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_the_scores_in_the_folder_are_those_that_the_results_count(dpo_folder, reward_folder, kind):
+    folder = dpo_folder if kind == "dpo" else reward_folder
+    record, rows = record_of(folder), pq.read_table(folder / "scores.parquet").to_pylist()
+    assert len(rows) == sum(record["evaluation"]["rows"].values()) == len({row["pair_id"] for row in rows})
+    for entry in record["results"]:
+        own = [
+            row
+            for row in rows
+            if row["pair_kind"] == entry["config"]
+            and entry["cell"] in ("all", f"{row['persona_group']}/{row['split']}")
+        ]
+        assert len(own) == entry["rows"]
+        for condition, outcome in entry["conditions"].items():
+            margins = [row[f"margin_{condition}"] for row in own]
+            assert sum(margin > 0 for margin in margins) == outcome["wins"]
+            assert sum(margins) / len(margins) == pytest.approx(outcome["mean_margin"], abs=1e-9)
+    mirrors = {row["pair_id"]: row["margin_none"] for row in rows if row["mirror_pair_id"]}
+    assert all(mirrors[r["mirror_pair_id"]] == -r["margin_none"] for r in rows if r["mirror_pair_id"])
+
+
+def test_a_reference_that_sees_no_persona_is_another_margin(tmp_path, place):
+    """The implicit reward's second part is that of the neutral prompt, whoever is shown to the policy."""
+    folder = dpo.main(place.arguments("demo_dpo", tmp_path / "model", "--reference_persona", "false"))
+    model = load_dpo_model(folder, base_model=str(place.base))
+    data = load_preference_data(str(place.data), ["dpf"])
+    margins = {row["pair_id"]: row for row in pq.read_table(folder / "scores.parquet").to_pylist()}
+    row = next(row for row in data.splits["heldout_test"] if row["pair_id"] in margins)
+    shown, neutral = (
+        [(preference_messages(profile, row["question"]), row[side][0]["content"]) for side in ("chosen", "rejected")]
+        for profile in (data.profiles[row["persona_id"]], None)
+    )
+    policy = score_log_probabilities(model, shown)
+    reference = score_log_probabilities(model, neutral, reference=True)
+    margin = model.beta * (policy[0] - policy[1] - reference[0] + reference[1])
+    assert margins[row["pair_id"]]["margin_true"] == pytest.approx(margin, abs=1e-5)
+    seeing = score_log_probabilities(model, shown, reference=True)
+    assert model.beta * (policy[0] - policy[1] - seeing[0] + seeing[1]) != pytest.approx(margin, abs=1e-4)
+    assert "reference model never sees the persona" in (folder / "README.md").read_text()
 
 
 def test_full_fine_tuning(tmp_path, place):
@@ -237,7 +289,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, place, monkeypatch):
         (["--trust_remote_code", "true"], "trust_remote_code"),
         (["--merge_adapter", "true", "--use_peft", "false"], "merge_adapter"),
         (["--merge_adapter", "true", "--load_in_4bit", "true"], "quantised"),
-        (["--max_length", "20"], "profiles"),
+        (["--max_length", "20"], "personas take more than 20 tokens"),
         (["--max_length", "70"], "max_dropped_share"),
         (["--output_dir", "trainer_output"], "output_dir"),
     ],
