@@ -113,7 +113,16 @@ def test_the_encoder_never_gets_a_pair_on_the_rows_own_question():
 
 def arguments(place, output, *more):
     common = ["--config", "demo_vpl", "--dataset", str(place.data), "--model_name_or_path", str(place.base)]
-    quick = ["--base_model_id", "persona-testbed/tiny", "--max_steps", "20", "--learning_rate", "1e-2"]
+    quick = [
+        "--base_model_id",
+        "persona-testbed/tiny",
+        "--max_steps",
+        "20",
+        "--learning_rate",
+        "1e-2",
+        "--eval_max_rows",
+        "24",
+    ]
     return [*common, *quick, "--output_dir", str(output), *more]
 
 
