@@ -205,9 +205,21 @@ def diff(
         typer.echo(f"Every id that differs in {out}.")
 
 
+def keys_of(method: str) -> str:
+    """Which recipes there are for a training script, and where its keys are listed."""
+    stems = sorted(path.stem for path in (Path(__file__).parent / "training" / "recipes").glob("*.yaml"))
+    own = [stem for stem in stems if stem.removeprefix("demo_").removeprefix("qlora_").startswith(method)]
+    return (
+        f"Without --recipe: demo_{method}. Packaged, in training/recipes/: {', '.join(own)}. "
+        f"What follows the options overrides the recipe's keys (--key value); all keys: python -m training.{method} --help"
+    )
+
+
 Dataset = Annotated[Path, typer.Argument(help="A published folder.")]
 ModelFolder = Annotated[Path, typer.Option(help="The folder for the trained model.")]
-TrainingRecipe = Annotated[str | None, typer.Option("--recipe", help="A training recipe: a file or a packaged name.")]
+TrainingRecipe = Annotated[
+    str | None, typer.Option("--recipe", help="A training recipe: a file or a packaged name (named below).")
+]
 Accelerate = Annotated[
     str, typer.Option("--accelerate", help="An accelerate configuration: a file or a packaged name.")
 ]
@@ -221,7 +233,7 @@ Private = Annotated[bool, typer.Option("--private", help="Make a new repository 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@train_app.command("dpo", context_settings=PASSED_ON)
+@train_app.command("dpo", context_settings=PASSED_ON, epilog=keys_of("dpo"))
 def train_dpo(
     dataset: TrainingData,
     out: ModelFolder,
@@ -232,11 +244,11 @@ def train_dpo(
     private: Private = False,
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """A persona-conditioned DPO model. Further --key value arguments override the recipe's keys."""
+    """A persona-conditioned DPO model."""
     train("dpo", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
-@train_app.command("reward", context_settings=PASSED_ON)
+@train_app.command("reward", context_settings=PASSED_ON, epilog=keys_of("reward"))
 def train_reward(
     dataset: TrainingData,
     out: ModelFolder,
@@ -247,11 +259,11 @@ def train_reward(
     private: Private = False,
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """A persona-conditioned reward model. Further --key value arguments override the recipe's keys."""
+    """A persona-conditioned reward model."""
     train("reward", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
-@train_app.command("low-rank", context_settings=PASSED_ON)
+@train_app.command("low-rank", context_settings=PASSED_ON, epilog=keys_of("low_rank"))
 def train_low_rank(
     dataset: TrainingData,
     out: ModelFolder,
@@ -259,11 +271,11 @@ def train_low_rank(
     accelerate: Accelerate = "cpu",
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """A low-rank reward head on frozen embeddings. Further --key value arguments override the recipe's keys."""
+    """A low-rank reward head on frozen embeddings."""
     train("low_rank", dataset, out, recipe, accelerate, False, None, False, context)
 
 
-@train_app.command("vpl", context_settings=PASSED_ON)
+@train_app.command("vpl", context_settings=PASSED_ON, epilog=keys_of("vpl"))
 def train_vpl(
     dataset: TrainingData,
     out: ModelFolder,
@@ -271,11 +283,11 @@ def train_vpl(
     accelerate: Accelerate = "cpu",
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """A variational encoder of a persona's labelled pairs. Further --key value arguments override the recipe's keys."""
+    """A variational encoder of a persona's labelled pairs."""
     train("vpl", dataset, out, recipe, accelerate, False, None, False, context)
 
 
-@train_app.command("p-dpo", context_settings=PASSED_ON)
+@train_app.command("p-dpo", context_settings=PASSED_ON, epilog=keys_of("p_dpo"))
 def train_p_dpo(
     dataset: TrainingData,
     out: ModelFolder,
@@ -283,11 +295,11 @@ def train_p_dpo(
     accelerate: Accelerate = "cpu",
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """DPO with soft tokens for each persona. Further --key value arguments override the recipe's keys."""
+    """DPO with soft tokens for each persona."""
     train("p_dpo", dataset, out, recipe, accelerate, False, None, False, context)
 
 
-@train_app.command("per-persona", context_settings=PASSED_ON)
+@train_app.command("per-persona", context_settings=PASSED_ON, epilog=keys_of("per_persona"))
 def train_per_persona(
     dataset: TrainingData,
     out: ModelFolder,
@@ -295,7 +307,7 @@ def train_per_persona(
     accelerate: Accelerate = "cpu",
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """An adapter of its own for each of a few personas. Further --key value arguments override the recipe's keys."""
+    """An adapter of its own for each of a few personas."""
     train("per_persona", dataset, out, recipe, accelerate, False, None, False, context)
 
 
@@ -330,7 +342,9 @@ def train(
 
 @train_app.command("sweep")
 def train_sweep(
-    recipe: Annotated[str, typer.Argument(help="A sweep: a file, or a packaged one: baselines_cpu, baselines.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A sweep: a file, or a packaged one: baselines_cpu, baselines (in training/sweeps/).")
+    ],
     dataset: TrainingData,
     out: Annotated[Path, typer.Option(help="The folder for models, results and the table.")],
     seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds of the sweep.")] = None,
@@ -364,6 +378,30 @@ def train_score(
     typer.echo(
         f"Result in {out}, margins in {out.with_suffix('.parquet')}. Next: the same model with --few_shot_pairs or --persona_corruption"
     )
+
+
+@app.command()
+def answer(
+    model: Annotated[str, typer.Argument(help="The folder of a trained DPO model, or `embedded`.")],
+    dataset: TrainingData,
+    persona: Annotated[
+        list[str], typer.Option(metavar="ID", help="A persona of the dataset, or `none`; may be repeated.")
+    ],
+    question: Annotated[str, typer.Option(help="What each is asked.")],
+    base_model: Annotated[
+        str | None, typer.Option(help="Where the model's base is, if it was trained from a folder.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0: the most likely answer. Above: a draw.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+) -> None:
+    """What a DPO model answers as each persona, shown as in its training; `none`: as nobody in particular."""
+    from training.generation import answer_question
+
+    written = answer_question(model, dataset, persona, question, base_model, max_new_tokens, temperature, seed)
+    for name, said in zip(persona, written, strict=True):
+        typer.echo(f"{name}: {said.text}{'' if said.finished else f' ... (cut at {max_new_tokens} tokens)'}\n")
+    typer.echo("Next: the same with another --persona; what answers are worth, persona eval shows")
 
 
 @app.command("eval")

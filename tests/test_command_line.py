@@ -10,6 +10,7 @@ import pytest
 from tests.builder.conftest import SCRIPTED, TEMPLATES
 from tests.hub_server import environment, hub_server
 from tests.openai_server import openai_server
+from tests.published_folder import write_published_folder
 
 ROOT = Path(__file__).parent.parent
 QUICK = [f"--set={s}" for s in (*SCRIPTED, *TEMPLATES)]
@@ -33,7 +34,7 @@ def built(tmp_path_factory):
 def test_help_lists_every_verb_and_needs_no_heavy_import():
     shown = persona("--help")
     assert shown.returncode == 0
-    for verb in ("demo", "build", "audit", "publish", "train", "eval", "report", "check", "preview"):
+    for verb in ("demo", "build", "audit", "publish", "train", "answer", "eval", "report", "check", "preview"):
         assert f" {verb} " in shown.stdout
     code = "import sys, persona; sys.exit(any(m in sys.modules for m in ('torch', 'datasets', 'pyarrow', 'numpy', 'yaml')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -43,10 +44,56 @@ TRAINING_VERBS = ("dpo", "reward", "low-rank", "vpl", "p-dpo", "per-persona", "s
 
 
 @pytest.mark.parametrize(
-    "verb", ["build", "audit", "publish", *(f"train {name}" for name in TRAINING_VERBS), "eval", "report", "check"]
+    "verb",
+    ["build", "audit", "publish", *(f"train {name}" for name in TRAINING_VERBS), "answer", "eval", "report", "check"],
 )
 def test_every_verb_has_help(verb):
     assert persona(*verb.split(), "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "packaged"),
+    [("dpo", "demo_dpo dpo dpo_ipo qlora_dpo"), ("p-dpo", "demo_p_dpo p_dpo"), ("low-rank", "demo_low_rank low_rank")],
+)
+def test_the_help_of_a_method_names_its_recipes_and_where_its_keys_are(verb, packaged):
+    shown = " ".join(persona("train", verb, "--help").stdout.split())
+    method = verb.replace("-", "_")
+    assert f"Without --recipe: demo_{method}." in shown
+    named = shown.split("in training/recipes/: ")[1].split(". ")[0].split(", ")
+    assert set(packaged.split()) <= set(named)
+    assert not {"reward", "vpl", "p_dpo" if verb == "dpo" else "dpo"} & set(named)
+    assert f"python -m training.{method} --help" in shown
+
+
+def test_the_help_of_a_sweep_says_where_the_packaged_ones_are():
+    assert "training/sweeps/" in persona("train", "sweep", "--help").stdout
+
+
+def test_the_sweep_that_the_training_guide_shows_is_one(tmp_path):
+    from training.sweep import all_cells, load_sweep
+
+    shown = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("A sweep of your own:\n```yaml\n")[1]
+    (tmp_path / "mine.yaml").write_text(shown.split("```")[0])
+    sweep = load_sweep(str(tmp_path / "mine.yaml"))
+    assert {method.id for method in sweep.methods} == {"length", "blind", "fewshot", "public"}
+    assert len(all_cells(sweep)) == 1 + 3 + 2 * 4
+
+
+def test_the_training_guide_names_every_packaged_recipe():
+    guide = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("## 4. Methods")[1].split("## 5.")[0]
+    for path in (ROOT / "training" / "recipes").glob("*.yaml"):
+        assert f"`{path.stem}`" in guide
+
+
+def test_answer_prints_what_a_model_writes_for_each_persona(tmp_path):
+    """The embedded model, two tokens each: the command's road from arguments to lines."""
+    data = write_published_folder(tmp_path / "data")
+    asked = ["--persona", "p00003", "--persona", "none", "--question", "Why?", "--max-new-tokens", 2]
+    done = persona("answer", "embedded", data, *asked)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert [line.split(":")[0] for line in lines] == ["p00003", "none", "Next"]
+    assert all("(cut at 2 tokens)" in line for line in lines[:2])
 
 
 def test_build_says_what_it_did_and_what_comes_next(built):
@@ -171,6 +218,7 @@ def bad_files(tmp_path: Path) -> dict[str, Path]:
         (["train", "sweep", "baselines_cpu", "{nowhere}", "--out", "{target}"], "does not exist"),
         (["train", "sweep", "baselines_cpu", ".", "--out", "{target}", "--only", "B66"], "closest is B6"),
         (["train", "score", "{nowhere}", "--out", "{target}"], "Nothing is given to score with"),
+        (["answer", "{nowhere}", "{nowhere}", "--persona", "none", "--question", "Why?"], "holds no training.json"),
         (["eval", "{nowhere}", "--out", "{target}"], ""),
         (["report", "{nowhere}", "--published", "{nowhere}", "--results", "{nowhere}"], "build.json"),
     ],

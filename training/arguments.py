@@ -250,6 +250,7 @@ def _validate(data: PersonaDataArguments) -> None:
         ("few_shot_pairs", 0),
         ("max_train_rows", 2),
         ("persona_budget", 1),
+        ("eval_batch_texts", 1),
     ):
         value = getattr(data, name)
         if value is not None and value < least:

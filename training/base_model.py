@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.llm.weights import embedded_model, find_model
+from builder.llm.weights import EMBEDDED_MODEL_ID, embedded_model, find_model
 from training.foreign_code import check_model_folder
 
 EMBEDDED = "embedded"
 EMBEDDED_LICENCE = "apache-2.0"  # of SmolLM2-135M-Instruct
 SAFE_PAD_TOKEN = "<|endoftext|>"
+DEFAULT_REVISION = "main"  # of TRL's model_revision
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,25 @@ def resolve_base_model(
     """`embedded`, a local folder or a Hub id -> the folder with its files.
 
     `declared_id` names a local folder's model in outputs (default: the folder's own name). Raises InputError if nothing
-    is there, the weights are not safetensors, or the model needs code of its own.
+    is there, a revision is asked of what has none, the weights are not safetensors, or the model needs code of its own.
     """
     if not name_or_path:
         raise InputError("model_name_or_path is missing. Give `embedded`, a model folder or a Hub id.")
+    asked = None if revision in (None, DEFAULT_REVISION) else revision
     if name_or_path == EMBEDDED:
+        if asked:
+            raise InputError(
+                f"model_revision is {asked!r}, but the embedded model is one file and has no other revision. Remove model_revision, or "
+                "give the folder of another version."
+            )
         located = embedded_model()
         return BaseModel(located.folder, "embedded", located.model_id, None, located.content_hash)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
+        if asked:
+            raise InputError(
+                f"model_revision is {asked!r}, but {name_or_path} is a folder, which has none. Remove model_revision."
+            )
         located = find_model(declared_id or folder.resolve().name, str(folder.resolve()))
         check_model_folder(located.folder)
         return BaseModel(located.folder, "folder", located.model_id, None, located.content_hash)
@@ -52,7 +63,13 @@ def resolve_base_model(
             f"model_name_or_path is {name_or_path!r}: no such folder, and not a Hub id of the form owner/name. "
             "Give `embedded`, an existing folder or a Hub id."
         )
-    located = find_model(name_or_path, revision=revision)
+    if name_or_path == EMBEDDED_MODEL_ID:
+        # The package's file stands for this id, so that no revision of the Hub could be declared truly.
+        raise InputError(
+            f"model_name_or_path is {name_or_path}, which is the embedded model. Write `embedded`, or download the revision that you want "
+            "and give its folder."
+        )
+    located = find_model(name_or_path, revision=asked)
     check_model_folder(located.folder)
     return BaseModel(located.folder, "hub", name_or_path, located.content_hash, located.content_hash)
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,21 +54,28 @@ def load_preference_data(source: str, configs: Sequence[str], revision: str | No
             parts = [_checked(_load(folder, source, config, split), config, split) for config in configs]
             splits[split] = concatenate_datasets(parts)
         personas = _load(folder, source, "personas", None)
+    _check_columns(personas, ("persona_id", "profile"), "Config personas")
     profiles = {row["persona_id"]: row["profile"] for row in personas.select_columns(["persona_id", "profile"])}
     if len(splits[TRAIN_SPLIT]) == 0:
         raise InputError(
             f"The train split of {source} ({', '.join(configs)}) has no rows. Build a dataset with training pairs."
         )
+    _check_texts(splits)
     _check_profiles(splits, profiles)
     _check_leaks(splits)
     return PreferenceData(splits, profiles, _identity(folder, address))
 
 
-def labelled_pairs(data: PreferenceData) -> dict[str, list[LabelledPair]]:
-    """Persona -> the pairs that may be looked at to learn its preferences: train of the seen ones, support of the unseen ones."""
+def labelled_pairs(data: PreferenceData, without: Collection[str] = ()) -> dict[str, list[LabelledPair]]:
+    """Persona -> the pairs that may be looked at to learn its preferences: train of the seen ones, support of the unseen ones.
+
+    without: prompt ids of which no pair is given.
+    """
     pairs: dict[str, list[LabelledPair]] = {}
     for split in (TRAIN_SPLIT, SUPPORT_SPLIT):
         for row in data.splits[split].select_columns(["persona_id", "prompt_id", "question", "chosen", "rejected"]):
+            if row["prompt_id"] in without:
+                continue
             pair = LabelledPair(
                 row["prompt_id"], row["question"], row["chosen"][0]["content"], row["rejected"][0]["content"]
             )
@@ -106,13 +114,7 @@ def _load(folder: Path, source: str, config: str, split: str | None) -> Dataset:
 
 def _checked(rows: Dataset, config: str, split: str) -> Dataset:
     """One split of one config, cut to the columns that are used, plus `pair_kind` and `mirror_pair_id`."""
-    missing = [name for name in (*MESSAGE_COLUMNS, *ID_COLUMNS) if name not in rows.column_names]
-    if missing:
-        raise InputError(
-            f"Config {config}, split {split} lacks the column(s) {', '.join(missing)}; it has "
-            f"{', '.join(rows.column_names)}. "
-            "Use a dataset with the published columns."
-        )
+    _check_columns(rows, (*MESSAGE_COLUMNS, *ID_COLUMNS), f"Config {config}, split {split}")
     for name in MESSAGE_COLUMNS:
         if isinstance(rows.features[name], Value):
             raise InputError(
@@ -121,7 +123,13 @@ def _checked(rows: Dataset, config: str, split: str) -> Dataset:
                 "{role, content} messages (a mix of text and messages crashes both trainers). Rewrite the column as "
                 "messages."
             )
-    questions = [prompt[-1]["content"] for prompt in rows["prompt"]]
+    twice = [pair for pair, count in Counter(rows["pair_id"][:]).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"Config {config}, split {split}: {len(twice)} pair ids are given to several rows (first: {min(twice)}), so that these would "
+            "count more than once. Publish the dataset again."
+        )
+    questions = [prompt[-1]["content"] if prompt else None for prompt in rows["prompt"]]
     kind = rows.add_column("pair_kind", [config] * len(rows)).add_column("question", questions)
     if "mirror_pair_id" not in kind.column_names:
         kind = kind.add_column("mirror_pair_id", [None] * len(rows))
@@ -130,16 +138,36 @@ def _checked(rows: Dataset, config: str, split: str) -> Dataset:
     return kind.select_columns([*MESSAGE_COLUMNS, *ID_COLUMNS, "question", "pair_kind", "mirror_pair_id"])
 
 
+def _check_columns(rows: Dataset, needed: Sequence[str], where: str) -> None:
+    missing = [name for name in needed if name not in rows.column_names]
+    if missing:
+        raise InputError(
+            f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(rows.column_names)}. Use a dataset with the published "
+            "columns."
+        )
+
+
+def _check_texts(splits: dict[str, Dataset]) -> None:
+    """Chosen and rejected are one message of the assistant each, which may be blank: those rows are dropped and counted later."""
+    for split, rows in splits.items():
+        for row in rows.select_columns(["pair_id", "chosen", "rejected"]):
+            for side in ("chosen", "rejected"):
+                if [message["role"] for message in row[side]] != ["assistant"] or row[side][0]["content"] is None:
+                    raise InputError(
+                        f"{split}, row {row['pair_id']}: {side} is {row[side]!r}, not one message of the assistant with a text. Publish "
+                        "the dataset again."
+                    )
+
+
 def _check_profiles(splits: dict[str, Dataset], profiles: dict[str, str]) -> None:
     """Each prompt is [system: the persona's published profile, user: question]."""
     for split, rows in splits.items():
         for row in rows.select_columns(["pair_id", "persona_id", "prompt"]):
             roles = [message["role"] for message in row["prompt"]]
-            if roles != ["system", "user"]:
+            if roles != ["system", "user"] or row["prompt"][1]["content"] is None:
                 raise InputError(
-                    f"{split}, row {row['pair_id']}: the prompt's roles are {roles}, not [system, user], so the "
-                    "persona's place is "
-                    "not known. Publish the dataset again."
+                    f"{split}, row {row['pair_id']}: the prompt's roles are {roles}, not [system, user] with a text each, so that the "
+                    "persona's place is not known. Publish the dataset again."
                 )
             system = row["prompt"][0]["content"]
             if system != profiles.get(row["persona_id"]):
@@ -160,20 +188,29 @@ def _check_leaks(splits: dict[str, Dataset]) -> None:
             "would make the unseen "
             "figures meaningless; they belong in the split `support`."
         )
-    trained_pairs = set(train["pair_id"])
-    for split in TEST_SPLITS:
-        shared = trained_pairs.intersection(splits[split]["pair_id"])
+    # What may be learned from: train, and by few-shot methods support.
+    for split in (TRAIN_SPLIT, SUPPORT_SPLIT):
+        learned = splits[split]
+        pairs, asked = set(learned["pair_id"]), set(zip(learned["persona_id"], learned["prompt_id"], strict=True))
+        for test_split in TEST_SPLITS:
+            test = splits[test_split]
+            shared = pairs.intersection(test["pair_id"])
+            if shared:
+                raise InputError(
+                    f"{len(shared)} pairs are in {split} and in {test_split} (first: {min(shared)}). Publish the dataset again."
+                )
+            answered = asked.intersection(zip(test["persona_id"], test["prompt_id"], strict=True))
+            if answered:
+                raise InputError(
+                    f"{len(answered)} personas are asked the same question in {split} and in {test_split} (first: {min(answered)}). "
+                    "Publish the dataset again."
+                )
+        shared = set(learned["prompt_id"]).intersection(splits["heldout_test"]["prompt_id"])
         if shared:
             raise InputError(
-                f"{len(shared)} pairs are in train and in {split} (first: {min(shared)}). Publish the dataset again."
+                f"{len(shared)} prompts of heldout_test are also in {split} (first: {min(shared)}), so they are not held out. Publish the "
+                "dataset again."
             )
-    shared = set(train["prompt_id"]).intersection(splits["heldout_test"]["prompt_id"])
-    if shared:
-        raise InputError(
-            f"{len(shared)} prompts of heldout_test are also in train (first: {min(shared)}), so they are not held "
-            "out. "
-            "Publish the dataset again."
-        )
 
 
 def _identity(folder: Path, address: HubAddress | None) -> dict[str, Any]:

@@ -13,10 +13,28 @@ from training.monitor import check_monitoring, evaluated_splits
 from training.preflight import say
 from training.reference import with_reference
 from training.robust import check_robust, with_groups
-from training.run import finish, prepare_trl, train, trainer_datasets
+from training.run import building_trainer, check_dropout, finish, prepare_trl, train, trainer_datasets
 from training.run_as_script import run_as_script
 from training.trainers import NamedSplitsDPOTrainer
 
+# TRL 1.16 looks at a loss's name at the first step only (dpo_trainer.py, `_compute_loss`).
+LOSSES = (
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+)
 SMOOTHED_LOSSES = ("robust", "exo_pair", "aot", "aot_unpaired")
 
 
@@ -28,6 +46,8 @@ def main(argv: list[str] | None = None) -> Path:
     run = parse_arguments(argv, DPOConfig)
     check_monitoring(run)
     check_robust(run)
+    check_dropout(run)
+    _check_loss(run.config)
     smooth_labels(run.config)
     prepared = prepare_trl(run, "dpo")
     datasets = trainer_datasets(prepared)
@@ -35,15 +55,16 @@ def main(argv: list[str] | None = None) -> Path:
         run.config.precompute_ref_log_probs = True
         datasets = with_reference(prepared, datasets)
     datasets["train"], group_weights = with_groups(prepared, datasets["train"])
-    trainer = NamedSplitsDPOTrainer(
-        model=str(prepared.base.folder),
-        args=run.config,
-        train_dataset=datasets["train"],
-        eval_dataset=evaluated_splits(run, datasets),
-        processing_class=prepared.tokenizer,
-        quantization_config=get_quantization_config(run.model),
-        peft_config=get_peft_config(run.model),
-    )
+    with building_trainer():
+        trainer = NamedSplitsDPOTrainer(
+            model=str(prepared.base.folder),
+            args=run.config,
+            train_dataset=datasets["train"],
+            eval_dataset=evaluated_splits(run, datasets),
+            processing_class=prepared.tokenizer,
+            quantization_config=get_quantization_config(run.model),
+            peft_config=get_peft_config(run.model),
+        )
     if group_weights is not None:
         trainer.weigh_groups(group_weights)
     reference = reference_mode(trainer, run)
@@ -52,13 +73,26 @@ def main(argv: list[str] | None = None) -> Path:
     return finish(trainer, prepared, "dpo", facts)
 
 
+def _check_loss(config: DPOConfig) -> None:
+    unknown = [name for name in config.loss_type if name not in LOSSES]
+    if unknown:
+        raise InputError(f"loss_type is {', '.join(unknown)}; choose from {', '.join(LOSSES)}.")
+    if not config.beta > 0:
+        raise InputError(
+            f"beta is {config.beta}; with 0 nothing is learned, and below it the rejected answers are. Give 0.1, say."
+        )
+
+
 def smooth_labels(config: DPOConfig) -> None:
     """Make label_smoothing e mean cDPO with the sigmoid loss, where TRL ignores it (dpo_trainer.py reads it in other losses only).
 
     With a = -log sigma(x) and b = -log sigma(-x) TRL's robust loss is ((1 - e) a - e b) / (1 - 2 e), so that cDPO's (1 - e) a + e b is
-    2 (1 - e) times the sigmoid loss minus (1 - 2 e) times the robust one. Raises InputError where label_smoothing would have no effect.
+    2 (1 - e) times the sigmoid loss minus (1 - 2 e) times the robust one. Raises InputError where label_smoothing is no share of wrong
+    labels or would have no effect.
     """
     smoothing, losses = config.label_smoothing, list(config.loss_type)
+    if not 0 <= smoothing < 0.5:
+        raise InputError(f"label_smoothing is {smoothing}; it is the share of wrong labels, from 0 to below 0.5.")
     if smoothing == 0 or set(losses) <= set(SMOOTHED_LOSSES):
         return
     if losses != ["sigmoid"]:
@@ -66,8 +100,6 @@ def smooth_labels(config: DPOConfig) -> None:
             f"label_smoothing is {smoothing}, but loss_type {', '.join(losses)} does not use it everywhere. Set it to 0, or take one of "
             f"sigmoid (cDPO), {', '.join(SMOOTHED_LOSSES)}."
         )
-    if not 0 < smoothing < 0.5:
-        raise InputError(f"label_smoothing is {smoothing}; it is the share of wrong labels, from 0 to below 0.5.")
     config.loss_type = ["sigmoid", "robust"]
     config.loss_weights = [2 * (1 - smoothing), -(1 - 2 * smoothing)]
 

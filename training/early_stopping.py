@@ -26,6 +26,10 @@ def check_early_stopping(run: TrainingRun) -> None:
     """Raises InputError for a metric that must not choose, or one that would never be measured."""
     data, metric = run.data, run.data.early_stopping_metric
     if metric is None:
+        if "early_stopping_patience" in run.given:
+            raise InputError(
+                "early_stopping_patience is given, but no early_stopping_metric, so that it would do nothing. Set the metric, or remove it."
+            )
         return
     configs = list(data.dataset_configs)
     found = METRIC.fullmatch(metric)

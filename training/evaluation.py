@@ -1,6 +1,6 @@
 """What is scored in an evaluation: test rows under the true, no and a wrong persona, each (persona, question, answer) once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,11 @@ def drawn_rows(splits: Mapping[str, Sequence[Row]], limit: int | None, seed: int
 def candidate_of(row: Row, condition: str, side: str) -> Candidate:
     """side: `chosen` or `rejected`."""
     return Candidate(shown_persona(row, condition), row["prompt_id"], row["question"], row[side][0]["content"])
+
+
+def pair_candidates(rows: Iterable[Row]) -> list[Candidate]:
+    """Two candidates a row, chosen then rejected, with its own persona."""
+    return [candidate_of(row, "true", side) for row in rows for side in ("chosen", "rejected")]
 
 
 def shown_persona(row: Row, condition: str) -> str | None:

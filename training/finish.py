@@ -63,6 +63,7 @@ def model_record(prepared: Prepared, kind: str, facts: Mapping[str, Any], adapte
             **prepared.identity,
             "configs": list(run.data.dataset_configs),
             "splits": {split: asdict(report) for split, report in prepared.reports.items()},
+            "shortcuts": prepared.shortcuts,
             "train_rows": len(prepared.rows[TRAIN_SPLIT]),
             "train_rows_sha256": rows_hash(prepared.rows[TRAIN_SPLIT]),
             "rows_seed": run.data.rows_seed,

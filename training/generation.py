@@ -3,17 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from datasets import Dataset
 from tqdm import tqdm
 from transformers import LogitsProcessorList, TemperatureLogitsWarper
 
-from builder.errors import InputError
+from builder.errors import InputError, few
 from builder.files import read_json
 from builder.llm.sampling import GumbelNoise
 from builder.randomness import rng_for
 from training import scoring
-from training.conditioning import LabelledPair, chat_template_hash, from_record
+from training.base_model import EMBEDDED
+from training.conditioning import Conditioning, LabelledPair, chat_template_hash, from_record
+from training.data import labelled_pairs, load_preference_data
 from training.prepare import evaluation_prompts
 from training.prompts import PersonaPrompts
 from training.scoring import ScoringModel
@@ -22,12 +26,59 @@ from training.tokens import token_ids
 Question = tuple[str | None, str, str]  # persona id (None: no persona), prompt id, question
 
 
+NOBODY = "none"  # in place of a persona's id
+
+
 @dataclass(frozen=True)
 class Written:
     """finished: whether the model ended the answer itself, within the tokens that it was given."""
 
     text: str
     finished: bool
+
+
+def answer_question(
+    model: str,
+    dataset: str,
+    personas: Sequence[str],
+    question: str,
+    base_model: str | None = None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[Written]:
+    """What `model` answers as each of `personas` of the dataset (an id, or NOBODY for the neutral text), in their order.
+
+    model: the folder of a finished DPO model, or `embedded`, which is shown whole profiles. A question of the dataset is asked by its
+    prompt id, so that no labelled pair on it is shown. Raises InputError for a persona that the dataset does not have, a question without
+    a word, and as `generate_answers` and `write_answers` do.
+    """
+    if not question.strip():
+        raise InputError("--question is empty. Give a question.")
+    # Of a dataset the base model needs the profiles alone, which every config brings.
+    configs = ["dpf"] if model == EMBEDDED else _record(Path(model))["data"]["configs"]
+    data = load_preference_data(dataset, configs)
+    for persona in personas:
+        if persona != NOBODY and persona not in data.profiles:
+            raise InputError(
+                f"There is no persona {persona!r} in {dataset}. Give {NOBODY}, or one of {few(sorted(data.profiles))}."
+            )
+    ids = {row["question"]: row["prompt_id"] for rows in data.splits.values() for row in _questions(rows)}
+    prompt_id = ids.get(question, "")
+    asked = [(None if persona == NOBODY else persona, prompt_id, question) for persona in personas]
+    if model == EMBEDDED:
+        prompts = PersonaPrompts(Conditioning(), data.profiles, {})
+        return write_answers(scoring.load_base_model(EMBEDDED), prompts, asked, max_new_tokens, temperature, seed)
+    return generate_answers(
+        Path(model),
+        asked,
+        data.profiles,
+        labelled_pairs(data),
+        base_model,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
 
 
 def generate_answers(
@@ -48,11 +99,7 @@ def generate_answers(
     profiles, labelled: of the personas asked about. base_model: where an adapter's base is, as in training.scoring. Raises InputError for
     a model that writes nothing.
     """
-    record = read_json(folder / scoring.RECORD_FILE)
-    if record["kind"] != "dpo":
-        raise InputError(
-            f"{folder} is a {record['kind']} model, which is used to score answers and writes none. Give the folder of a DPO model."
-        )
+    record = _record(folder)
     if record["adapter"]:
         model = scoring.load_dpo_model(folder, base_model, device, dtype)
     else:  # the base is only the reference, which does not write
@@ -63,6 +110,24 @@ def generate_answers(
         )
     prompts = evaluation_prompts(PersonaPrompts(from_record(record), profiles, labelled))
     return write_answers(model, prompts, questions, max_new_tokens, temperature, seed, batch_size)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """training.json of a model that writes."""
+    if not (folder / scoring.RECORD_FILE).is_file():
+        raise InputError(
+            f"{folder} holds no {scoring.RECORD_FILE}, so it is no finished model. Give the folder of a DPO model, or `{EMBEDDED}`."
+        )
+    record: dict[str, Any] = read_json(folder / scoring.RECORD_FILE)
+    if record["kind"] != "dpo":
+        raise InputError(
+            f"{folder} is a {record['kind']} model, which is used to score answers and writes none. Give the folder of a DPO model."
+        )
+    return record
+
+
+def _questions(rows: Dataset) -> Dataset:
+    return rows.select_columns(["question", "prompt_id"])
 
 
 def write_answers(

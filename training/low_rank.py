@@ -172,6 +172,8 @@ def scorer_of(
     cache: Path | None,
 ) -> Score:
     def score(candidates: Sequence[Candidate]) -> list[float]:
+        if not candidates:
+            return []
         examples = drawn_examples(prompts, candidates, head.personas) if head.rank else {}
         texts = [text_of(candidate) for candidate in candidates] + example_texts(examples)
         features = head.features(embed(base, prompts, texts, batch_size, cache))

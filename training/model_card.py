@@ -12,6 +12,7 @@ import yaml
 from training.conditioning import (
     CONDITIONS,
     FEW_SHOT_MODES,
+    WITHOUT_OWN_PERSONA,
     Conditioning,
     LabelledPair,
     Messages,
@@ -20,6 +21,7 @@ from training.conditioning import (
 from training.estimates import MINIMUM_ROWS
 from training.metrics import CONTROLS
 from training.profiles import as_lines
+from training.trained import PER_TOKEN_LOSSES, PROMPTED_KINDS
 
 FOLDER = "path/to/this/folder"
 BASE_FOLDER = "path/to/the/base/model"
@@ -36,13 +38,12 @@ EXAMPLE_PROFILE = as_lines(
 EXAMPLE_QUESTION = "Should shops open on Sundays?"
 EXAMPLE_ANSWERS = ("Yes, if the staff agree to it.", "No, everybody needs a day off.")
 EXAMPLE_PAIRS = (LabelledPair("", "Is it right to eat meat?", "It is, in moderation.", "No, never."),)
-PROMPTED_KINDS = ("dpo", "reward")  # trained by TRL, and used with the libraries alone
-NAMES = {
+TITLES = {
     "dpo": "DPO model",
     "reward": "Reward model",
-    "low_rank": "Low-rank reward head",
-    "vpl": "Variational few-shot reward model",
-    "p_dpo": "DPO model with soft tokens for each persona",
+    "low_rank": "Low-rank reward head with weights for each persona",
+    "vpl": "Reward model that infers a persona from labelled pairs (VPL)",
+    "p_dpo": "DPO model with soft tokens for each persona (P-DPO)",
     "per_persona": "A reward adapter for each of a few personas",
 }
 TAGS = {
@@ -58,15 +59,15 @@ OWN_KINDS = {
     "low_rank": (
         "a reward head on frozen embeddings (reward = w_u' V phi: directions V that all personas share, and a few weights w_u of each, "
         "which for a new persona are fitted to its labelled pairs)",
-        "trained beside the unchanged weights of",
+        "it reads the hidden states of the unchanged weights of",
     ),
     "vpl": (
         "a variational few-shot reward model (VPL: it infers a persona from labelled pairs and scores answers by what it inferred)",
-        "trained beside the unchanged weights of",
+        "it reads the hidden states of the unchanged weights of",
     ),
     "p_dpo": (
         "a DPO model with soft tokens for each persona of the training rows and generic ones for every other (P-DPO)",
-        "trained in front of",
+        "input embeddings at the beginning of the system message{adapter} on",
     ),
     "per_persona": (
         "a reward adapter for each of a few personas and one, trained on the rows of all of these, that stands for no persona",
@@ -80,19 +81,51 @@ SHOWN = {
     "demographics": "the demographic part of a persona's profile",
     "psychographics": "the psychographic part of a persona's profile (personality, habits, views)",
     "relevant": "the {relevant} attributes of a persona's profile that bear most on the question",
-    "few_shot": "{pairs} labelled pairs of a persona (answers to other questions between which it has chosen) and no profile",
+    "few_shot": "{pairs} labelled pairs of a persona (answers to other questions between which it has chosen), without its profile,",
     "full+few_shot": "a persona's profile and {pairs} labelled pairs of it (answers to other questions between which it has chosen)",
     "shuffled": "another persona's profile",
+}
+# What a method with a loop of its own knows of a persona, and what the three conditions are to it: true, none, wrong.
+KNOWN = {
+    "low_rank": "Of a persona it knows the weights w_u alone. Those of the personas in the training rows were learned there, those of any "
+    "other are fitted to {pairs} of its labelled pairs when it is scored.",
+    "vpl": "What it knows of a persona it infers from {pairs} of its labelled pairs (its choices between answers to other questions), each "
+    "time that it scores.",
+    "p_dpo": "A persona of the training rows has soft tokens of its own, which the prompt begins with; for every other one the generic "
+    "tokens stand there.",
+    "per_persona": "A persona that has an adapter is scored by that one, no persona by the pooled one (`generic`); other personas cannot "
+    "be scored.",
+}
+OWN_CONDITIONS = {
+    "low_rank": (
+        "with the weights w_u of the row's own persona",
+        "with the generic weights that stand for nobody",
+        "with the weights of a third persona of the same group",
+    ),
+    "vpl": (
+        "with what it infers from labelled pairs of the row's own persona",
+        "with what it assumes of nobody, without a labelled pair",
+        "with what it infers from those of a third persona of the same group",
+    ),
+    "p_dpo": (
+        "with the soft tokens of the row's own persona",
+        "with the generic soft tokens",
+        "with the soft tokens of a third persona of the same group",
+    ),
+    "per_persona": (
+        "by the adapter of the row's own persona",
+        "by the pooled adapter",
+        "by the adapter of a third persona of the same group",
+    ),
 }
 PLACES = {"system": "as system message before the question", "user": "in the user's message, before the question"}
 
 
 def model_card(record: Mapping[str, Any], repository: str | None = None) -> str:
     """Markdown with the Hub's front matter, from training.json's content. `repository`: where it will be on the Hub, for the snippets."""
-    name = NAMES[record["kind"]]
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(record), sort_keys=False)}---",
-        f"# {name} conditioned on personas",
+        f"# {_title(record)}",
         _what(record),
         "## Results",
         *_results(record),
@@ -112,6 +145,27 @@ def model_card(record: Mapping[str, Any], repository: str | None = None) -> str:
         "Everything that decides this model is in `training.json`.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    title, mode = TITLES[record["kind"]], record["conditioning"]["mode"]
+    if _is_blind(record):
+        return f"{title}, persona-blind"
+    if mode == "shuffled":
+        return f"{title}, trained with the personas shuffled"
+    return f"{title} conditioned on personas" if record["kind"] in PROMPTED_KINDS else title
+
+
+def _is_blind(record: Mapping[str, Any]) -> bool:
+    """Whether nothing in its training told one persona from another."""
+    kind, mode = record["kind"], record["conditioning"]["mode"]
+    if kind == "low_rank":
+        return mode == "none" or record["run"].get("rank") == 0
+    if kind == "vpl":
+        return mode == "none" or record["run"].get("looks_at_pairs") is False
+    if kind == "p_dpo":
+        return record["recipe"].get("alpha") == 0  # then no offset ever leaves zero
+    return kind != "per_persona" and mode == "none"
 
 
 def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,6 +194,8 @@ def _what(record: Mapping[str, Any]) -> str:
     base, kind = record["base_model"], record["kind"]
     if kind in OWN_KINDS:
         what, form = OWN_KINDS[kind]
+        shared = record["recipe"].get("use_peft")
+        form = form.format(adapter=", and a LoRA adapter that all personas share," if shared else "")
     else:
         what = "a DPO model" if kind == "dpo" else "a reward model (one scalar per text)"
         if record["adapter"]:
@@ -160,18 +216,20 @@ def _what(record: Mapping[str, Any]) -> str:
 
 
 def _shown(record: Mapping[str, Any]) -> list[str]:
-    """What the model reads of a persona, in sentences."""
+    """What the model reads or knows of a persona, in sentences."""
+    return _prompted(record) if record["kind"] in PROMPTED_KINDS else _known(record)
+
+
+def _prompted(record: Mapping[str, Any]) -> list[str]:
     conditioning = Conditioning(**record["conditioning"])
     place = PLACES[conditioning.persona_role]
     text = SHOWN.get(conditioning.mode, "").format(
         relevant=conditioning.relevant_attributes, pairs=conditioning.few_shot_pairs
     )
-    if conditioning.mode == "none" and record["kind"] in PROMPTED_KINDS:
+    if conditioning.mode == "none":
         said = [
             "It never saw a persona (the neutral text stood in its place, " + place + "): the persona-blind baseline."
         ]
-    elif conditioning.mode == "none":
-        said = ["Its prompts show no profile: all that it knows of personas is in the weights described above."]
     elif conditioning.mode == "shuffled":
         said = [
             f"In training it read {text} than the row's own {place}, from which nothing can be learned of personas: a control."
@@ -193,28 +251,39 @@ def _shown(record: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _known(record: Mapping[str, Any]) -> list[str]:
+    kind, conditioning = record["kind"], Conditioning(**record["conditioning"])
+    said = ["No profile is ever in its prompts."]
+    if _is_blind(record):
+        return [
+            *said,
+            "It was trained as if all rows were one persona's, and treats all alike: the persona-blind baseline.",
+        ]
+    said.append(KNOWN[kind].format(pairs=conditioning.few_shot_pairs))
+    if conditioning.mode == "shuffled":
+        said.append("In training each row passed for another persona's, from which nothing can be learned: a control.")
+    dropout = record["recipe"].get("persona_dropout")
+    if dropout and kind in ("low_rank", "vpl"):
+        said.append(f"In training {dropout * 100:g} % of the rows passed for nobody's.")
+    return said
+
+
 def _results(record: Mapping[str, Any]) -> list[str]:
     if not record["results"]:
         return ["No test row was scored at the end of training."]
     evaluation = record["evaluation"]
     drawn = ", ".join(f"{rows} of {split}" for split, rows in evaluation["rows"].items())
     bound = evaluation["max_rows_a_cell"]
-    left_out = evaluation["left_out"]
     paragraphs = [
-        "Share of test pairs in which the chosen answer scores higher, with the persona's own profile in the prompt (true), the neutral "
-        "system text (none) and the profile of a third persona of the same group (wrong). **A high accuracy under `true` alone does not "
-        "show that the persona was used**: the chosen text is the revised one, so a persona-blind model can score highly on `dpf`. What "
-        "the persona adds is true - wrong, the specificity gap. On `contrast` both texts are revisions and every pair stands beside its "
-        "mirror, so there a persona-blind model gets exactly one half.",
+        f"Share of test pairs in which the chosen answer scores higher, {_conditions(record)} **A high accuracy under `true` alone does "
+        "not show that the persona was used**: the chosen text is the revised one, so a persona-blind model can score highly on `dpf`. "
+        "What the persona adds is true - wrong, the specificity gap. On `contrast` both texts are revisions and every pair stands beside "
+        "its mirror, so there a persona-blind model gets exactly one half.",
         f"Scored: {drawn} rows"
         + (f" (at most {bound} of each pair config in each cell, drawn by seed)" if bound is not None else "")
         + ". Ties count half. "
-        f"In brackets 95 % intervals that resample personas; of fewer than {MINIMUM_ROWS} pairs only the counts are given."
-        + (
-            f" {left_out} rows were left out, longer than the model reads under one of the conditions."
-            if left_out
-            else ""
-        ),
+        f"In brackets 95 % intervals that resample personas; of fewer than {MINIMUM_ROWS} pairs only the counts are given.",
+        *_not_scored(record),
     ]
     for config in dict.fromkeys(entry["config"] for entry in record["results"]):
         table = [
@@ -230,6 +299,60 @@ def _results(record: Mapping[str, Any]) -> list[str]:
                 table.append("| " + " | ".join(str(cell) for cell in cells) + " |")
         paragraphs.append("\n".join(table))
     return [*paragraphs, *_spread(record["results"])]
+
+
+def _conditions(record: Mapping[str, Any]) -> str:
+    """What true, none and wrong are to this model: the end of a sentence, and what else is to be known."""
+    kind, mode = record["kind"], record["conditioning"]["mode"]
+    if kind not in PROMPTED_KINDS and _is_blind(record):
+        true, none, wrong = "for the row's own persona", "for nobody", "for a third persona of the same group"
+    elif kind not in PROMPTED_KINDS:
+        true, none, wrong = OWN_CONDITIONS[kind]
+    elif mode in FEW_SHOT_MODES:
+        pairs = "labelled pairs" if mode == "few_shot" else "profile and labelled pairs"
+        true = f"with the {pairs} of the row's own persona in the prompt"
+        none, wrong = "with the neutral text", f"with the {pairs} of a third persona of the same group"
+    else:
+        profile = "whole profile" if mode in WITHOUT_OWN_PERSONA else "profile"
+        true = f"with the {profile} of the row's own persona in the prompt"
+        none, wrong = "with the neutral text", f"with the {profile} of a third persona of the same group"
+        if mode not in ("full", *WITHOUT_OWN_PERSONA):
+            true += ", in the form described above,"
+    said = f"{true} (true), {none} (none) and {wrong} (wrong)."
+    if kind in PROMPTED_KINDS and mode == "none":
+        return f"{said} Its own condition is `none`; the others show what it does with a profile, which it was not trained to read."
+    if kind in PROMPTED_KINDS and mode == "shuffled":
+        return f"{said} In training the profile was never the row's own."
+    return f"{said} To this model they are the same." if _is_blind(record) else said
+
+
+def _not_scored(record: Mapping[str, Any]) -> list[str]:
+    """Rows that are not in the tables, and those in which a persona is none to the model."""
+    kind, mode, run = record["kind"], record["conditioning"]["mode"], record["run"]
+    said = []
+    left_out = record["evaluation"]["left_out"]
+    if left_out:
+        why = "a text is longer than the model reads"
+        looks_at_pairs = kind in ("low_rank", "vpl") and not _is_blind(record)
+        if looks_at_pairs or (kind in PROMPTED_KINDS and mode in FEW_SHOT_MODES):
+            why += f", or a persona has fewer labelled pairs than the {record['conditioning']['few_shot_pairs']} that are asked for"
+        said.append(f"{left_out} of the drawn rows were left out, because under one of the conditions {why}.")
+    outside = {split: rows for split, rows in run.get("rows_outside", {}).items() if rows}
+    if outside:
+        rows = ", ".join(f"{number} of {split}" for split, number in outside.items())
+        said.append(
+            f"{len(run['personas'])} personas have an adapter. Rows of other personas, and test rows that name another one as wrong, are "
+            f"neither trained on nor scored: {rows}. So these figures are not to be set beside those of a model that scores all rows."
+        )
+    generic = [
+        f"under `{condition}` {of['personas_generic']} of {of['personas']} personas ({of['rows_generic']} of {of['rows']} rows)"
+        for condition, of in run.get("coverage", {}).items()
+    ]
+    if generic:
+        said.append(
+            f"Without soft tokens of their own, and so scored with the generic ones, exactly as under `none`: {', '.join(generic)}."
+        )
+    return [" ".join(said)] if said else []
 
 
 def _spread(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -301,6 +424,11 @@ def _use(record: Mapping[str, Any], repository: str | None) -> list[str]:
     ]
     if record["kind"] not in PROMPTED_KINDS:
         return ours
+    if _per_token(record):
+        ours.append(
+            f"The loss ({', '.join(record['loss_type'])}) compares averages over an answer's tokens, and so do the results above: the "
+            "implicit reward is beta * (policy - reference), in nats, divided by the answer's number of tokens with the end of turn."
+        )
     notes = []
     if record["kind"] == "reward":
         note = 'A text-classification pipeline shows the sigmoid of the reward; `function_to_apply="none"` gives the reward itself.'
@@ -313,6 +441,10 @@ def _use(record: Mapping[str, Any], repository: str | None) -> list[str]:
         "```python\n" + "\n".join(_plain_use(record, repository)) + "\n```",
         *notes,
     ]
+
+
+def _per_token(record: Mapping[str, Any]) -> bool:
+    return record["kind"] == "dpo" and bool(set(record.get("loss_type", ())) & set(PER_TOKEN_LOSSES))
 
 
 def _testbed_use(record: Mapping[str, Any], repository: str | None) -> list[str]:
@@ -332,7 +464,7 @@ def _testbed_use(record: Mapping[str, Any], repository: str | None) -> list[str]
     lines = [
         *download,
         f"from training.conditioning import {', '.join(names)}",
-        f"from training.scoring import {load}, {score}",
+        f"from training.scoring import {', '.join(['answer_tokens'] * _per_token(record) + [load, score])}",
         "",
         f"model = {load}({folder}{base})",
         "conditioning = from_record(model.record)",
@@ -352,21 +484,26 @@ def _testbed_use(record: Mapping[str, Any], repository: str | None) -> list[str]
         f"messages = persona_messages(conditioning, profile, question{', examples' if few_shot else ''})",
         f"answers = {json.dumps(EXAMPLE_ANSWERS)}",
     ]
+    if not dpo:
+        return [*lines, "rewards = score_rewards(model, [(messages, answer) for answer in answers])"]
     if neutral_reference:
-        return [
-            *lines,
+        lines += [
             "neutral = persona_messages(conditioning, None, question)",
             "policy = score_log_probabilities(model, [(messages, answer) for answer in answers])",
             "reference = score_log_probabilities(model, [(neutral, answer) for answer in answers], reference=True)",
             "rewards = [model.beta * (p - r) for p, r in zip(policy, reference, strict=True)]",
         ]
-    if dpo:
-        return [
-            *lines,
+    else:
+        lines += [
             "scores = score_implicit_rewards(model, [(messages, answer) for answer in answers])",
             "rewards = [model.beta * (policy - reference) for policy, reference in scores]",
         ]
-    return [*lines, "rewards = score_rewards(model, [(messages, answer) for answer in answers])"]
+    if _per_token(record):
+        lines += [
+            "tokens = answer_tokens(model, [(messages, answer) for answer in answers])",
+            "rewards = [reward / count for reward, count in zip(rewards, tokens, strict=True)]",
+        ]
+    return lines
 
 
 def _own_use(record: Mapping[str, Any], folder: str, base: str) -> list[str]:

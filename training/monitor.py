@@ -2,8 +2,8 @@
 
 The figures are of the live model, by the scorer that also evaluates finished models; they stand in the log as `<split>/<config>/true`,
 `none` and `wrong` (accuracy, ties half), `gap_wrong` and `gap_none` (true minus that), the same by persona group as
-`<split>/<config>/seen/...` and `unseen/...`, and `worst_persona` and `tenth_percentile` with their counterparts under `none`, since
-figures by persona of a blind model are not balanced (training.fairness).
+`<split>/<config>/seen/...` and `unseen/...`, and `worst_persona`, `tenth_percentile` and `worst_group` with their counterparts under
+`none`, since figures by persona of a blind model are not balanced (training.fairness).
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from training.conditioning import CONDITIONS
 from training.data import TRAIN_SPLIT
 from training.early_stopping import BEST_FOLDER, EarlyStopping, check_early_stopping
 from training.evaluation import Candidate, Evaluation, plan_evaluation
-from training.fairness import spread
+from training.fairness import persona_groups, spread
 from training.metrics import CONTROLS
 from training.prepare import VALIDATION_SPLIT, Prepared
 from training.reference import REFERENCE_FOLDER, reference_log_probabilities
@@ -69,6 +69,7 @@ class Monitor(TrainerCallback):
         self.plan: Evaluation | None = None
         self.stopping: EarlyStopping | None = None
         self.reference_computed = False
+        self.groups = persona_groups(prepared.data.profiles)
         data, config = prepared.run.data, prepared.run.config
         if trainer.eval_dataset is None or data.eval_max_rows == 0:
             return
@@ -109,7 +110,7 @@ class Monitor(TrainerCallback):
         """The figures of the live model; may ask the trainer to stop."""
         if self.plan is None:
             return {}
-        figures = control_figures(self.plan, self._scores(self.plan))
+        figures = control_figures(self.plan, self._scores(self.plan), self.groups)
         if self.stopping is not None:
             state = self.trainer.state
             value, model = figures[self.stopping.metric], self.trainer.accelerator.unwrap_model(self.trainer.model)
@@ -139,7 +140,12 @@ class Monitor(TrainerCallback):
         ]
         model = trainer.accelerator.unwrap_model(trainer.model)
         reference = getattr(trainer, "ref_model", None)
-        record = {"base_model": prepared.base.declared(), "reference_persona": run.data.reference_persona}
+        losses = getattr(run.config, "loss_type", [])
+        record = {
+            "base_model": prepared.base.declared(),
+            "reference_persona": run.data.reference_persona,
+            "loss_type": [losses] if isinstance(losses, str) else list(losses),
+        }
         loaded = ScoringModel(
             model,
             prepared.tokenizer,
@@ -171,8 +177,10 @@ class Monitor(TrainerCallback):
         self.reference_computed = True
 
 
-def control_figures(plan: Evaluation, scores: Sequence[float]) -> dict[str, float]:
-    """The names of this file's first lines -> shares and differences of shares. scores: one a candidate."""
+def control_figures(
+    plan: Evaluation, scores: Sequence[float], groups: Mapping[str, Mapping[str, str]]
+) -> dict[str, float]:
+    """The names of this file's first lines -> shares and differences of shares. scores: one a candidate. groups: of each persona."""
     outcomes = {condition: (np.sign(margins) + 1) / 2 for condition, margins in plan.margins(scores).items()}
     places: dict[str, list[int]] = {}
     for place, row in enumerate(plan.rows):
@@ -186,10 +194,12 @@ def control_figures(plan: Evaluation, scores: Sequence[float]) -> dict[str, floa
         figures |= {f"{part}/gap_{control}": shares["true"] - shares[control] for control in CONTROLS}
         personas = [plan.rows[place]["persona_id"] for place in own]
         for condition, ending in (("true", ""), ("none", "_none")):
-            unequal = spread(outcomes[condition][own], personas, {})
+            unequal = spread(outcomes[condition][own], personas, groups)
             for figure in ("worst_persona", "tenth_percentile"):
                 if unequal[figure] is not None:
                     figures[f"{part}/{figure}{ending}"] = unequal[figure]
+            if unequal["worst_group"] is not None:
+                figures[f"{part}/worst_group{ending}"] = unequal["worst_group"]["accuracy"]
     return figures
 
 

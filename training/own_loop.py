@@ -12,11 +12,12 @@ from builder.files import write_json
 from training import preflight
 from training.arguments import TrainingRun
 from training.data import TRAIN_SPLIT
-from training.evaluation import Candidate, Score
+from training.evaluation import Score, pair_candidates
 from training.finish import evaluation_of, model_record, publish_model
 from training.prepare import Prepared
 from training.scoring import RECORD_FILE
 from training.trained import load_scorer
+from training.unread_keys import unread_keys
 
 RELOAD_ROWS = 4
 RELOAD_TOLERANCE = 1e-4
@@ -39,22 +40,11 @@ class OwnLoopConfig:
     resume_from_checkpoint: Any = field(default=None, init=False)
 
 
-# Keys of TRL's scripts. To take them and do nothing would look as if they had done something.
-WITHOUT_EFFECT = (
-    "merge_adapter",
-    "keep_checkpoints",
-    "robust_groups",
-    "early_stopping_metric",
-    "load_in_4bit",
-    "load_in_8bit",
-)
-
-
 def check_own_loop(run: TrainingRun, method: str) -> None:
-    """Raises InputError for keys that `method` does not have, and for more than one process."""
-    unused = [key for key in WITHOUT_EFFECT if run.given.get(key)]
-    if unused:
-        raise InputError(f"{method} has no {', '.join(unused)}. Remove it from the recipe.")
+    """Raises InputError for keys that `method` does not read, and for more than one process."""
+    unread = unread_keys(run, method)
+    if unread:
+        raise InputError(f"{method} does not read {', '.join(unread)}. Remove it from the recipe.")
     if PartialState().num_processes > 1:
         raise InputError(
             f"{method} trains in one process. Start it with accelerate_configs/cpu.yaml or single_gpu.yaml."
@@ -67,6 +57,15 @@ def finish(prepared: Prepared, kind: str, facts: Mapping[str, Any], live: Score)
     facts: `steps, seconds, trainable_parameters, parameters, train_loss` and what else the method found. live: the model as trained, to be
     compared with the one read back. Raises RuntimeError if they differ.
     """
+    trained = preflight.share_in_words(facts["trainable_parameters"], facts["parameters"])
+    preflight.say(f"[train] trained: {trained}; base in float32, pad {prepared.tokenizer.pad_token!r}")
+    tokenizer = prepared.tokenizer
+    facts = {
+        "weights_dtype": ["float32"],
+        "pad_token": tokenizer.pad_token,
+        "eos_token": tokenizer.eos_token,
+        **facts,
+    }
     record = model_record(prepared, kind, facts, adapter=False)
     prepared.tokenizer.save_pretrained(str(prepared.working))
     write_json(prepared.working / RECORD_FILE, record)
@@ -81,12 +80,7 @@ def finish(prepared: Prepared, kind: str, facts: Mapping[str, Any], live: Score)
         cache=Path(run.data.score_cache) if run.data.score_cache else None,
     )
     rows = prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT]))))
-    probe = [
-        Candidate(row["persona_id"], row["prompt_id"], row["question"], row[side][0]["content"])
-        for row in rows
-        for side in ("chosen", "rejected")
-    ]
-    probe = [candidate for candidate in probe if scorer.usable(candidate)]
+    probe = [candidate for candidate in pair_candidates(rows) if scorer.usable(candidate)]
     pairs = zip(live(probe), scorer.score(probe), strict=True) if probe else ()
     difference = max((abs(trained - read) for trained, read in pairs), default=0.0)
     if not difference <= RELOAD_TOLERANCE:

@@ -52,6 +52,7 @@ from training.trained import usable_by
 
 TOKENS_FILE = "soft_tokens.safetensors"  # `generic` (tokens, width), `offsets` (personas, tokens, width)
 PERSONAS_FILE = "personas.json"  # their ids, in the order of `offsets`
+REFERENCE = "computed once, before training; it sees neither persona nor soft tokens"
 GENERIC = -1  # in place of a persona's index in `offsets`
 COUNTS = (
     "persona_tokens",
@@ -152,7 +153,10 @@ def main(argv: list[str] | None = None) -> Path:
     base.record["base_model"] = prepared.base.declared()
     pairs = training_pairs(prepared, base, persona_ids)
     policy = new_policy(prepared, base.model, len(persona_ids)).to(device)
-    facts = print_model(policy, prepared.tokenizer) | train(policy, pairs, run.config)
+    facts = print_model(policy, prepared.tokenizer) | {"reference": REFERENCE}
+    say(f"[preflight] reference: {REFERENCE}")
+    facts |= {"estimated": estimated(policy, pairs, run.config)}
+    facts |= train(policy, pairs, run.config)
     tokens = {"generic": policy.generic.detach(), "offsets": policy.offsets.detach()}
     save_file({name: tensor.cpu().contiguous() for name, tensor in tokens.items()}, prepared.working / TOKENS_FILE)
     write_json(prepared.working / PERSONAS_FILE, persona_ids)
@@ -268,10 +272,33 @@ def backward(policy: PersonaPolicy, batch: Sequence[Pair], config: PersonalDPOCo
     return loss
 
 
+def batch_size_and_steps(rows: int, config: PersonalDPOConfig) -> tuple[int, int]:
+    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    return batch_size, config.max_steps if config.max_steps > 0 else math.ceil(
+        rows / batch_size
+    ) * config.num_train_epochs
+
+
+def estimated(policy: PersonaPolicy, pairs: Sequence[Pair], config: PersonalDPOConfig) -> dict[str, float]:
+    """Of the steps, from one part of a step with pairs of typical lengths, whose gradients are thrown away; printed too."""
+    batch_size, steps = batch_size_and_steps(len(pairs), config)
+    by_length = sorted(pairs, key=lambda pair: len(pair.chosen.ids) + len(pair.rejected.ids))
+    size = min(config.per_device_train_batch_size, len(pairs))
+    begin = (len(pairs) - size) // 2
+    started = time.monotonic()
+    backward(policy, by_length[begin : begin + size], config)
+    seconds = (time.monotonic() - started) * math.ceil(min(batch_size, len(pairs)) / size)
+    policy.zero_grad(set_to_none=True)
+    minutes = steps * seconds / 60
+    say(
+        f"[preflight] estimated: {steps} steps, about {minutes:.1f} min ({seconds:.2f} s a step), without the evaluation"
+    )
+    return {"steps": steps, "seconds_a_step": round(seconds, 3), "minutes": round(minutes, 2)}
+
+
 def train(policy: PersonaPolicy, pairs: Sequence[Pair], config: PersonalDPOConfig) -> dict[str, Any]:
     """Returns steps, seconds, the mean loss and its history. Raises InputError for a loss that is not finite."""
-    batch_size = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    steps = config.max_steps if config.max_steps > 0 else math.ceil(len(pairs) / batch_size) * config.num_train_epochs
+    batch_size, steps = batch_size_and_steps(len(pairs), config)
     tokens = [policy.generic, policy.offsets]
     adapter = [weight for weight in policy.base.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW([{"params": tokens, "lr": config.token_learning_rate}], weight_decay=0.0)

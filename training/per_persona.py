@@ -26,13 +26,13 @@ from training import scoring
 from training.arguments import TrainingRun, parse_arguments
 from training.base_model import load_tokenizer
 from training.data import TRAIN_SPLIT, trainer_rows
-from training.evaluation import Candidate, Scorer
+from training.evaluation import Candidate, Scorer, pair_candidates
 from training.monitor import check_monitoring
 from training.own_loop import RELOAD_ROWS, check_own_loop, finish
 from training.preflight import say
 from training.prepare import Prepared
 from training.prompts import PersonaPrompts
-from training.run import pair_candidates, prepare_trl, train
+from training.run import building_trainer, prepare_trl, train
 from training.run_as_script import run_as_script
 from training.scoring import ScoringModel, score_rewards
 from training.trained import usable_by
@@ -65,13 +65,14 @@ def main(argv: list[str] | None = None) -> Path:
     for name in (GENERIC, *chosen):
         own = [place for place, persona in enumerate(rows["persona_id"]) if name in (GENERIC, persona)]
         say(f"[adapter] {name}: {len(own)} training rows")
-        trainer = NamedSplitsRewardTrainer(
-            model=str(prepared.base.folder),
-            args=run.config,
-            train_dataset=trainer_rows(rows.select(own)),
-            processing_class=prepared.tokenizer,
-            peft_config=get_peft_config(run.model),
-        )
+        with building_trainer():
+            trainer = NamedSplitsRewardTrainer(
+                model=str(prepared.base.folder),
+                args=run.config,
+                train_dataset=trainer_rows(rows.select(own)),
+                processing_class=prepared.tokenizer,
+                peft_config=get_peft_config(run.model),
+            )
         facts[name] = train(trainer, prepared, "reward")
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
         of_persona = [candidate for candidate in probe if candidate.persona_id == name]
@@ -178,7 +179,7 @@ def only_rows_of(prepared: Prepared, personas: Sequence[str]) -> tuple[Prepared,
 def together(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the runs have in common once; steps and seconds added up, the mean loss, and each adapter's own figures."""
     generic = facts[GENERIC]
-    figures = ("trained_rows", "truncated_rows", "steps", "seconds", "train_loss", "history")
+    figures = ("trained_rows", "truncated_rows", "steps", "seconds", "estimated", "train_loss", "history")
     return {
         **{key: value for key, value in generic.items() if key not in figures},
         "steps": sum(own["steps"] for own in facts.values()),

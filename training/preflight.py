@@ -6,7 +6,7 @@ neither saying how many.)
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from builder.errors import InputError, few
 from training.arguments import PersonaDataArguments
-from training.conditioning import Conditioning, persona_messages
+from training.conditioning import WITHOUT_OWN_PERSONA, Conditioning, persona_messages
 from training.data import TRAIN_SPLIT
 from training.profiles import as_lines
 from training.prompts import PersonaPrompts
@@ -94,9 +94,9 @@ def keep_rows(
 ) -> tuple[Dataset, SplitReport]:
     """The rows with the prompts that the trainer gets, cut to those that both trainers take whole, and the count of the others by reason.
 
-    Reasons: `too_few_labelled_pairs` (few-shot modes), `empty_completion`, `identical_completions`, `over_max_length` (prompt and either
-    answer exceed `max_length` tokens), `mirror_dropped`. Raises InputError for a persona over its budget, and if more than
-    `data.max_dropped_share` of the rows would go.
+    Blind rows are measured with the whole profile too. Reasons: `too_few_labelled_pairs` (few-shot modes), `empty_completion`,
+    `identical_completions`, `over_max_length` (prompt and either answer exceed `max_length` tokens), `mirror_dropped`. Raises InputError
+    for a persona over its budget, and if more than `data.max_dropped_share` of the rows would go.
     """
     if len(published) == 0:
         return published, SplitReport(0, 0, {}, {}, 0)
@@ -120,12 +120,18 @@ def keep_rows(
         chosen = token_ids(tokenizer, row["prompt"] + row["chosen"])
         rejected = token_ids(tokenizer, row["prompt"] + row["rejected"])
         shared = min(common_prefix_length(prompt, chosen), common_prefix_length(prompt, rejected))
-        return {"row_tokens": max(len(chosen), len(rejected)), "boundary_mismatch": int(shared < len(prompt))}
+        longest = tokens = max(len(chosen), len(rejected))
+        if prompts.conditioning.mode in WITHOUT_OWN_PERSONA:
+            profile = whole.messages(row["persona_id"], row["prompt_id"], row["question"])
+            longest = max(longest, tokens - len(prompt) + len(token_ids(tokenizer, profile, open_answer=True)))
+        return {"tokens": tokens, "longest": longest, "boundary_mismatch": int(shared < len(prompt))}
 
+    # A blind row is kept only where the whole profile would fit too, so that blind and conditioned models train on the same rows.
+    whole = replace(prompts, conditioning=replace(prompts.conditioning, mode="full", persona_corruption=0.0))
     with PartialState().main_process_first():
         lengths = rows.map(measured, desc=f"Measuring {split}", remove_columns=rows.column_names)
-    tokens = lengths["row_tokens"] if len(rows) else []
-    for pair, count in zip(rows["pair_id"][:], tokens, strict=True):
+    tokens, longest = (lengths[name][:] if len(rows) else [] for name in ("tokens", "longest"))
+    for pair, count in zip(rows["pair_id"][:], longest, strict=True):
         if count > max_length:
             reasons[pair] = "over_max_length"
     # A mirrored set without one of its mirrors would let a persona-blind model score other than one half.
@@ -147,10 +153,28 @@ def keep_rows(
     if len(reasons) > data.max_dropped_share * len(published):
         raise InputError(
             f"{split}: {len(reasons)} of {len(published)} rows would be dropped ({report.dropped}), more than max_dropped_share "
-            f"{data.max_dropped_share}. Row lengths in tokens: {report.token_percentiles}; max_length: {max_length}. Raise max_length, "
-            "build shorter profiles and answers, or allow the loss with a higher max_dropped_share."
+            f"{data.max_dropped_share}. {_advice(report, max_length, prompts.conditioning)} Or allow the loss with a higher "
+            "max_dropped_share."
         )
     return kept, report
+
+
+def _advice(report: SplitReport, max_length: int, conditioning: Conditioning) -> str:
+    """What to do about each of the reasons for which rows were dropped."""
+    advice = []
+    if "over_max_length" in report.dropped:
+        blind = "; blind rows are measured with the profile too" if conditioning.mode in WITHOUT_OWN_PERSONA else ""
+        advice.append(
+            f"Row lengths in tokens: {report.token_percentiles}; max_length: {max_length}{blind}. Raise max_length, or build shorter "
+            "profiles and answers."
+        )
+    if "too_few_labelled_pairs" in report.dropped:
+        advice.append(
+            f"Lower few_shot_pairs ({conditioning.few_shot_pairs}), or build with more train pairs a persona."
+        )
+    if report.dropped.keys() & {"empty_completion", "identical_completions"}:
+        advice.append("Answers that are empty or alike come from the build: look at its report and build again.")
+    return " ".join(advice)
 
 
 def _without(rows: Dataset, reasons: dict[str, str]) -> Dataset:
@@ -184,11 +208,19 @@ def print_sample(rows: Dataset, tokenizer: Any) -> None:
     say(f"{tokenizer.decode(whole[:boundary])}|||{tokenizer.decode(whole[boundary:])}")
 
 
-def print_shortcuts(rows: dict[str, Dataset]) -> None:
-    """What rules that never see the persona would score, fitted on the training rows: what a model gets without them."""
-    for split, figures in shortcut_figures(rows).items():
+def print_shortcuts(rows: dict[str, Dataset]) -> dict[str, dict[str, float]]:
+    """What rules that never see the persona would score, fitted on the training rows: what a model gets without them. Returned for the
+    record.
+    """
+    shortcuts = shortcut_figures(rows)
+    for split, figures in shortcuts.items():
         said = ", ".join(f"{rule} {accuracy:.2f}" for rule, accuracy in figures.items())
         say(f"[preflight] {split}: accuracy of rules that never see the persona: {said}")
+    return shortcuts
+
+
+def share_in_words(trainable: int, total: int) -> str:
+    return f"{trainable:,} of {total:,} parameters ({trainable / max(total, 1):.2%})"
 
 
 def print_model(model: Any, tokenizer: Any) -> dict[str, Any]:
@@ -207,7 +239,7 @@ def print_model(model: Any, tokenizer: Any) -> dict[str, Any]:
     }
     if trainable == 0:
         raise InputError("No parameter of the model is trainable. Check lora_target_modules, or set use_peft: false.")
-    say(f"[preflight] trainable: {trainable:,} of {total:,} parameters ({trainable / max(total, 1):.2%})")
+    say(f"[preflight] trainable: {share_in_words(trainable, total)}")
     say(
         f"[preflight] dtype: weights {facts['weights_dtype']}, trained {facts['trainable_dtype']}; pad "
         f"{tokenizer.pad_token!r}"

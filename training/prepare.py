@@ -1,6 +1,7 @@
 """Everything before the first step that all methods share: base model, rows, prompts, lengths. What can be wrong is found here."""
 
 import os
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ class Prepared:
     """All that a method needs.
 
     rows: train, validation, seen_test, heldout_test with the prompts that the trainer gets, cut to the rows that every trainer keeps whole.
-    test_rows: both test splits (and validation) as published, with `question`. prompts: how personas are shown in training.
-    evaluation_prompts: in evaluation, where a model trained without personas is shown whole profiles.
+    test_rows: both test splits (and validation) as published, with `question`. shortcuts: split and pair config -> what rules score that
+    never see the persona. prompts: how personas are shown in training. evaluation_prompts: in evaluation, where a model trained without
+    personas is shown whole profiles.
     """
 
     run: TrainingRun
@@ -38,6 +40,7 @@ class Prepared:
     rows: dict[str, Dataset]
     test_rows: dict[str, Dataset]
     reports: dict[str, preflight.SplitReport]
+    shortcuts: dict[str, dict[str, float]]
     data: PreferenceData
     prompts: PersonaPrompts
     evaluation_prompts: PersonaPrompts
@@ -53,14 +56,13 @@ def prepare(run: TrainingRun, for_reward: bool, always_labelled: bool = False) -
     """
     no_telemetry()
     _check_config(run)
+    check_score_cache(run.data.score_cache)
     base = resolve_base_model(run.model.model_name_or_path, run.model.model_revision, run.data.base_model_id)
     tokenizer = load_tokenizer(base.folder, for_reward=for_reward)
     conditioning = conditioning_of(run.data)
     preflight.check_chat_template(tokenizer, conditioning)
     assert run.data.dataset is not None
     data = load_preference_data(run.data.dataset, run.data.dataset_configs, run.data.dataset_revision)
-    needs_labelled = always_labelled or conditioning.mode in FEW_SHOT_MODES
-    prompts = PersonaPrompts(conditioning, data.profiles, labelled_pairs(data) if needs_labelled else {})
     chosen = choose_rows(
         data.splits[TRAIN_SPLIT],
         run.data.dataset_shares,
@@ -69,6 +71,10 @@ def prepare(run: TrainingRun, for_reward: bool, always_labelled: bool = False) -
         run.data.rows_seed,
     )
     train, validation = split_validation(chosen, run.data.validation_share, run.data.rows_seed)
+    needs_labelled = always_labelled or conditioning.mode in FEW_SHOT_MODES
+    # No labelled pair is on a validation question: what the model is to be stopped by must be new to it.
+    labelled = labelled_pairs(data, without=set(validation["prompt_id"])) if needs_labelled else {}
+    prompts = PersonaPrompts(conditioning, data.profiles, labelled)
     raw = {TRAIN_SPLIT: train, VALIDATION_SPLIT: validation, **{split: data.splits[split] for split in TEST_SPLITS}}
     rows, reports = {}, {}
     for split, published in raw.items():
@@ -80,7 +86,7 @@ def prepare(run: TrainingRun, for_reward: bool, always_labelled: bool = False) -
     if len(rows[TRAIN_SPLIT]) == 0:
         raise InputError("No train row is left after the length checks above. Raise max_length.")
     preflight.print_sample(rows[TRAIN_SPLIT], tokenizer)
-    preflight.print_shortcuts(rows)
+    shortcuts = preflight.print_shortcuts(rows)
     final, working = output.working_folder(run.config.output_dir, bool(run.config.resume_from_checkpoint))
     run.config.output_dir = str(working)
     return Prepared(
@@ -92,6 +98,7 @@ def prepare(run: TrainingRun, for_reward: bool, always_labelled: bool = False) -
         rows,
         {split: raw[split] for split in rows if split != TRAIN_SPLIT},
         reports,
+        shortcuts,
         data,
         prompts,
         evaluation_prompts(prompts),
@@ -109,6 +116,20 @@ def no_telemetry() -> None:
     """TRL's trainers report their use to the Hub unless told not to. The constant is read at import, hence both."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+
+
+def check_score_cache(folder: str | None) -> None:
+    """The folder, made if need be. Raises InputError where nothing can be written, so that no training ends without its scores."""
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"score_cache is {folder}, where nothing can be written ({error.strerror}). Give another folder, or remove the key."
+        ) from None
 
 
 def _check_config(run: TrainingRun) -> None:

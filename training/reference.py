@@ -93,10 +93,14 @@ def item_key(item: Item) -> str:
 
 
 def cache_name(model: ScoringModel) -> str:
-    """What decides a log-probability beside the text: weights, precision, chat template."""
+    """What decides a log-probability beside the text: weights, their rounding, precision, chat template."""
     base: Mapping[str, Any] = model.record["base_model"]
     dtype = str(next(model.model.parameters()).dtype)
-    deciding = json.dumps([base["model_id"], base["content_hash"], dtype, chat_template_hash(model.tokenizer)])
+    # accelerate keeps a model's own forward there while it computes under autocast, as in the midst of a training.
+    autocast = hasattr(model.model, "_original_forward")
+    rounding = str(getattr(model.model.config, "quantization_config", None))
+    template = chat_template_hash(model.tokenizer)
+    deciding = json.dumps([base["model_id"], base["content_hash"], dtype, autocast, rounding, template])
     return hashlib.sha256(deciding.encode("utf-8")).hexdigest()[:16]
 
 

@@ -39,6 +39,10 @@ def check_robust(run: TrainingRun) -> None:
     """Raises InputError for an attribute, a step or a loss that group-robust weighting cannot use."""
     attribute = run.data.robust_groups
     if attribute is None:
+        if "robust_step" in run.given:
+            raise InputError(
+                "robust_step is given, but no robust_groups, so that it would do nothing. Set robust_groups, or remove it."
+            )
         return
     if attribute not in ATTRIBUTES:
         raise InputError(
@@ -106,6 +110,7 @@ class GroupRobust:
     """Mixed into a TRL trainer. Without `group_weights` it changes nothing."""
 
     group_weights: GroupWeights | None = None
+    pending_estimates: list[torch.Tensor]
     data_collator: Any
     _signature_columns: Any
 
@@ -125,7 +130,7 @@ class GroupRobust:
             return batch
 
         self.data_collator = with_groups
-        self.group_weights = weights
+        self.group_weights, self.pending_estimates = weights, []
         self.add_callback(weights)  # type: ignore[attr-defined]
 
     def compute_loss(
@@ -142,7 +147,11 @@ class GroupRobust:
         losses = torch.stack(single)
         weights = self.group_weights
         estimates = self.accelerator.gather(weights.estimates(groups, losses)[None]).mean(dim=0)  # type: ignore[attr-defined]
-        weights.move(estimates)
+        self.pending_estimates.append(estimates)
+        if self.accelerator.sync_gradients:  # type: ignore[attr-defined]
+            # Once a step of the optimiser, however many batches it is made of.
+            weights.move(torch.stack(self.pending_estimates).mean(dim=0))
+            self.pending_estimates.clear()
         collected = self._metrics["train"]  # type: ignore[attr-defined]
         for place, (name, weight) in enumerate(zip(weights.names, weights.weights(), strict=True)):
             collected[f"group_weight/{name}"].append(float(weight))

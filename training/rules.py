@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 def length_rule(train: Sequence[Row]) -> Score:
-    """Prefers the shorter answer where the shorter ones are chosen more often in `train`, else the longer one."""
+    """Prefers the shorter answer where the shorter ones are chosen at least as often in `train`, else the longer one."""
     longer_won = sum(
         (len(words(row["chosen"][0]["content"])) > len(words(row["rejected"][0]["content"])))
         - (len(words(row["chosen"][0]["content"])) < len(words(row["rejected"][0]["content"])))

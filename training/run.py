@@ -1,9 +1,11 @@
 """What a DPO run and a reward run have in common: TRL's trainer, and what was trained saved, read back and scored."""
 
+import contextlib
 import importlib.util
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,16 @@ from training import preflight, scoring
 from training.arguments import TrainingRun
 from training.checkpoints import check_resuming
 from training.data import TRAIN_SPLIT, trainer_rows
-from training.estimate import Estimate
-from training.evaluation import Candidate
+from training.evaluation import Candidate, pair_candidates
 from training.finish import RECORD_FILE, evaluation_of, model_record, publish_model
 from training.foreign_code import check_loading_keys
 from training.monitor import Monitor, keep_logs_outside
 from training.prepare import Prepared, prepare
 from training.shared_prompt import reason_against
+from training.time_estimate import Estimate
 from training.trained import dpo_scores, reward_scores, usable_by
 from training.trainers import answers_only_head
+from training.unread_keys import unread_keys
 
 RELOAD_ROWS = 4
 RELOAD_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # absolute, in reward units or nats
@@ -46,6 +49,29 @@ def prepare_trl(run: TrainingRun, kind: str) -> Prepared:
         "trust_remote_code": False,
     }
     return prepared
+
+
+@contextlib.contextmanager
+def building_trainer() -> Iterator[None]:
+    """Around a trainer's construction, where TRL and PEFT look at the recipe themselves: their complaint as an InputError."""
+    try:
+        yield
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"TRL or PEFT cannot make a trainer of this recipe: {error} Mend the key that this names, or start from a packaged recipe."
+        ) from error
+
+
+def check_dropout(run: TrainingRun) -> None:
+    """Raises InputError for a lora_dropout that TRL would switch off; where none is asked for, the record says that there is none."""
+    if not run.config.disable_dropout:
+        return
+    if run.given.get("lora_dropout"):
+        raise InputError(
+            f"lora_dropout is {run.model.lora_dropout}, but disable_dropout is true (TRL's default), so that it would do nothing. Set "
+            "lora_dropout: 0.0, or disable_dropout: false to train with it."
+        )
+    run.model.lora_dropout = 0.0
 
 
 def trainer_datasets(prepared: Prepared) -> dict[str, Dataset]:
@@ -77,6 +103,7 @@ def train(trainer: Any, prepared: Prepared, kind: str) -> dict[str, Any]:
         "steps": steps,
         "processes": trainer.accelerator.num_processes,
         "distributed_type": str(trainer.accelerator.distributed_type.value),
+        "estimated": estimate.figures,
         "seconds": round(seconds, 1),
         **_rows_of(trainer),
         "train_loss": result.training_loss,
@@ -95,12 +122,18 @@ def finish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -
     quantization = get_quantization_config(run.model)
     record["quantization"] = quantization.to_dict() if quantization else None
     if kind == "dpo":
-        record |= {"beta": run.config.beta, "reference_persona": run.data.reference_persona}
+        losses = run.config.loss_type
+        record |= {
+            "beta": run.config.beta,
+            "reference_persona": run.data.reference_persona,
+            "loss_type": [losses] if isinstance(losses, str) else list(losses),
+        }
     sharded = trainer.is_fsdp_enabled or (
         trainer.args.deepspeed_plugin is not None and trainer.args.deepspeed_plugin.zero_stage == 3
     )
     probe = pair_candidates(prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT])))))
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    # Without accelerate's autocast: the model is compared with one that is read back in its own precision.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     context = getattr(model.config, "max_position_embeddings", None)
 
     def scores_of(loaded: scoring.ScoringModel, candidates: Sequence[Candidate]) -> list[float]:
@@ -174,6 +207,19 @@ def _rows_of(trainer: Any) -> dict[str, int]:
 
 def _check_config(run: TrainingRun, kind: str) -> None:
     config, model = run.config, run.model
+    unread = unread_keys(run, kind)
+    if unread:
+        raise InputError(f"{kind} does not read {', '.join(unread)}. Remove it from the recipe.")
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} is {getattr(config, name)}; give at least 1.")
+    if not 0 < config.learning_rate < math.inf:
+        raise InputError(f"learning_rate is {config.learning_rate}; give a number above 0.")
+    if config.max_steps <= 0 and not config.num_train_epochs > 0:
+        raise InputError(
+            f"num_train_epochs is {config.num_train_epochs} and max_steps {config.max_steps}, so that nothing would be trained. Set one of "
+            "them above 0."
+        )
     if config.trust_remote_code:
         raise InputError(
             "trust_remote_code runs code from the model's repository. Use a model whose code is part of transformers."
@@ -290,12 +336,3 @@ def _check_reload(live: list[float], reloaded: list[float], dtype: str) -> float
         f"{difference:.1e})"
     )
     return difference
-
-
-def pair_candidates(rows: Dataset) -> list[Candidate]:
-    """Two candidates a row, chosen then rejected, with its own persona."""
-    return [
-        Candidate(row["persona_id"], row["prompt_id"], row["question"], row[side][0]["content"])
-        for row in rows
-        for side in ("chosen", "rejected")
-    ]

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging as transformers_logging
 
 from builder.errors import InputError
+from builder.files import read_json
 from builder.schema import assistant_message
 from training.base_model import BaseModel, load_tokenizer, resolve_base_model
 from training.conditioning import Messages, chat_template_hash, from_record
@@ -27,6 +28,18 @@ from training.tokens import common_prefix_length, token_ids
 
 Item = tuple[Messages, str]
 RECORD_FILE = "training.json"
+# What is read of every finished model's record, beside what its own method adds.
+RECORD_KEYS = (
+    "kind",
+    "persona",
+    "conditioning",
+    "template_hash",
+    "chat_template_hash",
+    "base_model",
+    "data",
+    "run",
+    "evaluation",
+)
 
 
 @dataclass(frozen=True)
@@ -95,17 +108,27 @@ def load_base_model(base_model: str, device: str | None = None, dtype: str = "fl
 
 def read_record(folder: str | Path, kind: str) -> dict[str, Any]:
     """training.json of a checkpoint, checked for kind and prompt template."""
-    path = Path(folder) / RECORD_FILE
-    if not path.is_file():
-        raise InputError(
-            f"{folder} holds no {RECORD_FILE}, so it is no finished model of this project. Train it with "
-            f"training.{kind}."
-        )
+    record = finished_record(folder)
     check_model_folder(Path(folder))
-    record = json.loads(path.read_text(encoding="utf-8"))
     if record["kind"] != kind:
         raise InputError(f"{folder} is a {record['kind']} model, but a {kind} model is needed. Give another folder.")
     from_record(record)
+    return record
+
+
+def finished_record(folder: str | Path) -> dict[str, Any]:
+    """training.json of a finished model. Raises InputError where there is none, or where it lacks what every one has."""
+    path = Path(folder) / RECORD_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no {RECORD_FILE}, so it is no finished model. Give a folder that `persona train` wrote."
+        )
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds {type(record).__name__} instead of keys. Restore it, or train again.")
+    missing = [key for key in RECORD_KEYS if key not in record]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}. Restore it, or train again with this version.")
     return record
 
 
@@ -167,6 +190,12 @@ def score_log_probabilities(
     return [scores[position] for position in positions]
 
 
+def answer_tokens(model: ScoringModel, items: Sequence[Item]) -> list[int]:
+    """The number of tokens of each answer, with the end of turn."""
+    sequences, positions = encode(model, items)
+    return [len(sequences[position].ids) - sequences[position].start for position in positions]
+
+
 def base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> BaseModel:
     declared = record["base_model"]
     if base_model is None:
@@ -176,7 +205,9 @@ def base_of(folder: Path, record: dict[str, Any], base_model: str | None) -> Bas
                 "is: base_model=PATH."
             )
         base_model = "embedded" if declared["given"] == "embedded" else declared["model_id"]
-    base = resolve_base_model(base_model, declared["revision"])
+    # Another place than the declared one has no such revision.
+    revision = declared["revision"] if base_model == declared["model_id"] else None
+    base = resolve_base_model(base_model, revision)
     # Content hashes of different origins are taken over different files, so only like is compared with like.
     if base.given == declared["given"] and base.content_hash != declared["content_hash"]:
         raise InputError(

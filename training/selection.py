@@ -26,7 +26,7 @@ def choose_rows(
     if shares is None:
         # A draw over all rows; its mix is that of the dataset, but for chance.
         return rows.select(_draw(rows, range(len(rows)), len(rows) if limit is None else limit, seed))
-    if len(shares) != len(configs) or any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != len(configs) or any(not share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise InputError(
             f"dataset_shares is {list(shares)} for the configs {list(configs)}; give one positive share a config, together 1."
         )

@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
 from builder.errors import InputError, few
 from builder.files import locked, read_json, write_json, write_text
 from builder.strict_yaml import build_dataclass, read_yaml
+from training.dataset_address import dataset_address, dataset_snapshot
 from training.launch import (
     METHODS,
     dataset_content,
@@ -39,6 +41,10 @@ SCORED = {"rule": "rule", "prompted": "prompted", "public_reward": "public_rewar
 AXES = ("few_shot_pairs", "persona_corruption")
 # What decides which test rows are scored. A method whose own value differs (one trained on dpf alone, say) is scored anew with the sweep's.
 TEST_KEYS = ("dataset_configs", "eval_max_rows", "rows_seed")
+# They never read a profile, so that leaving out attributes would change nothing.
+WITHOUT_PROFILE = ("low_rank", "vpl", "p_dpo", "per_persona")
+# Persona -> attribute -> group, as the dataset's profiles state them: the table is made from this folder alone.
+GROUPS_FILE = "groups.json"
 # What the sweep itself says to every run.
 OURS = ("output_dir", "dataset", "seed", "score_cache", "out", "model")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -110,6 +116,7 @@ def run_sweep(
 
     Raises InputError for a recipe that cannot be used, and where `folder` holds results of another dataset or of other settings.
     """
+    from training.fairness import persona_groups
     from training.sweep_table import write_table
 
     sweep = load_sweep(source)
@@ -124,6 +131,7 @@ def run_sweep(
         for cell in chosen:
             _write_recipe(folder, sweep, cell)
         failed, ran = _run_cells(chosen, sweep, dataset, folder, jobs, accelerate_config)
+        write_json(folder / GROUPS_FILE, persona_groups(_profiles(dataset)))
         table = write_table(folder, sweep)
     said = [table, f"{ran} of {len(chosen)} results made now, {len(chosen) - ran - len(failed)} kept from before."]
     if failed:
@@ -160,6 +168,7 @@ def load_sweep(source: str) -> Sweep:
     methods = tuple(_method(entry, f"methods[{place}]") for place, entry in enumerate(raw["methods"]))
     sweep = Sweep(str(raw["name"]), tuple(seeds), _arguments(raw.get("arguments", {}), "arguments"), methods)
     _check_methods(sweep)
+    _check_test_keys(sweep)
     return sweep
 
 
@@ -178,6 +187,22 @@ def _arguments(value: Any, where: str) -> dict[str, Any]:
         if key in OURS:
             raise InputError(f"{where}.{key} is set by the sweep itself. Remove it.")
     return value
+
+
+def _check_test_keys(sweep: Sweep) -> None:
+    """The test rows are the sweep's: methods asked about unlike rows could not be compared."""
+    missing = [key for key in TEST_KEYS if key not in sweep.arguments]
+    if missing:
+        raise InputError(
+            f"The sweep's arguments lack {', '.join(missing)}, so that each recipe would choose test rows of its own. State "
+            f"{', '.join(TEST_KEYS)} under arguments (eval_max_rows: null for all rows)."
+        )
+    for method in sweep.methods:
+        own = [key for key in TEST_KEYS if key in method.arguments]
+        if method.method in SCORED and own:
+            raise InputError(
+                f"{method.id}: arguments give {', '.join(own)}, which would let it score other test rows than the rest. Remove it."
+            )
 
 
 def _check_methods(sweep: Sweep) -> None:
@@ -201,6 +226,12 @@ def _check_methods(sweep: Sweep) -> None:
         if method.blind is not None and method.blind not in ids:
             raise InputError(
                 f"{method.id}: blind is {method.blind!r}, which is no method of this sweep. Give one of {', '.join(ids)}."
+            )
+        corrupted = {**sweep.arguments, **method.arguments}.get("persona_corruption") or method.axes.persona_corruption
+        if method.method in WITHOUT_PROFILE and corrupted:
+            raise InputError(
+                f"{method.id}: persona_corruption is {corrupted!r}, but {method.method} never reads a profile, so that leaving out "
+                "attributes changes nothing. Remove it from this method."
             )
         if method.method in METHODS and method.not_run is None:
             find_recipe(method.method, method.recipe)
@@ -280,6 +311,14 @@ def scoring_keys(sweep: Sweep, training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(axis: tuple[str, float]) -> float | int:
     return int(axis[1]) if axis[0] == "few_shot_pairs" else axis[1]
+
+
+def _profiles(dataset: str) -> dict[str, str]:
+    """Persona -> profile; empty where the dataset has no personas table."""
+    address = dataset_address(dataset, None)
+    folder = Path(dataset).expanduser() if address is None else dataset_snapshot(address, ())
+    tables = [pq.read_table(path, columns=["persona_id", "profile"]) for path in folder.rglob("personas/*.parquet")]
+    return {row["persona_id"]: row["profile"] for table in tables for row in table.to_pylist()}
 
 
 def _claim(folder: Path, sweep: Sweep, dataset: str) -> None:

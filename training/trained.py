@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import read_json
 from builder.schema import assistant_message
 from training import scoring
 from training.conditioning import LabelledPair, from_record
@@ -15,10 +14,12 @@ from training.evaluation import Candidate, Scorer
 from training.prepare import evaluation_prompts
 from training.prompts import PersonaPrompts
 from training.reference import reference_log_probabilities
-from training.scoring import Item, ScoringModel, score_log_probabilities, score_rewards
+from training.scoring import Item, ScoringModel, answer_tokens, score_log_probabilities, score_rewards
 from training.tokens import token_ids
 
 PROMPTED_KINDS = ("dpo", "reward")
+# TRL 1.16 divides the log-ratios of these losses by the answer's number of tokens (dpo_trainer.py, `_compute_loss`).
+PER_TOKEN_LOSSES = ("ipo", "sigmoid_norm")
 OWN_KINDS = ("low_rank", "vpl", "p_dpo", "per_persona")
 
 
@@ -39,7 +40,7 @@ def load_scorer(
     profiles, labelled: of the personas that it will be asked about. few_shot_pairs, persona_corruption: instead of what it was trained
     with. cache: where reference log-probabilities are kept. Raises InputError for a folder that is no finished model.
     """
-    record = read_json(folder / scoring.RECORD_FILE)
+    record = scoring.finished_record(folder)
     conditioning = from_record(record)
     if few_shot_pairs is not None:
         conditioning = replace(conditioning, few_shot_pairs=few_shot_pairs)
@@ -47,6 +48,10 @@ def load_scorer(
         conditioning = replace(conditioning, persona_corruption=persona_corruption)
     prompts = evaluation_prompts(PersonaPrompts(conditioning, profiles, labelled))
     if record["kind"] not in PROMPTED_KINDS:
+        if persona_corruption:
+            raise InputError(
+                f"persona_corruption leaves out parts of a profile, and a {record['kind']} model reads none. Leave it out."
+            )
         return _load_own(record["kind"])(folder, record, prompts, base_model, device, dtype, batch_size, cache)
     load = scoring.load_reward_model if record["kind"] == "reward" else scoring.load_dpo_model
     model = load(folder, base_model, device, dtype)
@@ -91,14 +96,20 @@ def dpo_scores(
     batch_size: int,
     cache: Path | None = None,
 ) -> list[float]:
-    """The implicit reward of each candidate: beta * (policy - reference), where the reference sees what it saw in training."""
+    """The implicit reward of each candidate: beta * (policy - reference), where the reference sees what it saw in training.
+
+    Of models whose loss compares averages over an answer's tokens (IPO) it is that average.
+    """
     items = items_of(prompts, candidates)
     policy = score_log_probabilities(model, items, batch_size, "Policy")
     seen = items
     if not model.record["reference_persona"]:
         seen = items_of(prompts, [replace(c, persona_id=None) for c in candidates])
     reference = reference_log_probabilities(model, seen, cache, batch_size)
-    return [model.beta * (p - r) for p, r in zip(policy, reference, strict=True)]
+    rewards = [model.beta * (p - r) for p, r in zip(policy, reference, strict=True)]
+    if not set(model.record.get("loss_type", ())) & set(PER_TOKEN_LOSSES):
+        return rewards
+    return [reward / tokens for reward, tokens in zip(rewards, answer_tokens(model, items), strict=True)]
 
 
 def usable_by(tokenizer: Any, prompts: PersonaPrompts, context: int | None) -> Callable[[Candidate], bool]:

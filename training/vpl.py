@@ -178,6 +178,8 @@ def scorer_of(
     """looks_at_pairs: false for a model trained without them, whose encoder has learned nothing; then z is 0 throughout."""
 
     def score(candidates: Sequence[Candidate]) -> list[float]:
+        if not candidates:
+            return []
         examples = drawn_examples(prompts, candidates, {}) if looks_at_pairs else {}
         texts: list[Text] = [text_of(candidate) for candidate in candidates] + example_texts(examples)
         phi = standardised(embed(base, prompts, texts, batch_size, cache), mean, scale)

@@ -93,7 +93,8 @@ def _from_hub(model_id: str, revision: str | None) -> LocalModel:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise InputError(
             f"Model {model_id} (revision {revision or 'main'}) could not be loaded from the Hub: {type(error).__name__}. "
-            f"Check the id and the network, or give models.<role>.path.{hint if model_id == EMBEDDED_MODEL_ID else ''}"
+            "Check id, revision and network, or give the model's folder (models.<role>.path in a build, model_name_or_path in training)."
+            f"{hint if model_id == EMBEDDED_MODEL_ID else ''}"
         ) from None
     return LocalModel(folder, model_id, folder.name)  # a snapshot folder is named by its commit
 

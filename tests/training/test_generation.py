@@ -11,7 +11,7 @@ from builder.errors import InputError
 from training import dpo
 from training.conditioning import Conditioning
 from training.data import labelled_pairs, load_preference_data
-from training.generation import generate_answers, write_answers
+from training.generation import NOBODY, answer_question, generate_answers, write_answers
 from training.prompts import PersonaPrompts
 from training.scoring import load_base_model, load_dpo_model
 from training.tokens import token_ids
@@ -119,6 +119,46 @@ def test_what_cannot_write_is_refused(reward_folder, dpo_folder, place, base, pr
     (changed / "training.json").write_text(json.dumps({**record, "template_hash": "0" * 64}))
     with pytest.raises(InputError, match="another prompt template"):
         generate_answers(changed, QUESTIONS, {}, {}, str(place.base))
+
+
+def test_a_question_is_answered_as_each_persona_that_is_named(place, dpo_folder, data):
+    question = "Should shops open on Sundays?"
+    options = {"base_model": str(place.base), "max_new_tokens": 12}
+    answers = answer_question(str(dpo_folder), str(place.data), ["p00001", NOBODY], question, **options)
+    asked = [("p00001", "", question), (None, "", question)]
+    assert answers == generate_answers(
+        dpo_folder, asked, data.profiles, {}, str(place.base), max_new_tokens=options["max_new_tokens"]
+    )
+    draws = [
+        answer_question(str(dpo_folder), str(place.data), ["p00001"], question, temperature=1.0, seed=seed, **options)
+        for seed in (1, 1, 2)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_a_question_of_the_dataset_is_asked_without_its_own_labelled_pair(place, dpo_folder, data, monkeypatch):
+    """With a labelled pair on each train question, the few-shot prompt of one of these shows only the others."""
+    asked = []
+    monkeypatch.setattr(
+        "training.generation.generate_answers", lambda folder, questions, *rest, **more: asked.extend(questions) or []
+    )
+    row = data.splits["train"][0]
+    answer_question(str(dpo_folder), str(place.data), ["p00000"], row["question"])
+    assert asked == [("p00000", row["prompt_id"], row["question"])]
+
+
+def test_what_cannot_be_asked_is_refused(place, dpo_folder, reward_folder, tmp_path):
+    def ask(model, persona="p00000", question="Why?"):
+        return answer_question(str(model), str(place.data), [persona], question, str(place.base))
+
+    with pytest.raises(InputError, match=r"no persona 'p00077' in .*Give none, or one of p00000, p00001, .* more"):
+        ask(dpo_folder, "p00077")
+    with pytest.raises(InputError, match="reward model, which is used to score answers and writes none"):
+        ask(reward_folder)
+    with pytest.raises(InputError, match=r"holds no training.json, .* or `embedded`"):
+        ask(tmp_path)
+    with pytest.raises(InputError, match="--question is empty"):
+        ask(dpo_folder, question=" ")
 
 
 def test_no_question_no_answer(base, prompts):

@@ -220,11 +220,21 @@ def test_blind_heads_treat_all_personas_alike(place, tmp_path):
         assert cell(record, "contrast", "true")["accuracy"] == 0.5
 
 
+def test_no_candidates_have_no_scores(folder, data, place):
+    assert scorer(folder, data, place).score([]) == []
+
+
+def test_a_finished_head_is_not_scored_with_corrupted_profiles(folder, data, place):
+    with pytest.raises(InputError, match=r"persona_corruption .* a low_rank model reads none"):
+        scorer(folder, data, place, persona_corruption=0.5)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--rank", "-1"], "rank is -1"),
         (["--persona_penalty", "0"], "persona_penalty is 0"),
+        (["--persona_corruption", "0.5"], "does not read persona_corruption"),
         (["--dtype", "bfloat16"], "float32"),
         (["--load_in_4bit", "true"], "load_in_4bit"),
     ],

@@ -125,12 +125,26 @@ def test_a_reference_without_the_persona_is_said_and_used(place, dpo_folder, tmp
     assert ours["rewards"] == pytest.approx(dpo_scores(model, prompts, candidates, 16), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["low_rank", "vpl", "p_dpo", "per_persona"])
+def own_kind(folder: Path, kind: str, mode: str = "none", run: dict | None = None, **more) -> dict:
+    """The record of a model trained with a loop of its own."""
+    record = record_of(folder)
+    facts = {"steps": 5, "seconds": 1.0, "trainable_parameters": 40, "parameters": 1000, "train_loss": 0.5}
+    record["conditioning"] |= {"mode": mode, "few_shot_pairs": 3}
+    return record | {"kind": kind, "persona": mode, "adapter": False, "run": facts | (run or {})} | more
+
+
+def section(card: str, title: str) -> str:
+    return card.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+OWN_MODES = {"low_rank": "full", "vpl": "full", "p_dpo": "none", "per_persona": "none"}
+
+
+@pytest.mark.parametrize("kind", OWN_MODES)
 def test_the_card_of_a_method_with_a_loop_of_its_own(place, reward_folder, tmp_path, monkeypatch, kind):
     """A scorer by length stands in for the method, so that the snippet runs."""
-    facts = {"steps": 5, "seconds": 1.0, "trainable_parameters": 40, "parameters": 1000, "train_loss": 0.5}
-    more = {"kind": kind, "adapter": False, "run": facts}
-    folder = with_conditioning(reward_folder, tmp_path / "model", {"mode": "none"}, more)
+    record = own_kind(reward_folder, kind, OWN_MODES[kind])
+    folder = with_conditioning(reward_folder, tmp_path / "model", record["conditioning"], record)
     card = (folder / "README.md").read_text()
     header = front_matter(card)
     assert header["base_model"] == TINY_ID
@@ -147,6 +161,106 @@ def test_the_card_of_a_method_with_a_loop_of_its_own(place, reward_folder, tmp_p
     monkeypatch.setattr(trained, "_load_own", lambda name: load)
     (ours,) = run_snippets(card, place, folder, tmp_path, monkeypatch)
     assert len(ours["rewards"]) == len(ours["data"].splits["seen_test"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "true", "none"),
+    [
+        ("low_rank", "with the weights w_u of the row's own persona (true)", "with the generic weights"),
+        ("vpl", "from labelled pairs of the row's own persona (true)", "without a labelled pair (none)"),
+        ("p_dpo", "with the soft tokens of the row's own persona (true)", "with the generic soft tokens (none)"),
+        ("per_persona", "by the adapter of the row's own persona (true)", "by the pooled adapter (none)"),
+    ],
+)
+def test_true_none_and_wrong_are_told_in_the_terms_of_a_method_that_shows_no_profile(reward_folder, kind, true, none):
+    card = model_card(own_kind(reward_folder, kind, OWN_MODES[kind]))
+    results = section(card, "Results")
+    assert true in results
+    assert none in results
+    assert "profile of" not in results
+    assert "in the prompt" not in results
+    assert "No profile is ever in its prompts" in card
+    assert "conditioned on personas" not in card
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("full", "with the profile of the row's own persona in the prompt (true), with the neutral text (none)"),
+        ("prose", "the row's own persona in the prompt, in the form described above, (true)"),
+        ("few_shot", "with the labelled pairs of the row's own persona in the prompt (true)"),
+        ("full+few_shot", "with the profile and labelled pairs of the row's own persona in the prompt (true)"),
+        ("none", "Its own condition is `none`"),
+        ("shuffled", "In training the profile was never the row's own"),
+    ],
+)
+def test_true_none_and_wrong_are_told_for_each_mode(reward_folder, mode, said):
+    record = record_of(reward_folder)
+    record["conditioning"] |= {"mode": mode}
+    results = section(model_card(record), "Results")
+    assert said in results
+    assert ("whole profile" in results) == (mode in ("none", "shuffled"))
+    assert ("the profile of" in results) == (mode in ("full", "prose"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "run", "recipe"),
+    [
+        ("low_rank", "none", {}, {}),
+        ("low_rank", "full", {"rank": 0}, {}),
+        ("vpl", "full", {"looks_at_pairs": False}, {}),
+        ("p_dpo", "none", {}, {"alpha": 0.0}),
+    ],
+)
+def test_the_blind_control_of_a_method_with_a_loop_of_its_own_is_told_as_one(reward_folder, kind, mode, run, recipe):
+    card = model_card(own_kind(reward_folder, kind, mode, run, recipe=recipe))
+    assert "persona-blind baseline" in card
+    assert re.search("^# .*, persona-blind$", card, re.MULTILINE)
+    assert "To this model they are the same" in card
+
+
+def test_rows_that_are_left_out_are_told_with_the_reason_of_the_kind(reward_folder):
+    def said(record: dict) -> str:
+        record["evaluation"] |= {"left_out": 7}
+        return section(model_card(record), "Results")
+
+    plain = said(record_of(reward_folder))
+    assert "7 of the drawn rows were left out, because under one of the conditions a text is longer" in plain
+    assert "labelled pairs than" not in plain
+    few = "or a persona has fewer labelled pairs than the 3"
+    assert few in said(own_kind(reward_folder, "vpl", "full"))
+    assert few in said(own_kind(reward_folder, "reward", "few_shot"))
+    assert few not in said(own_kind(reward_folder, "low_rank", "full", {"rank": 0}))
+    assert few not in said(own_kind(reward_folder, "p_dpo"))
+
+
+def test_personas_that_a_method_does_not_know_are_counted(reward_folder):
+    served = {"rows": 48, "rows_generic": 12, "personas": 6, "personas_generic": 2}
+    record = own_kind(reward_folder, "p_dpo", run={"coverage": {"true": served, "wrong": served | {"rows_generic": 9}}})
+    results = section(model_card(record), "Results")
+    assert "exactly as under `none`: under `true` 2 of 6 personas (12 of 48 rows), under `wrong` 2 of 6" in results
+    outside = {"train": 9, "seen_test": 11, "heldout_test": 0}
+    record = own_kind(reward_folder, "per_persona", run={"rows_outside": outside, "personas": ["p00000", "p00001"]})
+    results = section(model_card(record), "Results")
+    assert "2 personas have an adapter" in results
+    assert "neither trained on nor scored: 9 of train, 11 of seen_test. So" in results
+
+
+@pytest.mark.parametrize("reference_persona", [True, False])
+def test_a_loss_per_token_is_told_and_the_snippet_scores_as_the_results_were(
+    place, dpo_folder, tmp_path, monkeypatch, reference_persona
+):
+    more = {"loss_type": ["ipo"], "reference_persona": reference_persona}
+    folder = with_conditioning(dpo_folder, tmp_path / "model", {}, more)
+    card = (folder / "README.md").read_text()
+    assert "divided by the answer's number of tokens" in card
+    assert "divided by" not in (dpo_folder / "README.md").read_text()
+    ours, _ = run_snippets(card, place, folder, tmp_path, monkeypatch)
+    prompts = PersonaPrompts(Conditioning(), {"p": ours["profile"]}, {})
+    candidates = [Candidate("p", "q", ours["question"], answer) for answer in ours["answers"]]
+    model = load_dpo_model(folder, base_model=str(place.base))
+    assert ours["rewards"] == pytest.approx(dpo_scores(model, prompts, candidates, 16), abs=1e-7)
+    assert max(map(abs, ours["rewards"])) > 1e-5
 
 
 def test_whom_the_model_serves_worst_is_told_for_every_condition(reward_folder):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from builder.errors import InputError
-from training import dpo, estimate, monitor, reward
+from training import dpo, monitor, reward, time_estimate
 from training.trainers import NamedSplitsDPOTrainer, NamedSplitsRewardTrainer
 
 EVALUATED = ["--eval_strategy", "steps", "--eval_steps", "2"]
@@ -191,7 +191,7 @@ def test_the_time_is_estimated_without_a_trace(tmp_path, place, monkeypatch, cap
     said = capsys.readouterr().out
     assert re.search(r"\[preflight\] estimated: 3 steps, about \d+\.\d min \(\d+\.\d\d s a step", said)
     assert said.index("[preflight] reference: the same model with its adapter disabled") < said.index("estimated")
-    monkeypatch.setattr(estimate.Estimate, "on_train_begin", lambda *_, **__: None)
+    monkeypatch.setattr(time_estimate.Estimate, "on_train_begin", lambda *_, **__: None)
     plain = dpo.main(place.arguments("demo_dpo", tmp_path / "plain", *common))
     assert_same_weights(timed, plain)
     first, second = (

@@ -8,9 +8,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from builder.errors import InputError
+from tests.published_folder import write_published_folder
 from training import public_reward, score
 from training.conditioning import Conditioning, persona_messages
 from training.evaluation import Candidate
+from training.profiles import as_lines
 from training.results import margins_file, result_of_training
 from training.rules import length_rule
 
@@ -167,3 +169,21 @@ def test_a_classifier_without_its_head_is_refused(place, classifier, tmp_path):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match="drawn at random"):
         public_reward.load(str(folder), None, "cpu", "float32")
+
+
+def test_the_worst_group_is_found_in_the_profiles(place, tmp_path):
+    def stated(tables):
+        for person in tables["personas"]["train"]:
+            religion = "Catholic" if int(person["persona_id"][1:]) % 2 else "None"
+            person["profile"] = as_lines({"religion": religion})
+        profiles = {person["persona_id"]: person["profile"] for person in tables["personas"]["train"]}
+        for config in ("dpf", "contrast"):
+            for row in (row for rows in tables[config].values() for row in rows):
+                row["prompt"][0]["content"] = profiles[row["persona_id"]]
+
+    data = write_published_folder(tmp_path / "data", seen=8, unseen=8, change=stated)
+    base = ["--model_name_or_path", str(place.base), "--use_cpu", "true", "--out", str(tmp_path / "r.json")]
+    path = score.main(["--rule", "length", "--dataset", str(data), *base])
+    entry = json.loads(path.read_text())["results"][0]
+    assert entry["conditions"]["true"]["spread"]["worst_group"]["attribute"] == "religion"
+    assert entry["conditions"]["true"]["spread"]["worst_group"]["rows"] == 24

@@ -8,7 +8,7 @@ from builder.errors import InputError
 from builder.schema import assistant_message, preference_messages
 from tests.tiny_model import build_tiny_model
 from training import scoring
-from training.run import pair_candidates
+from training.evaluation import pair_candidates
 from training.scoring import (
     load_base_model,
     load_dpo_model,

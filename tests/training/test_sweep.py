@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -24,9 +25,20 @@ from training.arguments import parse_arguments
 from training.low_rank import LowRankConfig
 from training.p_dpo import PersonalDPOConfig
 from training.per_persona import PerPersonaConfig
+from training.profiles import as_lines
 from training.results import margins_file
-from training.sweep import Cell, all_cells, cell_recipe, load_sweep, recipe_file, result_file, run_sweep
-from training.sweep_table import sweep_table
+from training.sweep import (
+    GROUPS_FILE,
+    Cell,
+    all_cells,
+    cell_recipe,
+    load_sweep,
+    model_folder,
+    recipe_file,
+    result_file,
+    run_sweep,
+)
+from training.sweep_table import sweep_table, write_table
 from training.vpl import VplConfig
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +72,7 @@ def sweep_file(place: Path, base: Path, **changes) -> Path:
             "max_train_rows": 24,
             "max_length": 320,
             "eval_max_rows": None,
+            "rows_seed": 0,
         },
         "methods": [
             {"id": "B0", "name": "length rule", "method": "rule", "arguments": {"rule": "length"}},
@@ -231,13 +244,18 @@ def test_blind_methods_are_marked_and_stand_beside_the_others(finished):
 def test_points_of_an_axis_are_results_of_the_same_model(finished):
     folder, *_ = finished
     methods = {m["id"]: m for m in json.loads((folder / "table.json").read_text())["methods"]}
-    corrupted = [entry for entry in methods["B3"]["axes"]["persona_corruption"] if entry["value"] == 0]
-    assert [e["conditions"] for e in corrupted] == [e["conditions"] for e in methods["B3"]["results"]]
+    corrupted = {
+        (e["config"], e["cell"]): e["conditions"]
+        for e in methods["B3"]["axes"]["persona_corruption"]
+        if e["value"] == 0 and e["cell"] not in ("seen", "unseen")
+    }
+    assert corrupted == {(e["config"], e["cell"]): e["conditions"] for e in methods["B3"]["results"]}
     points = {
         e["value"]: e
         for e in methods["few"]["axes"]["few_shot_pairs"]
         if (e["config"], e["cell"]) == ("contrast", "all")
     }
+    assert list(points) == [None, 0, 1]
     # Without a labelled pair nothing is known of the person, so that the few-shot prompt is blind.
     assert points[0]["gaps"]["wrong"]["value"] == 0
     assert points[0]["conditions"]["true"]["value"] == 0.5
@@ -245,6 +263,7 @@ def test_points_of_an_axis_are_results_of_the_same_model(finished):
     lines = list(csv.DictReader((folder / "table.csv").open()))
     assert {(line["axis"], line["axis_value"]) for line in lines if line["id"] == "few"} == {
         ("", ""),
+        ("few_shot_pairs", "as trained"),
         ("few_shot_pairs", "0.0"),
         ("few_shot_pairs", "1.0"),
     }
@@ -330,6 +349,19 @@ def test_seeds_and_methods_can_be_chosen_and_added_to(wide, here, tmp_path):
             "Unknown key methods\\[0\\].axes.k",
         ),
         ({"arguments": {"seed": 3}}, "arguments.seed is set by the sweep"),
+        ({"arguments": {"rows_seed": 0}}, "arguments lack dataset_configs, eval_max_rows, so"),
+        (
+            {"methods": [{"id": "a", "name": "a", "method": "rule", "arguments": {"rule": "length", "rows_seed": 1}}]},
+            "a: arguments give rows_seed",
+        ),
+        (
+            {"methods": [{"id": "a", "name": "a", "method": "low_rank", "axes": {"persona_corruption": [0.5]}}]},
+            "a: persona_corruption is \\(0.5,\\), but low_rank never reads a profile",
+        ),
+        (
+            {"methods": [{"id": "a", "name": "a", "method": "vpl", "arguments": {"persona_corruption": 0.5}}]},
+            "a: persona_corruption is 0.5, but vpl never reads a profile",
+        ),
         ({"methods": [{"id": "a", "name": "a", "method": "dpo", "seeds": 5}]}, "seeds is 5"),
     ],
 )
@@ -409,3 +441,178 @@ def test_a_point_of_an_axis_waits_for_its_model(wide, tmp_path, monkeypatch):
         yaml.safe_load(recipe_file(tmp_path / "out", Cell(load_sweep(str(path)).methods[0], 0)).read_text())["seed"]
         == 0
     )
+
+
+def scored_rows(groups=("seen", "unseen"), personas=4, kind="dpf"):
+    """24 test rows of each group, six a persona."""
+    return [
+        {
+            "pair_id": f"{group}{persona}/{place}",
+            "mirror_pair_id": None,
+            "persona_id": f"{group}{persona}",
+            "pair_kind": kind,
+            "split": "seen_test",
+            "persona_group": group,
+        }
+        for group in groups
+        for persona in range(personas)
+        for place in range(6)
+    ]
+
+
+def write_result(folder, cell, rows, wins, method="prompted", own="true", drawn=None):
+    """A result as training.score writes it. wins: row -> margins under true, none and wrong."""
+    file = result_file(folder, cell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    margins = {f"margin_{n}": [float(wins(row)[i]) for row in rows] for i, n in enumerate(("true", "none", "wrong"))}
+    columns = {name: pa.array([row[name] for row in rows], pa.string()) for name in scored_rows()[0]}
+    pq.write_table(pa.table(columns | margins), margins_file(file))
+    facts = {"own_condition": own, "method": method, "conditioning": {"few_shot_pairs": 4}, "data": {"rows_seed": 0}}
+    file.write_text(json.dumps(facts | {"left_out": (drawn or len(rows)) - len(rows)}))
+
+
+def made_sweep(tmp_path, *methods):
+    return load_sweep(str(sweep_file(tmp_path, tmp_path, seeds=[0], methods=list(methods))))
+
+
+FEW = {"id": "few", "name": "f", "method": "low_rank", "axes": {"few_shot_pairs": [0, 1, 2, 8]}}
+BLIND = {"id": "B2", "name": "blind", "method": "prompted", "arguments": {"prompted": "sum", "persona": "none"}}
+FULL = {"id": "B3", "name": "full", "method": "prompted", "blind": "B2", "arguments": {"prompted": "sum"}}
+
+
+def test_every_point_of_an_axis_is_of_the_same_rows(tmp_path):
+    """At k = 2 two pairs of unseen personas are gone, easy ones; at k = 8 all of them; nobody has run k = 1."""
+    sweep = made_sweep(tmp_path, FEW)
+    rows = scored_rows()
+    easy = [row["pair_id"] for row in rows if row["persona_group"] == "unseen"][:2]
+    few = [row for row in rows if row["pair_id"] not in easy]
+    for k, left in {None: rows, 0: rows, 2: few, 8: [r for r in rows if r["persona_group"] == "seen"]}.items():
+        cell = Cell(sweep.methods[0], 0, None if k is None else ("few_shot_pairs", k))
+        write_result(tmp_path, cell, left, lambda row: (1 if row["pair_id"] in easy else -1, 0, 0), "low_rank")
+    write_table(tmp_path, sweep)
+    method = json.loads((tmp_path / "table.json").read_text())["methods"][0]
+    found = {
+        (e["value"], e["cell"]): (e["rows"], e["asked"], e["conditions"]["true"]["value"])
+        for e in method["axes"]["few_shot_pairs"]
+        if e["cell"] in ("seen", "unseen")
+    }
+    assert found == {
+        **{(k, "unseen"): (22, 24, 0.0) for k in (None, 0, 2)},
+        **{(k, "seen"): (24, 24, 0.0) for k in (None, 0, 2)},
+    }
+    assert method["no_points"]["few_shot_pairs"] == [
+        {"value": 1, "config": None, "reason": "no result yet"},
+        {"value": 8, "config": "dpf", "reason": "0 of 24 pairs of unseen personas could be scored"},
+    ]
+    said = (tmp_path / "table.md").read_text()
+    assert "| few | f | dpf | unseen | as trained (4) | 22 of 24 |" in said
+    assert "| few | f | dpf | | 8 | not available: 0 of 24 pairs of unseen personas could be scored |" in said
+    assert "* few, f: an unseen persona has the generic weights" in said
+
+
+def test_methods_that_scored_other_rows_are_marked(tmp_path):
+    sweep = made_sweep(tmp_path, BLIND, FULL)
+    rows = scored_rows()
+    write_result(
+        tmp_path, Cell(sweep.methods[0], 0), rows, lambda row: (1, 1 if row in rows[:44] else -1, 1), own="none"
+    )
+    write_result(tmp_path, Cell(sweep.methods[1], 0), rows[:44], lambda row: (1, 1, 0), drawn=48)
+    said = write_table(tmp_path, sweep)
+    assert "44†" in said
+    assert "48†" not in said
+    assert "test pairs left out: B3 4." in said
+    table = (tmp_path / "table.md").read_text()
+    assert "| B3 | full | all | 44† |" in table
+    assert "| B3 | full | seen/seen_test | 24 |" in table
+    assert "| B3 | full | unseen/seen_test | 20† |" in table
+    assert "labelled pairs): B3 4. †" in table
+    # The blind figure beside a spread is of the same rows.
+    entry = json.loads((tmp_path / "table.json").read_text())["methods"][1]["results"][0]
+    assert entry["blind_spread"]["worst_persona"] == 1.0
+
+
+def test_alike_rows_are_not_marked(tmp_path):
+    sweep = made_sweep(tmp_path, BLIND, FULL)
+    for method in sweep.methods:
+        write_result(tmp_path, Cell(method, 0), scored_rows(), lambda row: (1, 1, 1), drawn=50)
+    assert "†" not in write_table(tmp_path, sweep)
+    assert "†" not in (tmp_path / "table.md").read_text()
+    assert "labelled pairs): B2 2, B3 2." in (tmp_path / "table.md").read_text()
+
+
+def test_a_method_without_a_single_row_says_so(tmp_path):
+    sweep = made_sweep(tmp_path, BLIND, FULL)
+    write_result(tmp_path, Cell(sweep.methods[0], 0), scored_rows(), lambda row: (1, 1, 1), own="none")
+    write_result(tmp_path, Cell(sweep.methods[1], 0), [], lambda row: (1, 1, 1), drawn=48)
+    assert "not run: none of its 48 test pairs could be scored" in write_table(tmp_path, sweep)
+
+
+def test_the_worst_group_stands_beside_the_blind_figure_of_the_same_group(tmp_path):
+    """The left half of the personas is served worst by the method; the blind one serves the right half worst."""
+    sweep = made_sweep(tmp_path, BLIND, FULL)
+    rows = scored_rows()
+    left = [row["pair_id"] for row in rows if row["persona_id"][-1] in "01"]
+    first = [row["pair_id"] for row in rows if row["pair_id"].endswith("/0")]
+
+    def full(row):
+        return (-1 if row["pair_id"] in left else 1, 0, 0)
+
+    def blind(row):
+        return (0, 1 if row["pair_id"] in [*left, *first] else -1, 0)
+
+    write_result(tmp_path, Cell(sweep.methods[0], 0), rows, blind, own="none")
+    write_result(tmp_path, Cell(sweep.methods[1], 0), rows, full)
+    personas = {row["persona_id"] for row in rows}
+    groups = {p: {"ideology": "Left" if p[-1] in "01" else "Right"} for p in personas}
+    groups["seen0"]["religion"] = "Rare"  # six rows: too few to be the worst
+    (tmp_path / GROUPS_FILE).write_text(json.dumps(groups))
+    write_table(tmp_path, sweep)
+    entry = json.loads((tmp_path / "table.json").read_text())["methods"][1]["results"][0]
+    worst = {"attribute": "ideology", "value": "Left", "rows": 24}
+    assert entry["spread"]["worst_group"] == worst | {"accuracy": 0.0}
+    assert entry["blind_spread"]["worst_group"] == worst | {"accuracy": 1.0}
+    table = (tmp_path / "table.md").read_text()
+    assert "| ideology: Left | 24 | 0.00 | 1.00 |" in table
+    assert f"| ideology: Right | 24 | {4 / 24:.2f} | - |" in table
+
+
+def test_personas_known_by_id_are_noted_with_their_coverage(tmp_path):
+    sweep = made_sweep(tmp_path, {"id": "B10", "name": "P-DPO", "method": "p_dpo"}, BLIND)
+    for method in sweep.methods:
+        write_result(tmp_path, Cell(method, 0), scored_rows(), lambda row: (1, 1, 1))
+    record = model_folder(tmp_path, Cell(sweep.methods[0], 0)) / "training.json"
+    record.parent.mkdir(parents=True)
+    counted = {"rows": 48, "rows_generic": 24, "personas": 8, "personas_generic": 4}
+    record.write_text(json.dumps({"run": {"coverage": {"true": counted}}}))
+    write_table(tmp_path, sweep)
+    said = [line for line in (tmp_path / "table.md").read_text().splitlines() if "by their id" in line]
+    assert len(said) == 1
+    assert said[0].startswith("B10, P-DPO, knows personas by their id: an unseen one is scored as the generic persona")
+    assert said[0].endswith("Scored as the generic persona: true: 24 of 48 rows, 4 of 8 personas.")
+
+
+def test_a_sweep_keeps_the_groups_that_the_profiles_state(wide, here, tmp_path):
+    data = write_published_folder(tmp_path / "data", seen=6, unseen=6, change=with_lines)
+    methods = [{"id": "B0", "name": "length", "method": "rule", "arguments": {"rule": "length"}}]
+    run_sweep(str(sweep_file(tmp_path, wide[0], methods=methods, seeds=[0])), str(data), tmp_path / "out")
+    groups = json.loads((tmp_path / "out" / GROUPS_FILE).read_text())
+    assert set(groups) == {f"p{place:05d}" for place in range(12)}
+    assert set(map(str, groups.values())) == {"{'religion': 'None'}"}
+    result = json.loads((tmp_path / "out" / "results" / "B0" / "seed-0.json").read_text())
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    for one, other in zip(table["methods"][0]["results"], result["results"], strict=True):
+        own = other["conditions"]["none"]["spread"]
+        assert one["spread"] == (own if one["rows"] >= 20 else None)
+        if one["rows"] >= 20:
+            assert own["worst_group"]["rows"] == one["rows"]
+
+
+def with_lines(tables):
+    """Profiles written in lines, all of one religion."""
+    profile = as_lines({"religion": "None"})
+    for row in tables["personas"]["train"]:
+        row["profile"] = profile
+    for config in ("dpf", "contrast"):
+        for rows in tables[config].values():
+            for row in rows:
+                row["prompt"][0]["content"] = profile

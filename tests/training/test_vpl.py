@@ -188,10 +188,20 @@ def test_trained_without_pairs_all_personas_are_alike(place, tmp_path, more):
     assert len(margins) == 1
 
 
+def test_no_candidates_have_no_scores(folder, data, place):
+    def load(**more):
+        return load_scorer(folder, data.profiles, labelled_pairs(data), str(place.base), device="cpu", **more)
+
+    assert load().score([]) == []
+    with pytest.raises(InputError, match=r"persona_corruption .* a vpl model reads none"):
+        load(persona_corruption=0.5)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--latent_size", "0"], "latent_size is 0"),
+        (["--persona_corruption", "0.5"], "does not read persona_corruption"),
         (["--learning_rate", "0"], "learning_rate is 0"),
         (["--learning_rate", "1e30"], "Lower learning_rate"),
         (["--bf16", "true", "--use_cpu", "true"], "float32"),

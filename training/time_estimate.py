@@ -20,12 +20,13 @@ QUICK = 2.0  # seconds; a first batch that is done sooner is mostly warming up, 
 class Estimate(TrainerCallback):
     """Computes loss and gradients of one or two batches when the training begins, throws them away, and prints what follows.
 
-    `spent`: seconds that this took.
+    `spent`: seconds that this took. `figures`: what was printed, for the record; None where nothing could be timed.
     """
 
     def __init__(self, trainer: Any, prepared: Prepared):
         self.trainer, self.prepared = trainer, prepared
         self.spent = 0.0
+        self.figures: dict[str, float] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         steps = state.max_steps - state.global_step
@@ -45,6 +46,12 @@ class Estimate(TrainerCallback):
         pair_seconds = loss_seconds / args.per_device_train_batch_size / args.world_size
         evaluating = _evaluated_pairs(self.prepared, trainer, args, state) * pair_seconds
         total = (steps * step_seconds + evaluating) / 60
+        self.figures = {
+            "steps": steps,
+            "seconds_a_step": round(step_seconds, 3),
+            "minutes": round(total, 2),
+            "minutes_of_evaluation": round(evaluating / 60, 2),
+        }
         preflight.say(
             f"[preflight] estimated: {steps} steps, about {total:.1f} min ({step_seconds:.2f} s a step, {evaluating / 60:.1f} min of "
             "evaluation)"
