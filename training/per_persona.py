@@ -32,7 +32,7 @@ from training.own_loop import RELOAD_ROWS, check_own_loop, finish
 from training.preflight import say
 from training.prepare import Prepared
 from training.prompts import PersonaPrompts
-from training.run import building_trainer, prepare_trl, train
+from training.run import building_trainer, check_dropout, prepare_trl, train
 from training.run_as_script import run_as_script
 from training.scoring import ScoringModel, score_rewards
 from training.trained import usable_by
@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> Path:
     check_own_loop(run, "per_persona")
     _check(run)
     check_monitoring(run)
+    check_dropout(run)
     prepared = prepare_trl(run, "reward")
     chosen = most_rows(prepared.rows[TRAIN_SPLIT]["persona_id"], run.config.personas)
     prepared, outside = only_rows_of(prepared, chosen)

@@ -22,7 +22,7 @@ def result_of_training(folder: Path) -> dict[str, Any]:
             **{
                 key: value
                 for key, value in record["data"].items()
-                if key not in ("splits", "train_rows", "train_rows_sha256")
+                if key not in ("splits", "train_rows", "train_rows_sha256", "shortcuts")
             },
             "eval_max_rows": record["evaluation"]["max_rows_a_cell"],
         },

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import read_json, write_json
+from builder.files import write_json
 from builder.schema import assistant_message
 from training import preflight, public_reward
 from training.arguments import TrainingRun, conditioning_of, parse_arguments
@@ -29,13 +29,13 @@ from training.data import TEST_SPLITS, TRAIN_SPLIT, PreferenceData, labelled_pai
 from training.evaluation import Candidate, Evaluation, Scorer, plan_evaluation
 from training.finish import VERSIONED_PACKAGES, print_metrics, write_scores
 from training.metrics import control_metrics
-from training.prepare import no_telemetry
+from training.prepare import check_score_cache, no_telemetry
 from training.prompts import PersonaPrompts
 from training.reference import reference_log_probabilities
 from training.results import conditioning_facts, facts_of_record, margins_file, own_condition
 from training.rules import RULES
 from training.run_as_script import run_as_script
-from training.scoring import RECORD_FILE, load_base_model
+from training.scoring import finished_record, load_base_model
 from training.selection import choose_rows, split_validation
 from training.tokens import common_prefix_length, token_ids
 from training.trained import items_of, load_scorer, usable_by
@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> Path:
     scorer_name = _check_config(run)
     if scorer_name == "model":
         _as_trained(run)
+    check_score_cache(run.data.score_cache)
     assert run.data.dataset is not None
     data = load_preference_data(run.data.dataset, run.data.dataset_configs, run.data.dataset_revision)
     scorer, facts = {
@@ -145,12 +146,7 @@ def _check_config(run: TrainingRun) -> str:
 
 def _as_trained(run: TrainingRun) -> None:
     """What is not given stays as it was in the model's own evaluation. Changes `run.data`."""
-    path = Path(run.config.model) / RECORD_FILE
-    if not path.is_file():
-        raise InputError(
-            f"{run.config.model} holds no {RECORD_FILE}, so it is no finished model. Give a folder that `persona train` wrote."
-        )
-    record = read_json(path)
+    record = finished_record(Path(run.config.model))
     trained = {
         "dataset_configs": record["data"]["configs"],
         "eval_max_rows": record["evaluation"]["max_rows_a_cell"],

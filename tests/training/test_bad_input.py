@@ -60,6 +60,7 @@ def refused(place, output: Path, method: str, *more: str, match: str) -> None:
         ("dpo", ["--loss_type", "exo_pair", "--label_smoothing", "nan"], "label_smoothing is nan"),
         ("dpo", ["--lora_dropout", "0.3"], "lora_dropout is 0.3, but disable_dropout is true"),
         ("reward", ["--lora_dropout", "0.3"], "lora_dropout is 0.3, but disable_dropout is true"),
+        ("per_persona", ["--lora_dropout", "0.3"], "lora_dropout is 0.3, but disable_dropout is true"),
         ("dpo", ["--loss_type", "hingee"], "loss_type is hingee; choose from sigmoid, hinge, ipo"),
         ("dpo", ["--loss_type", "exo_pair"], "Label smoothing must be greater.*packaged recipe"),
         ("dpo", ["--lora_target_modules", "nonsense"], "Target modules nonsense not found"),

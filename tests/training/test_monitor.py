@@ -191,6 +191,10 @@ def test_the_time_is_estimated_without_a_trace(tmp_path, place, monkeypatch, cap
     said = capsys.readouterr().out
     assert re.search(r"\[preflight\] estimated: 3 steps, about \d+\.\d min \(\d+\.\d\d s a step", said)
     assert said.index("[preflight] reference: the same model with its adapter disabled") < said.index("estimated")
+    estimated = record_of(timed)["run"]["estimated"]
+    assert estimated["steps"] == 3
+    assert estimated["seconds_a_step"] > 0
+    assert set(record_of(timed)["data"]["shortcuts"]["heldout_test, dpf"]) == {"length", "majority"}
     monkeypatch.setattr(time_estimate.Estimate, "on_train_begin", lambda *_, **__: None)
     plain = dpo.main(place.arguments("demo_dpo", tmp_path / "plain", *common))
     assert_same_weights(timed, plain)

@@ -223,3 +223,11 @@ def test_recipes_that_are_refused(place, tmp_path, arguments, named):
     with pytest.raises(InputError, match=named):
         p_dpo.main(place.arguments("demo_p_dpo", tmp_path / "model", *arguments))
     assert not (tmp_path / "model").exists()
+
+
+def test_preflight_is_kept_in_the_record(folder):
+    record = json.loads((folder / "training.json").read_text())
+    assert "computed once" in record["run"]["reference"]
+    assert record["run"]["estimated"]["steps"] == record["run"]["steps"]
+    assert record["run"]["pad_token"] == "<|endoftext|>"
+    assert record["data"]["shortcuts"]["heldout_test, contrast"] == {"length": 0.5, "majority": 0.5}

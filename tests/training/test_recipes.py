@@ -26,7 +26,7 @@ def logistic(x: torch.Tensor) -> torch.Tensor:
 
 FORMULAS = {
     "dpo": lambda h, _: logistic(0.1 * h),
-    "dpo_ipo": lambda _, h_a_token: (h_a_token - 1 / (2 * 0.01)) ** 2,
+    "dpo_ipo": lambda _, h_a_token: (h_a_token - 1 / 2) ** 2,
     "dpo_cdpo": lambda h, _: 0.96 * logistic(0.1 * h) + 0.04 * logistic(-0.1 * h),
     "dpo_robust": lambda h, _: (0.96 * logistic(0.1 * h) - 0.04 * logistic(-0.1 * h)) / 0.92,
     "dpo_group_robust": lambda h, _: logistic(0.1 * h),
