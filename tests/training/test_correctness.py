@@ -37,6 +37,11 @@ VARIANTS = {
     "reward, adapter": ("reward", ()),
     "reward, all weights": ("reward", FULL),
 }
+# All weights are trained in as many ways; these tests do so under the marker.
+ADAPTERS_FIRST = [
+    pytest.param(*variant, id=name, marks=[] if "adapter" in name else pytest.mark.slow)
+    for name, variant in VARIANTS.items()
+]
 LENGTHS = (1, 2, 12, 3, 25, 1, 8, 18, 5)
 UNEVEN_ITEMS = [
     (preference_messages("You are a nurse. " * profile, "What do you think about pets?"), "I like pets. " * answer)
@@ -283,6 +288,7 @@ dpo.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_by_another(place, tmp_path):
     arguments = place.arguments("demo_dpo", tmp_path / "resumed", *CURVE, *DROPOUT)
     killed = subprocess.run(
@@ -300,7 +306,7 @@ def test_a_killed_process_is_resumed_by_another(place, tmp_path):
 # ---- Seeds
 
 
-@pytest.mark.parametrize(("kind", "more"), VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize(("kind", "more"), ADAPTERS_FIRST)
 def test_a_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(place, tmp_path, kind, more):
     def trained(name: str, seed: int) -> dict[str, torch.Tensor]:
         arguments = ["--seed", str(seed), "--eval_max_rows", "0", *DROPOUT, *more]
@@ -317,7 +323,7 @@ def test_a_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(place
 # ---- Blind models
 
 
-@pytest.mark.parametrize(("kind", "more"), VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize(("kind", "more"), ADAPTERS_FIRST)
 def test_a_blind_model_scores_one_half_on_complete_mirrored_sets(place, tmp_path, kind, more):
     """Exactly, not about: mirrors have one prompt and one pair of texts, and each text has one score."""
     arguments = ["--persona", "none", "--dataset_configs", "contrast", "--eval_max_rows", "1000", *more]

@@ -90,6 +90,7 @@ def test_a_blind_model_stays_at_chance(base, planted, tmp_path, kind):
     assert found["all", "wrong"] == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAIN)
 def test_shuffled_labels_teach_nothing(base, tmp_path, kind):
     """Same rows, same steps, and the labels of half of the mirrored sets swapped: a score above chance would come from elsewhere."""

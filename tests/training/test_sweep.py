@@ -394,6 +394,7 @@ def test_the_packaged_sweeps_can_be_read_and_give_keys_that_the_scripts_know(nam
         parse_arguments(["--config", str(path), "--dataset", "d", *output], config)
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_any_moment_goes_on_and_ends_with_the_same_files(wide, here, tmp_path):
     """Killed for real, with the training that it had started; then finished, and compared with a sweep that was never stopped."""
     base, data = wide
