@@ -8,6 +8,7 @@ The question acts through attention: what comes before the answer is the neutral
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,9 @@ from builder.files import write_atomically
 from builder.schema import assistant_message
 from training.arguments import TrainingRun
 from training.conditioning import LabelledPair, chat_template_hash
+from training.data import TRAIN_SPLIT
 from training.evaluation import Candidate
+from training.prepare import Prepared
 from training.prompts import PersonaPrompts, draw_examples
 from training.reference import item_key
 from training.scoring import (
@@ -107,6 +110,32 @@ def embed(
             _write_cache(cache, name, [keys[place] for place in block], values[block])
     place_of = {text: place for place, text in enumerate(distinct)}
     return values[[place_of[text] for text in texts]]
+
+
+@dataclass(frozen=True)
+class EmbeddedPairs:
+    """The training pairs in front of a frozen base. embeddings: (texts, hidden size), each different text once: an answer shared by many
+    personas is no more typical than another. mean, scale: of each dimension. pairs: (rows, 2), the places of chosen and rejected.
+    """
+
+    base: ScoringModel
+    embeddings: Values
+    mean: Values
+    scale: Values
+    pairs: npt.NDArray[np.int64]
+
+
+def embedded_pairs(prepared: Prepared, cache: Path | None) -> EmbeddedPairs:
+    """The base loaded, and the kept training rows embedded. cache: as in `embed`."""
+    run, rows = prepared.run, prepared.rows[TRAIN_SPLIT]
+    base = load_base_model(str(prepared.base.folder), "cpu" if run.config.use_cpu else None)
+    base.record["base_model"] = prepared.base.declared()
+    texts = {side: [(row["question"], row[side][0]["content"]) for row in rows] for side in ("chosen", "rejected")}
+    distinct = sorted({*texts["chosen"], *texts["rejected"]})
+    embeddings = embed(base, prepared.prompts, distinct, run.data.eval_batch_texts, cache)
+    place = {text: i for i, text in enumerate(distinct)}
+    pairs = np.array([[place[text] for text in texts[side]] for side in ("chosen", "rejected")]).T
+    return EmbeddedPairs(base, embeddings, *standardisation(embeddings), pairs)
 
 
 def standardisation(values: Values) -> tuple[Values, Values]:

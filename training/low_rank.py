@@ -37,9 +37,9 @@ from training.embeddings import (
     check_base,
     drawn_examples,
     embed,
+    embedded_pairs,
     example_texts,
     load_frozen_base,
-    standardisation,
     text_of,
     usable_by_base,
 )
@@ -48,7 +48,7 @@ from training.own_loop import OwnLoopConfig, check_own_loop, finish
 from training.prepare import prepare
 from training.prompts import PersonaPrompts
 from training.run_as_script import run_as_script
-from training.scoring import ScoringModel, load_base_model
+from training.scoring import ScoringModel
 
 WEIGHTS_FILE = "low_rank.safetensors"
 PERSONAS_FILE = "personas.json"  # the ids of the rows of `personas` in the weights
@@ -101,18 +101,11 @@ def main(argv: list[str] | None = None) -> Path:
     check_config(config)
     check_base(run)
     prepared = prepare(run, for_reward=False, always_labelled=True)
-    base = load_base_model(str(prepared.base.folder), "cpu" if config.use_cpu else None)
-    base.record["base_model"] = prepared.base.declared()
     cache = Path(run.data.score_cache) if run.data.score_cache else None
     started = time.monotonic()
-    rows = prepared.rows[TRAIN_SPLIT]
-    texts = {side: [(row["question"], row[side][0]["content"]) for row in rows] for side in ("chosen", "rejected")}
-    # Each different text once: an answer shared by many personas is no more typical than another.
-    distinct = sorted({*texts["chosen"], *texts["rejected"]})
-    embeddings = embed(base, prepared.prompts, distinct, run.data.eval_batch_texts, cache)
-    mean, scale = standardisation(embeddings)
-    place = {text: i for i, text in enumerate(distinct)}
-    chosen, rejected = (embeddings[[place[text] for text in texts[side]]] for side in ("chosen", "rejected"))
+    rows, embedded = prepared.rows[TRAIN_SPLIT], embedded_pairs(prepared, cache)
+    base, mean, scale = embedded.base, embedded.mean, embedded.scale
+    chosen, rejected = (embedded.embeddings[embedded.pairs[:, side]] for side in (0, 1))
     differences = (chosen.astype(np.float64) - rejected) / scale
     owners = [shown or None for shown in rows["shown_persona_id"]]
     directions, personas, objective = fit_head(differences, owners, config)
@@ -136,7 +129,7 @@ def main(argv: list[str] | None = None) -> Path:
         "rank": len(directions) - 1,
         "personas_learned": len(personas),
         "persona_penalty": config.persona_penalty,
-        "texts_embedded": len(distinct),
+        "texts_embedded": len(embedded.embeddings),
         "objective": objective,
     }
     live = scorer_of(head, base, prepared.evaluation_prompts, config.persona_penalty, run.data.eval_batch_texts, cache)

@@ -47,15 +47,7 @@ def control_metrics(
             ]
             if not places:
                 continue
-            columns = [outcomes[condition][places] for condition in CONDITIONS]
-            columns += [outcomes["true"][places] - outcomes[control][places] for control in CONTROLS]
-            estimates = estimate_columns(
-                np.stack(columns, axis=1),
-                [clusters[place] for place in places],
-                rng_for(seed, "training/bootstrap", f"{config}/{cell}"),
-                differences=len(CONTROLS),
-            )
-            shares, gaps = estimates[: len(CONDITIONS)], estimates[len(CONDITIONS) :]
+            shares, gaps = condition_estimates(outcomes, places, clusters, seed, f"{config}/{cell}")
             entries.append(
                 {
                     "config": config,
@@ -82,6 +74,21 @@ def control_metrics(
                 }
             )
     return entries
+
+
+def condition_estimates(
+    outcomes: Mapping[str, np.ndarray], places: Sequence[int], clusters: Sequence[Cluster], seed: int, key: str
+) -> tuple[list[Estimate], list[Estimate]]:
+    """(accuracy under each condition, gap to each control) over the rows at `places`. outcomes: condition -> (rows,). key: of the draw."""
+    columns = [outcomes[condition][places] for condition in CONDITIONS]
+    columns += [outcomes["true"][places] - outcomes[control][places] for control in CONTROLS]
+    estimates = estimate_columns(
+        np.stack(columns, axis=1),
+        [clusters[place] for place in places],
+        rng_for(seed, "training/bootstrap", key),
+        differences=len(CONTROLS),
+    )
+    return estimates[: len(CONDITIONS)], estimates[len(CONDITIONS) :]
 
 
 def split_figures(rows: Sequence[Mapping[str, Any]], margins: Sequence[float]) -> dict[str, float]:

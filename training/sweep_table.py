@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from builder.files import read_json, write_json, write_text
-from builder.randomness import rng_for
 from training.conditioning import CONDITIONS
-from training.estimates import MINIMUM_ROWS, Estimate, estimate_columns
+from training.estimates import MINIMUM_ROWS, Estimate
 from training.fairness import spread
-from training.metrics import CELLS, CONTROLS, persona_clusters
+from training.metrics import CELLS, CONTROLS, condition_estimates, persona_clusters
 from training.results import BY_PERSONA_ID, read_margins
 from training.sweep import AXES, GROUPS_FILE, Cell, Method, Sweep, all_cells, model_folder, result_file
 
@@ -197,15 +196,7 @@ def figures(
             places = [place for place, row in enumerate(rows) if _in_cell(row, config, cell)]
             if not places:
                 continue
-            columns = [mean[name][places] for name in CONDITIONS]
-            columns += [mean["true"][places] - mean[control][places] for control in CONTROLS]
-            estimates = estimate_columns(
-                np.stack(columns, axis=1),
-                [clusters[place] for place in places],
-                rng_for(seed, "training/bootstrap", f"{config}/{cell}"),
-                differences=len(CONTROLS),
-            )
-            shares, gaps = estimates[: len(CONDITIONS)], estimates[len(CONDITIONS) :]
+            shares, gaps = condition_estimates(mean, places, clusters, seed, f"{config}/{cell}")
             by_seed = {name: values[:, places].mean(axis=1) for name, values in outcomes.items()}
             entries.append(
                 {

@@ -33,9 +33,9 @@ from training.embeddings import (
     check_base,
     drawn_examples,
     embed,
+    embedded_pairs,
     example_texts,
     load_frozen_base,
-    standardisation,
     text_of,
     usable_by_base,
 )
@@ -44,7 +44,7 @@ from training.own_loop import OwnLoopConfig, check_own_loop, finish
 from training.prepare import prepare
 from training.prompts import PersonaPrompts
 from training.run_as_script import run_as_script
-from training.scoring import ScoringModel, load_base_model
+from training.scoring import ScoringModel
 
 WEIGHTS_FILE = "vpl.safetensors"
 
@@ -95,19 +95,12 @@ def main(argv: list[str] | None = None) -> Path:
     check_config(config)
     check_base(run)
     prepared = prepare(run, for_reward=False, always_labelled=True)
-    base = load_base_model(str(prepared.base.folder), "cpu" if config.use_cpu else None)
-    base.record["base_model"] = prepared.base.declared()
     cache = Path(run.data.score_cache) if run.data.score_cache else None
     started = time.monotonic()
-    rows = prepared.rows[TRAIN_SPLIT]
-    texts = {side: [(row["question"], row[side][0]["content"]) for row in rows] for side in ("chosen", "rejected")}
-    distinct = sorted({*texts["chosen"], *texts["rejected"]})
-    embeddings = embed(base, prepared.prompts, distinct, run.data.eval_batch_texts, cache)
-    mean, scale = standardisation(embeddings)
-    place = {text: i for i, text in enumerate(distinct)}
-    pairs = np.array([[place[text] for text in texts[side]] for side in ("chosen", "rejected")]).T
+    rows, embedded = prepared.rows[TRAIN_SPLIT], embedded_pairs(prepared, cache)
+    base, mean, scale, pairs = embedded.base, embedded.mean, embedded.scale, embedded.pairs
     model, history = train_vpl(
-        standardised(embeddings, mean, scale),
+        standardised(embedded.embeddings, mean, scale),
         pairs,
         rows["persona_id"],
         [shown or None for shown in rows["shown_persona_id"]],
@@ -130,7 +123,7 @@ def main(argv: list[str] | None = None) -> Path:
         "latent_size": config.latent_size,
         "hidden_size": config.hidden_size,
         "looks_at_pairs": looks_at_pairs,
-        "texts_embedded": len(distinct),
+        "texts_embedded": len(embedded.embeddings),
         "history": history,
     }
     live = scorer_of(
