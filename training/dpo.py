@@ -5,15 +5,13 @@ accelerate launch --config_file accelerate_configs/cpu.yaml -m training.dpo --co
 
 from pathlib import Path
 
-from trl import DPOConfig, get_peft_config, get_quantization_config
+from trl import DPOConfig
 
 from builder.errors import InputError
 from training.arguments import TrainingRun, parse_arguments
-from training.monitor import check_monitoring, evaluated_splits
 from training.preflight import say
 from training.reference import with_reference
-from training.robust import check_robust, with_groups
-from training.run import building_trainer, check_dropout, finish, prepare_trl, train, trainer_datasets
+from training.run import finish, new_trainer, prepare_trl, train, trainer_datasets
 from training.run_as_script import run_as_script
 from training.trainers import NamedSplitsDPOTrainer
 
@@ -44,9 +42,6 @@ def main(argv: list[str] | None = None) -> Path:
     Raises InputError for anything wrong with recipe, data or base model, before training starts where that is possible.
     """
     run = parse_arguments(argv, DPOConfig)
-    check_monitoring(run)
-    check_robust(run)
-    check_dropout(run)
     _check_loss(run.config)
     smooth_labels(run.config)
     prepared = prepare_trl(run, "dpo")
@@ -54,19 +49,7 @@ def main(argv: list[str] | None = None) -> Path:
     if run.config.precompute_ref_log_probs or not run.data.reference_persona:
         run.config.precompute_ref_log_probs = True
         datasets = with_reference(prepared, datasets)
-    datasets["train"], group_weights = with_groups(prepared, datasets["train"])
-    with building_trainer():
-        trainer = NamedSplitsDPOTrainer(
-            model=str(prepared.base.folder),
-            args=run.config,
-            train_dataset=datasets["train"],
-            eval_dataset=evaluated_splits(run, datasets),
-            processing_class=prepared.tokenizer,
-            quantization_config=get_quantization_config(run.model),
-            peft_config=get_peft_config(run.model),
-        )
-    if group_weights is not None:
-        trainer.weigh_groups(group_weights)
+    trainer = new_trainer(NamedSplitsDPOTrainer, prepared, datasets)
     reference = reference_mode(trainer, run)
     say(f"[preflight] reference: {reference}")
     facts = train(trainer, prepared, "dpo") | {"reference": reference}

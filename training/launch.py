@@ -22,11 +22,9 @@ import yaml
 from builder.errors import InputError
 from builder.files import make_folder, read_json, sha256_file, write_json
 from builder.hub import PREFIX, commit_of, parse_address
+from training.kinds import METHODS, TRL_KINDS
 from training.run_as_script import COMPLAINT_VARIABLE
 
-METHODS = ("dpo", "reward", "low_rank", "vpl", "p_dpo", "per_persona")
-# Their folders load with transformers and PEFT; the others' load with this project only.
-LOADED_BY_LIBRARIES = ("dpo", "reward")
 ACCELERATE_FOLDER = Path(__file__).parent.parent / "accelerate_configs"
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 LAUNCH_FILE = "launch.json"
@@ -57,7 +55,7 @@ def train(
     """
     if private and push_to is None:
         raise InputError("--private is for --push org/name, which was not given. Leave it out.")
-    if method in METHODS and method not in LOADED_BY_LIBRARIES:
+    if method in METHODS and method not in TRL_KINDS:
         _refuse_hub_options(method, merge, push_to, arguments)
     if merge:
         arguments = [*arguments, "--merge_adapter", "true"]
@@ -213,7 +211,7 @@ def _refuse_hub_options(method: str, merge: bool, push_to: str | None, arguments
     if push_to or given & {"--push", "--private"}:
         raise InputError(
             f"A {method} model loads with this project only, so it is not put on the Hub as a model for others. Leave out --push and "
-            f"--private; these can be pushed: {', '.join(LOADED_BY_LIBRARIES)}."
+            f"--private; these can be pushed: {', '.join(TRL_KINDS)}."
         )
 
 

@@ -19,9 +19,10 @@ from training.conditioning import (
     persona_messages,
 )
 from training.estimates import MINIMUM_ROWS
+from training.kinds import TRL_KINDS
 from training.metrics import CONTROLS
 from training.profiles import as_lines
-from training.trained import PER_TOKEN_LOSSES, PROMPTED_KINDS
+from training.trained import PER_TOKEN_LOSSES
 
 FOLDER = "path/to/this/folder"
 BASE_FOLDER = "path/to/the/base/model"
@@ -55,7 +56,7 @@ TAGS = {
     "per_persona": ["reward-model", "per-persona"],
 }
 # What it is, and what its weights are to the base model's.
-OWN_KINDS = {
+OWN_FORMS = {
     "low_rank": (
         "a reward head on frozen embeddings (reward = w_u' V phi: directions V that all personas share, and a few weights w_u of each, "
         "which for a new persona are fitted to its labelled pairs)",
@@ -153,7 +154,7 @@ def _title(record: Mapping[str, Any]) -> str:
         return f"{title}, persona-blind"
     if mode == "shuffled":
         return f"{title}, trained with the personas shuffled"
-    return f"{title} conditioned on personas" if record["kind"] in PROMPTED_KINDS else title
+    return f"{title} conditioned on personas" if record["kind"] in TRL_KINDS else title
 
 
 def _is_blind(record: Mapping[str, Any]) -> bool:
@@ -177,12 +178,12 @@ def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
         header |= {"license": "other", "license_name": "as-the-base-model"}
     if "/" in base["model_id"]:  # the Hub takes nothing but its own ids here
         header["base_model"] = base["model_id"]
-        if kind in PROMPTED_KINDS:  # the Hub has no word for how the others' weights are related
+        if kind in TRL_KINDS:  # the Hub has no word for how the others' weights are related
             header["base_model_relation"] = "adapter" if record["adapter"] else "finetune"
     if data["revision"]:
         header["datasets"] = [data["dataset"]]
     header["language"] = ["en"]
-    if kind in PROMPTED_KINDS:  # no library loads the others
+    if kind in TRL_KINDS:  # no library loads the others
         header |= {
             "library_name": "peft" if record["adapter"] else "transformers",
             "pipeline_tag": "text-generation" if kind == "dpo" else "text-classification",
@@ -192,8 +193,8 @@ def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _what(record: Mapping[str, Any]) -> str:
     base, kind = record["base_model"], record["kind"]
-    if kind in OWN_KINDS:
-        what, form = OWN_KINDS[kind]
+    if kind in OWN_FORMS:
+        what, form = OWN_FORMS[kind]
         shared = record["recipe"].get("use_peft")
         form = form.format(adapter=", and a LoRA adapter that all personas share," if shared else "")
     else:
@@ -217,7 +218,7 @@ def _what(record: Mapping[str, Any]) -> str:
 
 def _shown(record: Mapping[str, Any]) -> list[str]:
     """What the model reads or knows of a persona, in sentences."""
-    return _prompted(record) if record["kind"] in PROMPTED_KINDS else _known(record)
+    return _prompted(record) if record["kind"] in TRL_KINDS else _known(record)
 
 
 def _prompted(record: Mapping[str, Any]) -> list[str]:
@@ -304,9 +305,9 @@ def _results(record: Mapping[str, Any]) -> list[str]:
 def _conditions(record: Mapping[str, Any]) -> str:
     """What true, none and wrong are to this model: the end of a sentence, and what else is to be known."""
     kind, mode = record["kind"], record["conditioning"]["mode"]
-    if kind not in PROMPTED_KINDS and _is_blind(record):
+    if kind not in TRL_KINDS and _is_blind(record):
         true, none, wrong = "for the row's own persona", "for nobody", "for a third persona of the same group"
-    elif kind not in PROMPTED_KINDS:
+    elif kind not in TRL_KINDS:
         true, none, wrong = OWN_CONDITIONS[kind]
     elif mode in FEW_SHOT_MODES:
         pairs = "labelled pairs" if mode == "few_shot" else "profile and labelled pairs"
@@ -319,9 +320,9 @@ def _conditions(record: Mapping[str, Any]) -> str:
         if mode not in ("full", *WITHOUT_OWN_PERSONA):
             true += ", in the form described above,"
     said = f"{true} (true), {none} (none) and {wrong} (wrong)."
-    if kind in PROMPTED_KINDS and mode == "none":
+    if kind in TRL_KINDS and mode == "none":
         return f"{said} Its own condition is `none`; the others show what it does with a profile, which it was not trained to read."
-    if kind in PROMPTED_KINDS and mode == "shuffled":
+    if kind in TRL_KINDS and mode == "shuffled":
         return f"{said} In training the profile was never the row's own."
     return f"{said} To this model they are the same." if _is_blind(record) else said
 
@@ -334,7 +335,7 @@ def _not_scored(record: Mapping[str, Any]) -> list[str]:
     if left_out:
         why = "a text is longer than the model reads"
         looks_at_pairs = kind in ("low_rank", "vpl") and not _is_blind(record)
-        if looks_at_pairs or (kind in PROMPTED_KINDS and mode in FEW_SHOT_MODES):
+        if looks_at_pairs or (kind in TRL_KINDS and mode in FEW_SHOT_MODES):
             why += f", or a persona has fewer labelled pairs than the {record['conditioning']['few_shot_pairs']} that are asked for"
         said.append(f"{left_out} of the drawn rows were left out, because under one of the conditions {why}.")
     outside = {split: rows for split, rows in run.get("rows_outside", {}).items() if rows}
@@ -422,7 +423,7 @@ def _use(record: Mapping[str, Any], repository: str | None) -> list[str]:
         "With the PERSONA testbed, from its repository (prompt template, base weights and chat template are checked):",
         "```python\n" + "\n".join(_testbed_use(record, repository)) + "\n```",
     ]
-    if record["kind"] not in PROMPTED_KINDS:
+    if record["kind"] not in TRL_KINDS:
         return ours
     if _per_token(record):
         ours.append(
@@ -453,7 +454,7 @@ def _testbed_use(record: Mapping[str, Any], repository: str | None) -> list[str]
     folder = f'"{FOLDER}"' if repository is None else f'snapshot_download("{repository}")'
     needs_base = record["adapter"] or record["kind"] != "reward"
     base = f', base_model="{BASE_FOLDER}"' if record["base_model"]["given"] == "folder" and needs_base else ""
-    if record["kind"] not in PROMPTED_KINDS:
+    if record["kind"] not in TRL_KINDS:
         return [*download, *_own_use(record, folder, base)]
     few_shot = record["conditioning"]["mode"] in FEW_SHOT_MODES
     neutral_reference = dpo and record["reference_persona"] is False

@@ -37,7 +37,7 @@ from training.metrics import CONTROLS
 from training.prepare import VALIDATION_SPLIT, Prepared
 from training.reference import REFERENCE_FOLDER, reference_log_probabilities
 from training.scoring import ScoringModel, load_base_model
-from training.trained import dpo_scores, items_of, reward_scores, usable_by
+from training.trained import dpo_scores, implicit_reward_facts, items_of, reward_scores, usable_by
 
 TRACKERS = {"trackio": is_trackio_available, "wandb": is_wandb_available, "tensorboard": is_tensorboard_available}
 
@@ -140,12 +140,7 @@ class Monitor(TrainerCallback):
         ]
         model = trainer.accelerator.unwrap_model(trainer.model)
         reference = getattr(trainer, "ref_model", None)
-        losses = getattr(run.config, "loss_type", [])
-        record = {
-            "base_model": prepared.base.declared(),
-            "reference_persona": run.data.reference_persona,
-            "loss_type": [losses] if isinstance(losses, str) else list(losses),
-        }
+        record = {"base_model": prepared.base.declared()} | (implicit_reward_facts(run) if self.kind == "dpo" else {})
         loaded = ScoringModel(
             model,
             prepared.tokenizer,

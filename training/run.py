@@ -5,7 +5,7 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
-from trl import get_quantization_config
+from trl import get_peft_config, get_quantization_config
 
 from builder.errors import InputError
 from builder.files import write_json
@@ -24,11 +24,12 @@ from training.data import TRAIN_SPLIT, trainer_rows
 from training.evaluation import Candidate, pair_candidates
 from training.finish import RECORD_FILE, evaluation_of, model_record, publish_model
 from training.foreign_code import check_loading_keys
-from training.monitor import Monitor, keep_logs_outside
+from training.monitor import Monitor, check_monitoring, evaluated_splits, keep_logs_outside, sharded
 from training.prepare import Prepared, prepare
+from training.robust import check_robust, with_groups
 from training.shared_prompt import reason_against
 from training.time_estimate import Estimate
-from training.trained import dpo_scores, reward_scores, usable_by
+from training.trained import dpo_scores, implicit_reward_facts, reward_scores, usable_by
 from training.trainers import answers_only_head
 from training.unread_keys import unread_keys
 
@@ -38,6 +39,9 @@ RELOAD_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # absol
 
 def prepare_trl(run: TrainingRun, kind: str) -> Prepared:
     """Everything that can be wrong is found here, before a model is loaded. kind: `dpo` or `reward`. Raises InputError."""
+    check_monitoring(run)
+    check_robust(run)
+    check_dropout(run)
     _check_config(run, kind)
     prepared = prepare(run, for_reward=kind == "reward")
     check_resuming(_resume(run.config.resume_from_checkpoint), prepared.working)
@@ -49,6 +53,25 @@ def prepare_trl(run: TrainingRun, kind: str) -> Prepared:
         "trust_remote_code": False,
     }
     return prepared
+
+
+def new_trainer(trainer_class: Any, prepared: Prepared, datasets: Mapping[str, Dataset]) -> Any:
+    """TRL's trainer of the run, with group weights where they are asked for. datasets: of `trainer_datasets`. Raises InputError."""
+    run = prepared.run
+    train_rows, group_weights = with_groups(prepared, datasets[TRAIN_SPLIT])
+    with building_trainer():
+        trainer = trainer_class(
+            model=str(prepared.base.folder),
+            args=run.config,
+            train_dataset=train_rows,
+            eval_dataset=evaluated_splits(run, {**datasets, TRAIN_SPLIT: train_rows}),
+            processing_class=prepared.tokenizer,
+            quantization_config=get_quantization_config(run.model),
+            peft_config=get_peft_config(run.model),
+        )
+    if group_weights is not None:
+        trainer.weigh_groups(group_weights)
+    return trainer
 
 
 @contextlib.contextmanager
@@ -122,15 +145,7 @@ def finish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -
     quantization = get_quantization_config(run.model)
     record["quantization"] = quantization.to_dict() if quantization else None
     if kind == "dpo":
-        losses = run.config.loss_type
-        record |= {
-            "beta": run.config.beta,
-            "reference_persona": run.data.reference_persona,
-            "loss_type": [losses] if isinstance(losses, str) else list(losses),
-        }
-    sharded = trainer.is_fsdp_enabled or (
-        trainer.args.deepspeed_plugin is not None and trainer.args.deepspeed_plugin.zero_stage == 3
-    )
+        record |= implicit_reward_facts(run)
     probe = pair_candidates(prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT])))))
     # Without accelerate's autocast: the model is compared with one that is read back in its own precision.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
@@ -143,7 +158,7 @@ def finish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -
 
     dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
     live = None
-    if state.is_main_process and not sharded:
+    if state.is_main_process and not sharded(trainer):
         model.eval()
         live = scores_of(
             scoring.ScoringModel(

@@ -37,7 +37,7 @@ from training.results import margins_file, result_of_training
 
 SWEEP_FOLDER = Path(__file__).parent / "sweeps"
 # Never trained: scored as they are. What names the scorer to training.score.
-SCORED = {"rule": "rule", "prompted": "prompted", "public_reward": "public_reward"}
+SCORED = ("rule", "prompted", "public_reward")
 AXES = ("few_shot_pairs", "persona_corruption")
 # What decides which test rows are scored. A method whose own value differs (one trained on dpf alone, say) is scored anew with the sweep's.
 TEST_KEYS = ("dataset_configs", "eval_max_rows", "rows_seed")

@@ -9,18 +9,18 @@ from typing import Any
 from builder.errors import InputError
 from builder.schema import assistant_message
 from training import scoring
+from training.arguments import TrainingRun
 from training.conditioning import LabelledPair, from_record
 from training.evaluation import Candidate, Scorer
+from training.kinds import OWN_KINDS, TRL_KINDS
 from training.prepare import evaluation_prompts
 from training.prompts import PersonaPrompts
 from training.reference import reference_log_probabilities
 from training.scoring import Item, ScoringModel, answer_tokens, score_log_probabilities, score_rewards
 from training.tokens import token_ids
 
-PROMPTED_KINDS = ("dpo", "reward")
 # TRL 1.16 divides the log-ratios of these losses by the answer's number of tokens (dpo_trainer.py, `_compute_loss`).
 PER_TOKEN_LOSSES = ("ipo", "sigmoid_norm")
-OWN_KINDS = ("low_rank", "vpl", "p_dpo", "per_persona")
 
 
 def load_scorer(
@@ -47,7 +47,7 @@ def load_scorer(
     if persona_corruption is not None:
         conditioning = replace(conditioning, persona_corruption=persona_corruption)
     prompts = evaluation_prompts(PersonaPrompts(conditioning, profiles, labelled))
-    if record["kind"] not in PROMPTED_KINDS:
+    if record["kind"] not in TRL_KINDS:
         if persona_corruption:
             raise InputError(
                 f"persona_corruption leaves out parts of a profile, and a {record['kind']} model reads none. Leave it out."
@@ -87,6 +87,16 @@ def reward_scores(
 ) -> list[float]:
     """The reward of each candidate. `cache` is for DPO models."""
     return score_rewards(model, items_of(prompts, candidates), batch_size)
+
+
+def implicit_reward_facts(run: TrainingRun) -> dict[str, Any]:
+    """What of a DPO run decides its implicit rewards; stands in the record, where `dpo_scores` reads it."""
+    losses = run.config.loss_type
+    return {
+        "beta": run.config.beta,
+        "reference_persona": run.data.reference_persona,
+        "loss_type": [losses] if isinstance(losses, str) else list(losses),
+    }
 
 
 def dpo_scores(
