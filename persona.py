@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from eval import commands as evaluation
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -15,6 +17,7 @@ app = typer.Typer(
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
 app.add_typer(train_app, name="train")
+app.add_typer(evaluation.app, name="eval")
 census_app = typer.Typer(no_args_is_help=True, help="Get census files, and compare personas with the census.")
 app.add_typer(census_app, name="census")
 responses_app = typer.Typer(
@@ -70,7 +73,7 @@ def demo(
     publish(out / "build", to=str(published))
     train_dpo(str(published), out=models[0])
     train_reward(str(published), out=models[1])
-    evaluate(published, model=models, out=out / "results")
+    evaluation.models(published, model=models, out=out / "results")
     report(out / "build", published=published, results=out / "results", output=out / "report.html")
     typer.echo(f"The demo took {run_costs(started)}. Next: persona preview small")
 
@@ -334,7 +337,7 @@ def train(
         )
         dataset = "DATASET_FOLDER"
     typer.echo(
-        f"{'Trained' if trained else 'Already trained'}: {out}. Next: persona eval {dataset} --model {out} --out RESULTS_FOLDER"
+        f"{'Trained' if trained else 'Already trained'}: {out}. Next: persona eval models {dataset} --model {out} --out RESULTS_FOLDER"
     )
     for line in pushed:
         typer.echo(line)
@@ -401,27 +404,7 @@ def answer(
     written = answer_question(model, dataset, persona, question, base_model, max_new_tokens, temperature, seed)
     for name, said in zip(persona, written, strict=True):
         typer.echo(f"{name}: {said.text}{'' if said.finished else f' ... (cut at {max_new_tokens} tokens)'}\n")
-    typer.echo("Next: the same with another --persona; what answers are worth, persona eval shows")
-
-
-@app.command("eval")
-def evaluate(
-    dataset: Dataset,
-    model: Annotated[list[Path] | None, typer.Option(help="A trained model's folder; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("results"),
-    limit: Annotated[int | None, typer.Option(help="At most so many rows of each config and split.")] = None,
-    base_model: Annotated[
-        str | None, typer.Option(help="Where the models' base is, if they were trained from a folder.")
-    ] = None,
-) -> None:
-    """Score models and baselines under the true, no and a wrong persona; print the table."""
-    from eval.models import evaluate_models
-    from eval.report import result_table
-
-    command = f"persona eval {dataset.name}{''.join(f' --model {m.name}' for m in model or [])}{f' --limit {limit}' if limit else ''}"
-    evaluate_models(dataset, model or [], out, limit, base_model=base_model, command=command)
-    typer.echo(result_table(out))
-    typer.echo(f"Results in {out}. Next: persona report RUN --published {dataset} --results {out}")
+    typer.echo("Next: the same with another --persona; what answers are worth, persona eval models shows")
 
 
 @app.command()

@@ -11,7 +11,8 @@ from builder.census.pums_files import content_hash, input_files
 from builder.errors import InputError
 from builder.files import locked, read_json
 from builder.imports.personas_file import hash_persona_source
-from builder.judge.judge import Judge, load_judge
+from builder.judge.judge import Judge
+from builder.judge.judge_file import load_judge
 from builder.llm.templates import PLACES, check_renders, load_template
 from builder.personas.consistency import TEMPLATE as CHECK_TEMPLATE
 from builder.personas.enrichment import REPAIR_TEMPLATE
@@ -99,10 +100,10 @@ def check_templates(recipe: BuildRecipe) -> None:
 
 def load_judges(recipe: BuildRecipe) -> list[Judge]:
     models = recipe.models
-    judges = [load_judge(recipe.judge, models.judge.provider, models.judge.model, recipe.seed)]
+    judges = [load_judge(recipe.judge, models.judge, recipe.seed)]
     if models.second_judge.provider != "none":
         second = models.second_judge
-        judges.append(load_judge(recipe.second_judge, second.provider, second.model, recipe.seed, "second_judge"))
+        judges.append(load_judge(recipe.second_judge, second, recipe.seed, "second_judge"))
         if judges[0].label == judges[1].label:
             raise InputError(
                 f"judge and second_judge are the same ({judges[0].label}), so the second would say nothing new. Give models.second_judge "

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.llm.model_recipe import ModelRecipe, check_model
 from builder.schema import ATTRIBUTES
 from builder.strict_yaml import apply_override, build_dataclass, read_yaml, refuse_secrets
 
 ROLES = ("enricher", "checker", "classifier", "generator", "critic", "reviser", "judge", "second_judge")
 # The roles that a build can do without.
 OPTIONAL_ROLES = ("classifier", "enricher", "checker", "second_judge")
-PROVIDERS = ("transformers", "openai", "scripted", "none")
-MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 BUILDABLE = ("dpf", "dpf_matched", "contrast", "judgements")
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
@@ -130,25 +129,6 @@ class AuditRecipe:
     matched_text: tuple[float, ...] = (0.40, 0.60)  # dpf_matched: words of the answers
     min_pairs: int = 1000  # below this a band check is `inconclusive`
     probe_pairs: int = 20_000  # the fitted probes read at most so many pairs of a config, drawn by prompt
-
-
-@dataclass(frozen=True)
-class ModelRecipe:
-    provider: str = "transformers"
-    model: str = (
-        "HuggingFaceTB/SmolLM2-135M-Instruct"  # the declared id: it names the model in records and in the data card
-    )
-    revision: str | None = None
-    path: str | None = None  # a local model folder or GGUF file (transformers only)
-    base_url: str | None = None  # an OpenAI-compatible endpoint (openai only)
-    api_key_env: str | None = None  # the NAME of the environment variable that holds the key
-    max_concurrency: int = 16
-    batch_size: int = 16  # in-process batches (transformers only)
-    timeout_seconds: float = 120.0  # of a whole response (openai only)
-    # What the endpoint calls the limit of an answer: `max_tokens`, or `max_completion_tokens`, which some hosted models take alone
-    max_tokens_field: str = "max_tokens"
-    cost_per_million_prompt_tokens: float = 0.0  # USD
-    cost_per_million_completion_tokens: float = 0.0  # USD
 
 
 @dataclass(frozen=True)
@@ -369,36 +349,11 @@ def _validate(recipe: BuildRecipe) -> None:
     )
     for role in ROLES:
         model: ModelRecipe = getattr(recipe.models, role)
-        require(
-            model.provider in PROVIDERS,
-            f"models.{role}.provider is {model.provider!r}; choose one of {', '.join(PROVIDERS)}.",
-        )
+        check_model(model, f"models.{role}")
         require(
             model.provider != "none" or role in OPTIONAL_ROLES,
             f"models.{role}.provider is none, but the build cannot do without a {role}. Only {', '.join(OPTIONAL_ROLES)} can be none.",
         )
-        require(
-            model.provider != "openai" or model.base_url is not None,
-            f"models.{role}.provider is openai without models.{role}.base_url. Give the endpoint's address, e.g. http://127.0.0.1:8000/v1.",
-        )
-        require(
-            model.max_concurrency >= 1 and model.batch_size >= 1,
-            f"models.{role}.max_concurrency and batch_size must be at least 1.",
-        )
-        require(
-            model.timeout_seconds > 0,
-            f"models.{role}.timeout_seconds is {model.timeout_seconds:g}; a response takes some time. Choose more than 0.",
-        )
-        require(
-            model.max_tokens_field in MAX_TOKENS_FIELDS,
-            f"models.{role}.max_tokens_field is {model.max_tokens_field!r}; it takes {' or '.join(MAX_TOKENS_FIELDS)}.",
-        )
-        for side in ("prompt", "completion"):
-            price = getattr(model, f"cost_per_million_{side}_tokens")
-            require(
-                price >= 0,
-                f"models.{role}.cost_per_million_{side}_tokens is {price:g}; a price is 0 USD or more, or --max-cost would never stop.",
-            )
     require(
         personas.enrichment == "none" or recipe.models.enricher.provider != "none",
         "personas.enrichment is lm, but models.enricher.provider is none. Set personas.enrichment=none or name an enricher.",

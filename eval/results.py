@@ -1,59 +1,61 @@
-"""The result of one scorer: a JSON file with every measurement and where it came from, and beside it a Parquet file
-with every score.
+"""The result of one evaluation of one subject: a JSON file in one schema for all evaluations, and beside it Parquet files with every
+score, raw answer and reply of a judge that it was computed from.
 
-`NAME.json` is written last, so where it exists the result is whole. `NAME.parquet` has one row per (pair, condition):
-`pair_id, condition, score_chosen, score_rejected, verdict, reason`, enough to inspect a pair or to compute other
-metrics without a model.
+`NAME.json` is written last, so where it exists the result is whole. docs/results.md says what every field is.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import read_json, write_bytes, write_text
-from eval.metrics import Gap, Measurement
-from eval.rows import EvaluatedRow
-from eval.scores import PairScore
+from builder.files import read_json, sha256_file, write_text
 from training.estimates import Estimate
 
-SCHEMA_VERSION = 1  # raise it whenever the same scores would give another result file
-MODEL_KINDS = ("reward", "dpo", "low_rank", "vpl", "p_dpo", "per_persona")
-KINDS = (*MODEL_KINDS, "base", "baseline")  # in the order in which they are shown
+SCHEMA_VERSION = 2  # raise it whenever the same scores would give another result file
+EVALUATIONS = (
+    "models",
+    "generations",
+    "bench",
+    "calibration",
+    "attributes",
+    "agreement",
+    "summaries",
+    "subtlety",
+    "side_effects",
+    "elicitation",
+)
+# A result with a larger share of unscored rows says nothing of the subject: its figures are withheld.
+MOST_UNSCORED = 0.1
 
 
 @dataclass(frozen=True)
 class Result:
-    name: str  # the model's folder name, never its path
-    kind: str
-    description: str
+    """One evaluation of one subject. Everything in it is plain JSON; paths are names, never places on a machine."""
+
+    evaluation: str  # one of EVALUATIONS
+    name: str  # of the files; unique in the folder
+    description: str  # one line for a reader
     fingerprint: dict[
         str, Any
     ]  # what decides the content: a result whose fingerprint matches is kept, not computed again
-    dataset: dict[str, Any]  # name, version, content_sha256, rows per (config, split)
-    training: dict[str, Any] | None  # the model's training.json, paths reduced to names
-    judge: dict[str, Any]  # whose verdicts the rows carry: label, kind
-    versions: dict[str, str]
+    dataset: dict[str, Any] | None  # name, version, content_sha256, rows; None where no dataset was needed
+    subject: (
+        dict[str, Any] | None
+    )  # the model that is evaluated: name, kind, provider, model, revision, training; None without one
+    judges: list[dict[str, Any]]  # of eval.judging.judge_facts
+    settings: dict[str, Any]  # what was asked for: limits, mode, number of samples
     seed: int
-    limit: int | None
-    command: str | None
-    scores_file: str
-    scores_sha256: str
-    measurements: list[Measurement] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
+    provenance: dict[str, Any]  # versions of packages, labels of templates, command, usage of models
+    rows: dict[str, Any]  # {"scored": n, "unscored": {reason: n}}
+    files: dict[str, str]  # file name -> SHA-256, of what lies beside
+    content: dict[str, Any] = field(default_factory=dict)  # the figures; its form is the evaluation's own
     schema_version: int = SCHEMA_VERSION
-
-    def measurement(self, config: str, subset: str, cell: str, condition: str) -> Measurement | None:
-        wanted = (config, subset, cell, condition)
-        return next((m for m in self.measurements if (m.config, m.subset, m.cell, m.condition) == wanted), None)
-
-    def gap(self, config: str, subset: str, cell: str, against: str) -> Gap | None:
-        wanted = (config, subset, cell, against)
-        return next((g for g in self.gaps if (g.config, g.subset, g.cell, g.against) == wanted), None)
 
 
 def result_path(folder: Path, name: str) -> Path:
@@ -63,7 +65,7 @@ def result_path(folder: Path, name: str) -> Path:
 def write_result(folder: Path, result: Result) -> Path:
     text = json.dumps(dataclasses.asdict(result), indent=1, ensure_ascii=False, allow_nan=False)
     path = result_path(folder, result.name)
-    write_text(path, text)
+    write_text(path, text + "\n")
     return path
 
 
@@ -79,79 +81,78 @@ def read_result(path: Path) -> Result:
     if raw.keys() != known:
         odd = ", ".join(sorted(raw.keys() ^ known))
         raise InputError(f"{path} lacks or adds the keys {odd}. Delete it and evaluate again.")
-    raw["measurements"] = [
-        Measurement(**(m | {key: Estimate(**m[key]) for key in ("accuracy", "judge_agreement")}))
-        for m in raw["measurements"]
-    ]
-    raw["gaps"] = [Gap(**(g | {"difference": Estimate(**g["difference"])})) for g in raw["gaps"]]
     return Result(**raw)
 
 
-def load_results(folder: Path) -> list[Result]:
-    """All results of a folder, trained models first, then untrained ones, then baselines. Raises InputError where there
-    are none.
-    """
+def load_results(folder: Path, evaluation: str | None = None) -> list[Result]:
+    """All results of a folder by name, or those of one evaluation. Raises InputError where there are none, or of several datasets."""
     results = [read_result(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    results = [result for result in results if evaluation in (None, result.evaluation)]
     if not results:
-        raise InputError(f"{folder} holds no evaluation result (*.json). Run `persona eval` first.")
-    datasets = {result.dataset["content_sha256"] for result in results}
+        what = "evaluation result" if evaluation is None else f"result of `persona eval {evaluation}`"
+        raise InputError(f"{folder} holds no {what} (*.json). Run `persona eval` first.")
+    datasets = {result.dataset["content_sha256"] for result in results if result.dataset}
     if len(datasets) > 1:
         raise InputError(
             f"The results in {folder} come from {len(datasets)} different datasets, so they cannot stand in one table. "
             "Evaluate each dataset into its own folder."
         )
-    return sorted(results, key=lambda result: (KINDS.index(result.kind), result.name))
+    return results
 
 
-def write_scores(
-    folder: Path, name: str, rows: Sequence[EvaluatedRow], scores: Mapping[str, Sequence[PairScore]]
-) -> tuple[str, str]:
-    """Write NAME.parquet; returns its file name and SHA-256."""
-    import pyarrow
-    import pyarrow.parquet
-
-    long = [
-        (row.pair_id, condition, score)
-        for condition, values in scores.items()
-        for row, score in zip(rows, values, strict=True)
+def is_finished(folder: Path, name: str, fingerprint: dict[str, Any]) -> bool:
+    """True where `folder` holds this very result. Raises InputError where it holds another of the same name."""
+    path = result_path(folder, name)
+    if not path.exists():
+        return False
+    result = read_result(path)
+    differing = [
+        key
+        for key in fingerprint.keys() | result.fingerprint.keys()
+        if fingerprint.get(key) != result.fingerprint.get(key)
     ]
-    table = pyarrow.table(
-        {
-            "pair_id": pyarrow.array([pair for pair, _, _ in long], pyarrow.string()),
-            "condition": pyarrow.array([condition for _, condition, _ in long], pyarrow.string()),
-            "score_chosen": pyarrow.array([score.chosen for _, _, score in long], pyarrow.float64()),
-            "score_rejected": pyarrow.array([score.rejected for _, _, score in long], pyarrow.float64()),
-            "verdict": pyarrow.array([score.verdict for _, _, score in long], pyarrow.string()),
-            "reason": pyarrow.array([score.reason for _, _, score in long], pyarrow.string()),
-        }
-    )
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
-    content = sink.getvalue().to_pybytes()
-    write_bytes(folder / f"{name}.parquet", content)
-    return f"{name}.parquet", hashlib.sha256(content).hexdigest()
-
-
-def read_scores(folder: Path, result: Result, pair_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a result's score file that belong to `pair_ids`. Raises InputError like `check_scores`."""
-    import pyarrow.parquet
-
-    path = check_scores(folder, result)
-    return pyarrow.parquet.read_table(path, filters=[("pair_id", "in", list(pair_ids))]).to_pylist() if pair_ids else []
-
-
-def check_scores(folder: Path, result: Result) -> Path:
-    """The path of a result's score file. Raises InputError where it is absent or not the one the result was computed
-    from.
-    """
-
-    path = folder / result.scores_file
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != result.scores_sha256:
+    if differing:
         raise InputError(
-            f"{path} is missing or not the file that {result.name}.json was computed from. "
-            f"Delete {result.name}.json and evaluate again."
+            f"{path} exists, but was computed from something else (differing: {', '.join(sorted(differing))}). "
+            f"Give another output folder, or delete {name}.json to replace it."
         )
-    return path
+    check_files(folder, result)
+    return True
+
+
+def check_files(folder: Path, result: Result) -> None:
+    """Raises InputError where a file beside the result is absent or not the one that it was computed from."""
+    for name, digest in result.files.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != digest:
+            raise InputError(
+                f"{path} is missing or not the file that {result.name}.json was computed from. "
+                f"Delete {result.name}.json and evaluate again."
+            )
+
+
+def row_counts(reasons: Iterable[str | None]) -> dict[str, Any]:
+    """The `rows` of a result: reasons, one a row, None for a scored one."""
+    counts = Counter("" if reason is None else reason for reason in reasons)
+    scored = counts.pop("", 0)
+    return {"scored": scored, "unscored": dict(sorted(counts.items()))}
+
+
+def too_many_unscored(rows: dict[str, Any]) -> str | None:
+    """Why the figures of these rows are withheld; None where enough of them were scored."""
+    unscored = sum(rows["unscored"].values())
+    share = unscored / (unscored + rows["scored"]) if unscored else 0.0
+    return f"{share:.0%} of rows unscored (at most {MOST_UNSCORED:.0%})" if share > MOST_UNSCORED else None
+
+
+def as_estimate(raw: dict[str, Any]) -> Estimate:
+    """An Estimate out of a result's content."""
+    return Estimate(**raw)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a plain value, for fingerprints."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
 
 
 def without_paths(value: Any) -> Any:

@@ -1,24 +1,15 @@
 """The persona judge: which of two answers would this person prefer?
 
-A judge is a data file in `judges/` (its kind, template, sampling) together with the recipe's judge model. `compare` and `choose_best`
-are all that the rest of the project asks of it.
+A judge is a data file (builder.judge.judge_file) together with a model. `compare` and `choose_best` ask about two or more answers;
+builder.judge.critique asks about one.
 """
 
-import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError
 from builder.llm.messages import Failure, Sampling
-from builder.llm.templates import PLACES, check_renders, load_template, read_mapping, section_name
-
-JUDGE_FOLDER = Path(__file__).parent / "judges"
-JUDGE_KEYS = {"likelihood": ("kind", "temperature"), "pairwise": ("kind", "template", "sampling", "max_retries")}
-# No end_sentence_after: it would cut a verdict off.
-SAMPLING_KEYS = ("max_tokens", "temperature", "top_p")
+from builder.llm.model_recipe import ModelRecipe
 
 
 @dataclass(frozen=True)
@@ -26,15 +17,17 @@ class Judge:
     """`label` names the judge in every published row: file name, content hash and model."""
 
     name: str
-    kind: str  # `likelihood` or `pairwise`
+    kind: str  # `likelihood`, `pairwise` or `critique`
     version: str
     model: str
     seed: int
     temperature: float = 1.0  # likelihood: divides the margin
-    role: str = "judge"  # the role of the recipe that answers: `judge` or `second_judge`
-    template: str = ""  # pairwise
+    role: str = "judge"  # the role of ModelCalls that answers: in a build `judge` or `second_judge`
+    template: str = ""  # pairwise and critique
+    parser: str = "markers"  # pairwise and critique: `markers` or `verdict_tokens`, see builder.judge.reading
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=300))
     max_retries: int = 0
+    model_recipe: ModelRecipe | None = None  # of a file that names a model of its own
 
     @property
     def label(self) -> str:
@@ -59,6 +52,16 @@ class Judgement:
     verdict: str
     probability: float | None
     reason: str = ""
+    raw: str = ""  # the reply itself
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one reply says. value: what the verdict counts, in [0, 1]; None if it cannot be read, and `reason` says why. raw: the reply."""
+
+    value: float | None
+    reason: str
+    raw: str
 
 
 @dataclass(frozen=True)
@@ -101,81 +104,6 @@ def margin(judge: Judge, verdict: Verdict) -> float | None:
 def may_pass(verdict: Verdict) -> bool:
     """A call of it failed because of the endpoint. What a judge wrote on another call is not looked at: it may quote anything."""
     return any(call.verdict == "unscored" and Failure(call.reason).may_pass for call in verdict.judgements)
-
-
-def load_judge(name: str, provider: str, model: str, seed: int, role: str = "judge") -> Judge:
-    """Read a judge file; raises InputError for one that could not judge.
-
-    `auto` chooses by likelihood for a model in this process (or scripted), by role-play for an endpoint.
-    """
-    if name == "auto":
-        name = "roleplay" if provider == "openai" else "likelihood"
-    path = Path(name) if name.endswith(".yaml") else JUDGE_FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in JUDGE_FOLDER.glob("*.yaml")))
-        raise InputError(f"Judge {name} does not exist. Give a YAML file, or one of the packaged judges: {names}.")
-    content, raw = read_mapping(path, sorted({key for keys in JUDGE_KEYS.values() for key in keys}))
-    kind = raw.get("kind")
-    if kind not in tuple(JUDGE_KEYS):
-        raise InputError(f"{path.name}: kind is {kind!r}; it takes likelihood or pairwise.")
-    if foreign := sorted(set(raw) - set(JUDGE_KEYS[kind])):
-        raise InputError(
-            f"{path.name}: {foreign[0]} is no key of a {kind} judge. It takes {', '.join(JUDGE_KEYS[kind])}."
-        )
-    if kind == "likelihood" and provider == "openai":
-        raise InputError(
-            "The likelihood judge needs the log-probabilities of a given text, which chat endpoints do not give. Set judge: roleplay, "
-            "or use a judge model in this process (models.judge.provider=transformers)."
-        )
-    _check_numbers(path.name, raw)
-    if kind == "pairwise":
-        _check_template(path.name, raw.get("template"))
-    sampling = {"max_tokens": 300, **raw.pop("sampling", {})}
-    return Judge(
-        name=path.stem,
-        version=hashlib.sha256(content).hexdigest()[:12],
-        model=model,
-        seed=seed,
-        role=role,
-        sampling=Sampling(**sampling),
-        **raw,
-    )
-
-
-def _check_numbers(file: str, raw: dict[str, Any]) -> None:
-    sampling = raw.get("sampling", {})
-    if not isinstance(sampling, dict) or set(sampling) - set(SAMPLING_KEYS):
-        raise InputError(f"{file}: sampling is {sampling!r}; it takes the keys {', '.join(SAMPLING_KEYS)}.")
-    values = {**raw, **{f"sampling.{key}": value for key, value in sampling.items()}}
-    for key, takes, fits in (
-        ("temperature", "a number above 0, by which the margin is divided", lambda v: v > 0),
-        ("max_retries", "a whole number from 0 on", lambda v: v >= 0 and type(v) is int),
-        ("sampling.max_tokens", "a whole number from 1 on", lambda v: v >= 1 and type(v) is int),
-        ("sampling.temperature", "a number from 0 on (0: the likeliest token)", lambda v: v >= 0),
-        ("sampling.top_p", "a number above 0 and at most 1", lambda v: 0 < v <= 1),
-    ):
-        value = values.get(key, 1)
-        if type(value) not in (int, float) or not math.isfinite(value) or not fits(value):
-            raise InputError(f"{file}: {key} is {value!r}; it takes {takes}.")
-
-
-def _check_template(file: str, name: Any) -> None:
-    """A judge's template gets profile, question and two answers, and its reply holds one of three verdicts."""
-    from builder.judge.pairwise import FIRST_PLACE
-
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{file}: template is {name!r}; a pairwise judge needs one, for example judge_roleplay.")
-    try:
-        template = load_template(name)
-        check_renders(template, *PLACES["judge"])
-    except InputError as error:
-        raise InputError(f"The template of judge {file} cannot be used: {error}") from None
-    verdicts = next((words for marker, words in template.choices.items() if section_name(marker) == "verdict"), ())
-    if not {"A", "B"} <= set(verdicts) <= set(FIRST_PLACE):
-        raise InputError(
-            f"The template {name} of judge {file} offers the verdicts {list(verdicts)}. Give it the marker VERDICT: with the choices "
-            f"{', '.join(FIRST_PLACE)}."
-        )
 
 
 def compare(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str = "judging") -> list[Verdict]:

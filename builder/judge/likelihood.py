@@ -44,6 +44,13 @@ def _verdict(judge: Judge, first: Scored, second: Scored) -> Verdict:
     margin = (_gain(first, length) - _gain(second, length)) / length
     if not math.isfinite(margin):
         return Verdict("unscored", None, "the model gives a token no probability at all")
+    return verdict_of_margin(judge, margin)
+
+
+def verdict_of_margin(judge: Judge, margin: float | None, reason: str = "") -> Verdict:
+    """margin: nats per token by which the first answer is preferred; None with the reason why there is none."""
+    if margin is None:
+        return Verdict("unscored", None, reason)
     verdict = "A" if margin > 0 else "B" if margin < 0 else "tie"
     # The logistic function, written so that no margin is too large for it.
     probability = 0.5 + 0.5 * math.tanh(margin / judge.temperature / 2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from builder.errors import BudgetStop, InputError
 from builder.llm.messages import Usage
-from builder.recipe import ModelRecipe
+from builder.llm.model_recipe import ModelRecipe
 
 
 @dataclass(frozen=True)

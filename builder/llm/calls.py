@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,9 +13,9 @@ from builder.errors import InputError
 from builder.llm.budget import Budget, Spending, cost_usd
 from builder.llm.estimate import StandIns
 from builder.llm.messages import Answer, ChatRequest, Failure, Reply, ScoreRequest, Usage
+from builder.llm.model_recipe import ModelRecipe
 from builder.llm.record import Record, record_keys
 from builder.llm.scripted import ScriptedClient
-from builder.recipe import ModelRecipe, ModelsRecipe
 
 # Requests handled together: bounds memory, and (for in-process models) fixes the batches.
 CHUNK = 4096
@@ -23,8 +23,9 @@ Request = TypeVar("Request", ChatRequest, ScoreRequest)
 
 
 class ModelCalls:
-    """The models of one build by role, in front of its recorded responses.
+    """The models of one build or evaluation by role, in front of its recorded responses.
 
+    models: builder.recipe.ModelsRecipe, or role -> ModelRecipe.
     dry_run: nothing is called or recorded; what is missing gets a stand-in and is counted in `spending` (see builder.llm.estimate).
     retry_failed: failed attempts in the record count as not made.
 
@@ -33,7 +34,7 @@ class ModelCalls:
 
     def __init__(
         self,
-        models: ModelsRecipe,
+        models: Any,
         record: Record,
         budget: Budget | None = None,
         dry_run: bool = False,
@@ -100,7 +101,8 @@ class ModelCalls:
         return client.identity if client else None
 
     def recipe(self, role: str) -> ModelRecipe:
-        return getattr(self.models, role)
+        model: ModelRecipe = self.models[role] if isinstance(self.models, Mapping) else getattr(self.models, role)
+        return model
 
     def count_tokens(self, role: str, texts: Sequence[str]) -> list[int]:
         return self.client(role).count_tokens(texts)

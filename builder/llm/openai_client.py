@@ -25,10 +25,10 @@ import openai
 from builder.errors import InputError
 from builder.llm.budget import RetriedUsage
 from builder.llm.messages import Answer, ChatRequest, Failure, Reply, ScoreRequest, Usage, as_plain
+from builder.llm.model_recipe import ModelRecipe
 from builder.llm.tokens import approximate_tokens
 from builder.llm.transport import Transport, UnusableResponseError, fruitless, note_fruitless
 from builder.randomness import seed_for
-from builder.recipe import ModelRecipe
 
 OnReply = Callable[[list[tuple[int, Reply]]], None]
 

@@ -36,6 +36,7 @@ PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "critique": (("profile", "question", "answer"), ("profile",)),
     "revision": (("question", "answer", "critique"), ("critique",)),
     "judge": (("profile", "question", "answer_a", "answer_b"), ("answer_a", "answer_b")),
+    "critic": (("profile", "question", "answer"), ("profile", "answer")),
 }
 
 

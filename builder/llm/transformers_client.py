@@ -15,9 +15,9 @@ from builder.llm.messages import (
     Usage,
     as_plain,
 )
+from builder.llm.model_recipe import ModelRecipe
 from builder.llm.weights import LocalModel, find_model
 from builder.randomness import rng_for
-from builder.recipe import ModelRecipe
 
 OnReply = Callable[[list[tuple[int, Reply]]], None]
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from builder.judge.judge import Judge, load_judge
+from builder.judge.judge import Judge
+from builder.judge.judge_file import load_judge
 from builder.llm.calls import ModelCalls
+from builder.llm.model_recipe import ModelRecipe
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.pairs.assignment import assign_prompts, members_by_group
@@ -64,8 +66,8 @@ def scripted_calls(recipe: BuildRecipe, tmp_path: Any, replies: dict[str, Any] |
 
 def judges_of(recipe: BuildRecipe) -> list[Judge]:
     return [
-        load_judge("roleplay", "scripted", recipe.models.judge.model, recipe.seed),
-        load_judge("roleplay", "scripted", "another", recipe.seed, role="second_judge"),
+        load_judge("roleplay", ModelRecipe(provider="scripted", model=recipe.models.judge.model), recipe.seed),
+        load_judge("roleplay", ModelRecipe(provider="scripted", model="another"), recipe.seed, role="second_judge"),
     ]
 
 

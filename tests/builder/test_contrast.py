@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.judge.judge import Verdict, load_judge
+from builder.judge.judge import Verdict
+from builder.judge.judge_file import load_judge
 from builder.llm.messages import Answer, TokenScores
 from builder.llm.scripted import ScriptedClient
 from builder.pairs.contrast import (
@@ -38,8 +39,8 @@ from builder.schema import (
 )
 
 RECIPE = BuildRecipe("test", 5)
-LIKELIHOOD = load_judge("likelihood", "scripted", "one", 1)
-ROLEPLAY = load_judge("roleplay", "scripted", "two", 1, "second_judge")
+LIKELIHOOD = load_judge("likelihood", ModelRecipe(provider="scripted", model="one"), 1)
+ROLEPLAY = load_judge("roleplay", ModelRecipe(provider="scripted", model="two"), 1, "second_judge")
 SPREAD = ContrastRecipe(1, "spread")
 
 
@@ -202,12 +203,14 @@ def test_a_second_judge_on_the_model_that_chose_is_a_selector_too():
         recipe = dataclasses.replace(RECIPE, pairs=PairsRecipe(candidates=candidates), models=ModelsRecipe(**models))
         return [chose_revisions(recipe, judges, j) for j in judges]
 
-    first = load_judge("roleplay", "scripted", "one", 1)
+    first = load_judge("roleplay", ModelRecipe(provider="scripted", model="one"), 1)
     again = dataclasses.replace(first, role="second_judge", version="another")
     assert selectors(first, again) == [True, True]
     assert selectors(first, again, candidates=1) == [False, False]
     assert selectors(first, dataclasses.replace(again, model="two")) == [True, False]
-    assert selectors(first, load_judge("likelihood", "scripted", "one", 1, "second_judge")) == [True, False]
+    assert selectors(
+        first, load_judge("likelihood", ModelRecipe(provider="scripted", model="one"), 1, "second_judge")
+    ) == [True, False]
     assert selectors(first, again, second_judge=ModelRecipe(provider="scripted", revision="abc")) == [True, False]
 
 

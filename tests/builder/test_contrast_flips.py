@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from builder.judge.judge import Verdict, load_judge
+from builder.judge.judge import Verdict
+from builder.judge.judge_file import load_judge
+from builder.llm.model_recipe import ModelRecipe
 from builder.pairs.contrast import judged_table, said_by
 from builder.pairs.flips import flip_rates
 from builder.pairs.partners import Candidate
@@ -13,8 +15,8 @@ from builder.schema import dpf_pair_id
 from builder.summary import build_summary, judge_check_line
 from tests.builder.test_contrast import QUESTIONS, person
 
-FIRST = load_judge("roleplay", "scripted", "one", 1)
-SECOND = load_judge("roleplay", "scripted", "two", 1, "second_judge")
+FIRST = load_judge("roleplay", ModelRecipe(provider="scripted", model="one"), 1)
+SECOND = load_judge("roleplay", ModelRecipe(provider="scripted", model="two"), 1, "second_judge")
 # Of the first and of the second persona, each about (own text, the other's).
 FLIP, REVERSED, SAME, TIED, UNSCORED = (
     (Verdict("A", 1.0), Verdict("A", 1.0)),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import InputError
-from builder.judge.judge import Choice, Comparison, choose_best, compare, load_judge, may_pass
+from builder.judge.judge import Choice, Comparison, choose_best, compare, may_pass
+from builder.judge.judge_file import load_judge
 from builder.llm.calls import ModelCalls
 from builder.llm.messages import Failure, Sampling, TokenScores
 from builder.llm.record import Record
@@ -26,7 +27,7 @@ def ask(tmp_path, judge, comparisons, reply=None):
     calls = ModelCalls(
         models, Record(tmp_path / "r.sqlite"), clients={"judge": ScriptedClient("j", reply)} if reply else None
     )
-    return compare(load_judge(judge, "scripted", "j", 1), calls, comparisons), calls
+    return compare(load_judge(judge, ModelRecipe(provider="scripted", model="j"), 1), calls, comparisons), calls
 
 
 def roleplay(verdict_of):
@@ -171,7 +172,7 @@ class Scored(ScriptedClient):
 def ask_scored(tmp_path, worth, comparisons):
     models = ModelsRecipe(judge=ModelRecipe(provider="scripted", model="j"))
     calls = ModelCalls(models, Record(tmp_path / "r.sqlite"), clients={"judge": Scored(worth)})
-    return compare(load_judge("likelihood", "scripted", "j", 1), calls, comparisons), calls
+    return compare(load_judge("likelihood", ModelRecipe(provider="scripted", model="j"), 1), calls, comparisons), calls
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -218,7 +219,9 @@ def test_a_second_judge_is_asked_in_its_own_role(tmp_path):
     }
     calls = ModelCalls(models, Record(tmp_path / "r.sqlite"), clients=clients)
     for role, reasons in (("judge", ["A", "B"]), ("second_judge", ["tie", "tie"])):
-        (verdict,) = compare(load_judge("roleplay", "scripted", role, 1, role), calls, [GARDENER])
+        (verdict,) = compare(
+            load_judge("roleplay", ModelRecipe(provider="scripted", model=role), 1, role), calls, [GARDENER]
+        )
         assert [j.verdict for j in verdict.judgements] == reasons
 
 
@@ -226,7 +229,9 @@ def choose(tmp_path, candidates, reply=None, judge="roleplay", profile="p", clie
     models = ModelsRecipe(judge=ModelRecipe(provider="scripted", model="j"))
     clients = {"judge": client or ScriptedClient("j", reply)} if client or reply else None
     calls = ModelCalls(models, Record(tmp_path / "r.sqlite"), clients=clients)
-    return choose_best(load_judge(judge, "scripted", "j", 1), calls, [(profile, "q?", candidates)])[0]
+    return choose_best(
+        load_judge(judge, ModelRecipe(provider="scripted", model="j"), 1), calls, [(profile, "q?", candidates)]
+    )[0]
 
 
 def shown(request):
@@ -299,22 +304,22 @@ def test_a_judge_that_speaks_of_endpoint_errors_has_had_none(tmp_path):
 
 
 def test_auto_takes_likelihood_in_process_and_roleplay_for_endpoints():
-    assert load_judge("auto", "transformers", "m", 1).kind == "likelihood"
-    assert load_judge("auto", "openai", "m", 1).kind == "pairwise"
+    assert load_judge("auto", ModelRecipe(provider="transformers", model="m"), 1).kind == "likelihood"
+    assert load_judge("auto", ModelRecipe(provider="openai", model="m"), 1).kind == "pairwise"
 
 
 def test_judges_that_do_not_exist_or_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="likelihood, roleplay"):
-        load_judge("critic", "openai", "m", 1)
+        load_judge("critic", ModelRecipe(provider="openai", model="m"), 1)
     with pytest.raises(InputError, match="judge: roleplay"):
-        load_judge("likelihood", "openai", "m", 1)
+        load_judge("likelihood", ModelRecipe(provider="openai", model="m"), 1)
     odd = tmp_path / "odd.yaml"
     odd.write_text(json.dumps({"kind": "likelihood", "temprature": 1}))
     with pytest.raises(InputError, match="unknown key temprature"):
-        load_judge(str(odd), "transformers", "m", 1)
+        load_judge(str(odd), ModelRecipe(provider="transformers", model="m"), 1)
     odd.write_text(json.dumps({"kind": "vote"}))
     with pytest.raises(InputError, match="takes likelihood or pairwise"):
-        load_judge(str(odd), "transformers", "m", 1)
+        load_judge(str(odd), ModelRecipe(provider="transformers", model="m"), 1)
 
 
 BAD_JUDGES = {
@@ -362,7 +367,7 @@ BAD_JUDGES = {
 def test_a_judge_file_that_could_not_judge_is_refused_when_it_is_read(tmp_path, content, said):
     (tmp_path / "odd.yaml").write_text(content)
     with pytest.raises(InputError, match=re.escape(said)):
-        load_judge(str(tmp_path / "odd.yaml"), "transformers", "m", 1)
+        load_judge(str(tmp_path / "odd.yaml"), ModelRecipe(provider="transformers", model="m"), 1)
 
 
 @pytest.mark.parametrize(
@@ -381,14 +386,14 @@ def test_a_judge_whose_template_could_not_judge_is_refused(tmp_path, asks, choic
     )
     (tmp_path / "mine.yaml").write_text(f"kind: pairwise\ntemplate: {tmp_path / 'ask.yaml'}\n")
     with pytest.raises(InputError, match=re.escape(said)):
-        load_judge(str(tmp_path / "mine.yaml"), "openai", "m", 1)
+        load_judge(str(tmp_path / "mine.yaml"), ModelRecipe(provider="openai", model="m"), 1)
 
 
 def test_a_judge_file_of_ones_own(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "{kind: pairwise, template: judge_roleplay, sampling: {temperature: 1}, max_retries: 0}"
     )
-    judge = load_judge(str(tmp_path / "mine.yaml"), "openai", "m", 1)
+    judge = load_judge(str(tmp_path / "mine.yaml"), ModelRecipe(provider="openai", model="m"), 1)
     assert (judge.name, judge.sampling, judge.max_retries) == ("mine", Sampling(max_tokens=300, temperature=1), 0)
 
 

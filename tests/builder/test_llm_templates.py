@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import InputError
-from builder.judge.judge import Comparison, compare, load_judge
+from builder.judge.judge import Comparison, compare
+from builder.judge.judge_file import load_judge
 from builder.llm.calls import ModelCalls
 from builder.llm.messages import ChatRequest, Sampling
 from builder.llm.record import Record
@@ -210,7 +211,7 @@ def test_no_verdict_moves_with_the_text_of_persona_question_or_answers(tmp_path,
 
     recipe = ModelsRecipe(judge=ModelRecipe(provider="scripted"))
     calls = ModelCalls(recipe, Record(tmp_path / "r.sqlite"), clients={"judge": ScriptedClient("j", reply)})
-    judge = load_judge("roleplay", "scripted", "j", 1)
+    judge = load_judge("roleplay", ModelRecipe(provider="scripted", model="j"), 1)
     verdicts = compare(
         judge,
         calls,

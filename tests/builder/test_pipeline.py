@@ -16,9 +16,10 @@ from datasets import load_dataset
 
 from builder.audit.audit import audit_build
 from builder.errors import BudgetStop, InputError
-from builder.judge.judge import load_judge
+from builder.judge.judge_file import load_judge
 from builder.llm.budget import Budget
 from builder.llm.messages import Answer, Failure
+from builder.llm.model_recipe import ModelRecipe
 from builder.llm.scripted import ScriptedClient
 from builder.pipeline import run_build
 from builder.publishing.publish import publish
@@ -352,7 +353,9 @@ def test_the_audit_is_written_with_its_numbers(scripted_build):
 
 
 def test_the_judge_of_a_build_is_named_in_every_row(scripted_build):
-    label = load_judge("likelihood", "scripted", "HuggingFaceTB/SmolLM2-135M-Instruct", 1).label
+    label = load_judge(
+        "likelihood", ModelRecipe(provider="scripted", model="HuggingFaceTB/SmolLM2-135M-Instruct"), 1
+    ).label
     assert {r["judge"] for r in scripted_build.rows("dpf")} == {label}
 
 

@@ -1,0 +1,85 @@
+"""Which persona is asked which question: test pairs of a published dataset, each (persona, question) once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.randomness import seed_for
+from builder.schema import ATTRIBUTES
+from eval.rows import EVALUATED_SPLITS, load_config
+
+
+@dataclass(frozen=True)
+class Item:
+    """One persona and one question of the test splits. `wrong_persona_id`: the third persona that stands in the row, for the control."""
+
+    persona_id: str
+    wrong_persona_id: str
+    prompt_id: str
+    question: str
+    topic: str
+    persona_group: str
+    split: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.persona_id}/{self.prompt_id}"
+
+    @property
+    def cell(self) -> str:
+        return f"{self.persona_group}/{self.split}"
+
+
+@dataclass(frozen=True)
+class Persona:
+    """`values`: the 33 attributes as published, None where there is none."""
+
+    persona_id: str
+    profile: str
+    group: str
+    values: dict[str, Any]
+
+
+def draw_items(folder: Path, count: int | None, seed: int, groups: Sequence[str] = ("seen", "unseen")) -> list[Item]:
+    """At most `count` items (None: all) of `dpf`, drawn by seed and id, the same whatever the order of rows; sorted by key.
+
+    Raises InputError for a dataset without test rows of these groups, or a count below 1.
+    """
+    if count is not None and count < 1:
+        raise InputError(f"The number of items is {count}; give at least 1, or leave it out for all.")
+    tables = load_config(folder, "dpf")
+    items = [
+        Item(
+            persona_id=row["persona_id"],
+            wrong_persona_id=row["wrong_persona_id"],
+            prompt_id=row["prompt_id"],
+            question=row["prompt"][-1]["content"],
+            topic=row["topic"],
+            persona_group=row["persona_group"],
+            split=split,
+        )
+        for split in EVALUATED_SPLITS
+        if split in tables
+        for row in tables[split].select_columns(
+            ["persona_id", "wrong_persona_id", "prompt_id", "prompt", "topic", "persona_group"]
+        )
+        if row["persona_group"] in groups
+    ]
+    if not items:
+        raise InputError(
+            f"{folder} has no test row of {' or '.join(groups)} personas in dpf. Build with pairs.seen_test or pairs.heldout_test above 0."
+        )
+    drawn = sorted(items, key=lambda item: (seed_for(seed, "eval/items", item.key), item.key))
+    return sorted(drawn[:count], key=lambda item: item.key)
+
+
+def load_personas(folder: Path) -> dict[str, Persona]:
+    """Persona id -> persona, of the `personas` config (all its splits)."""
+    found = {}
+    for table in load_config(folder, "personas").values():
+        for row in table.select_columns(["persona_id", "profile", "group", *ATTRIBUTES]):
+            values = {name: row[name] for name in ATTRIBUTES}
+            found[row["persona_id"]] = Persona(row["persona_id"], row["profile"], row["group"], values)
+    return found

@@ -1,0 +1,56 @@
+"""What a section of the report is made of: plain data, which the page's template draws and escapes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from training.estimates import Estimate
+
+Cell = str | int | float | Estimate | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """`header`: one text a column. A cell that is an Estimate is drawn with its interval and n; one that is withheld says why.
+
+    signed: columns (by index) whose estimates are differences, drawn with a sign and with zero in the middle.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    signed: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """number: of the paper's figure, as `10`, or None for one that the paper does not have. image: an SVG data address (eval.figures).
+
+    words: what the figure shows, its values included, for a reader who cannot see it.
+    """
+
+    title: str
+    image: str
+    words: str
+    number: str | None = None
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample to look into: `parts` are (heading, text) as they came from a person or a model; they are escaped."""
+
+    title: str
+    parts: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report. text: paragraphs, plain. scripted: the verdicts come from a scripted judge and are labelled so."""
+
+    anchor: str
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    examples: Sequence[Example] = field(default_factory=tuple)
+    scripted: bool = False
