@@ -14,7 +14,7 @@ PACKAGES = ("persona-testbed", "torch", "transformers", "trl", "peft", "datasets
 
 
 def dataset_identity(folder: Path, rows: Mapping[str, int]) -> dict[str, Any]:
-    """`Result.dataset`: name, version, revision on the Hub where it is known, content hash. rows: what was evaluated, by config and split."""
+    """`Result.dataset`: name, version and content hash. rows: what was evaluated, by config and split."""
     build = read_build(folder) or {}
     return {
         "name": (build.get("recipe") or {}).get("name") or folder.resolve().name,
