@@ -28,10 +28,12 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Training and scoring beside TRL's scripts and plain scoring, on the same model and rows; then calls a second to a local endpoint, beside
-# distilabel, curator, Inspect and data-designer, each installed into an environment of its own.
+# Training and scoring beside TRL's scripts and plain scoring, reward models and judges beside a pipeline and plain scoring, on the same
+# model and rows; then calls a second to a local endpoint, beside distilabel, curator, Inspect and data-designer, each installed into an
+# environment of its own.
 bench: setup
 	$(BIN)/python -m benchmarks.training --json .bench/training.json
+	$(BIN)/python -m benchmarks.evaluation --json .bench/evaluation.json
 	$(BIN)/python -m benchmarks.endpoint --environments .bench --json .bench/result.json
 
 lint: setup

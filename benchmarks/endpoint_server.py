@@ -21,9 +21,10 @@ REPLY_WORDS = 100
 class Service:
     """What all connections share: the calls in progress, those that wait, and when each was answered."""
 
-    def __init__(self, seconds: float, at_once: int):
+    def __init__(self, seconds: float, at_once: int, ending: str):
         self.seconds = seconds
         self.at_once = at_once
+        self.ending = json.dumps(ending)[1:-1].encode()
         self.active = 0
         self.most_at_once = 0
         self.waiting: deque[tuple[Connection, bytes]] = deque()
@@ -40,7 +41,7 @@ class Service:
         asyncio.get_running_loop().call_later(self.seconds, self.answer, connection, body)
 
     def answer(self, connection: "Connection", body: bytes) -> None:
-        connection.send(completion(body))
+        connection.send(completion(body, self.ending))
         self.replied.append(round(time.monotonic() - self.first_request, 4))
         self.active -= 1
         if self.waiting:
@@ -87,22 +88,22 @@ class Connection(asyncio.Protocol):
             )
 
 
-def completion(body: bytes) -> bytes:
+def completion(body: bytes, ending: bytes) -> bytes:
     digest = hashlib.blake2b(body, digest_size=25).digest()
     text = " ".join(WORDS[digest[i % len(digest)] % len(WORDS)] for i in range(REPLY_WORDS))
     return b"".join(
         (
             b'{"id":"c","object":"chat.completion","created":1700000000,"model":"bench-model","choices":[{"index":0,"finish_reason":',
             b'"stop","message":{"role":"assistant","content":"',
-            text.encode(),
+            text.encode() + ending,
             b'"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}'
             % (len(body) // 4, REPLY_WORDS, len(body) // 4 + REPLY_WORDS),
         )
     )
 
 
-async def serve(seconds: float, at_once: int) -> None:
-    service = Service(seconds, at_once)
+async def serve(seconds: float, at_once: int, ending: str) -> None:
+    service = Service(seconds, at_once, ending)
     server = await asyncio.get_running_loop().create_server(lambda: Connection(service), "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
@@ -112,8 +113,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.2, help="how long a call takes")
     parser.add_argument("--at-once", type=int, default=200, help="calls in progress at most; more wait their turn")
+    parser.add_argument("--ending", default="", help="what every reply ends with, for clients that look for something")
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.seconds, arguments.at_once))
+    asyncio.run(serve(arguments.seconds, arguments.at_once, arguments.ending))
 
 
 if __name__ == "__main__":
