@@ -74,7 +74,7 @@ def demo(
     train_dpo(str(published), out=models[0])
     train_reward(str(published), out=models[1])
     evaluation.models(published, model=models, out=out / "results")
-    report(out / "build", published=published, results=out / "results", output=out / "report.html")
+    report(out / "results", dataset=published, run=out / "build", output=out / "report.html")
     typer.echo(f"The demo took {run_costs(started)}. Next: persona preview small")
 
 
@@ -409,15 +409,19 @@ def answer(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="The build's folder.")],
-    published: Annotated[Path, typer.Option(help="The published folder.")],
-    results: Annotated[Path, typer.Option(help="The folder with the results.")],
-    output: Annotated[Path | None, typer.Option(help="The page to write (default RUN/report.html).")] = None,
+    results: Annotated[Path, typer.Argument(help="A folder of results.")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="The published folder they were computed on: adds the data and its figures.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The build's folder: adds an audit or a comparison with the census made since.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The page to write (default RESULTS/report.html).")] = None,
 ) -> None:
-    """One self-contained HTML page: what was built, the result table with its controls, the audit, examples."""
-    from eval.report import write_report
+    """One self-contained HTML page: every result beside its controls, the figures of the paper, samples, provenance."""
+    from eval.report.page import write_report
 
-    page = write_report(run, published, results, output or run / "report.html")
+    page = write_report(results, output or results / "report.html", dataset, run)
     typer.echo(f"Report in {page}. Open it in a browser.")
 
 

@@ -57,11 +57,14 @@ def models(
 ) -> None:
     """Models and baselines on the test pairs, under the true, no and a wrong persona; with a judge also what they write."""
     from eval.models import evaluate_models
-    from eval.report import result_table
+    from eval.models_table import result_table
 
     folders = model or []
-    evaluate_models(dataset, folders, out, limit, seed=seed, base_model=base_model, command=said())
-    typer.echo(result_table(out))
+    if not dry_run:
+        evaluate_models(dataset, folders, out, limit, seed=seed, base_model=base_model, command=said())
+        typer.echo(result_table(out))
+    elif not judge:
+        typer.echo("Dry run: without --judge no model is called. Nothing was written.")
     if judge:
         from eval.generations import evaluate_generations
 
@@ -77,7 +80,8 @@ def models(
                 **common(seed, max_calls, max_cost, dry_run),
             )
         )
-    then(out, f"persona report {out} --dataset {dataset}")
+    if not dry_run:
+        then(out, f"persona report {out} --dataset {dataset}")
 
 
 @app.command()
@@ -89,17 +93,24 @@ def bench(
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            help="baseline, output_only, chain_of_thought or demographic_summary; all without it; may be repeated."
+            help="baseline, output_only, chain_of_thought or demographic_summary; may be repeated. Without it all in main, "
+            "chain_of_thought elsewhere; baseline is always there."
         ),
     ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ATTRIBUTE=VALUE", help="Intersectionality: only personas with this value; may be repeated."
+            metavar="ATTRIBUTE=VALUE",
+            help="Intersectionality: the group with this value, against all others; may be repeated (and).",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Answers a question, for pass_at_k.")] = 16,
-    temperature: Annotated[float, typer.Option(help="Of the answers; pass_at_k needs one above 0.")] = 0.7,
+    samples: Annotated[int | None, typer.Option(help="Answers a question, for pass_at_k: 16 without it.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the answers: 0.7 without it; pass_at_k needs one above 0.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="How models are asked: marked (endpoints), plain (models in this process) or auto.")
+    ] = "auto",
     out: Out = RESULTS,
     limit: Limit = 700,
     base_model: BaseModel = None,
@@ -115,13 +126,14 @@ def bench(
         run_bench(
             dataset,
             model or ["embedded"],
-            judge or ["critique_choice"],
+            judge or [],
             out,
             evaluation=evaluation,
             modes=mode,
             where=where or [],
             samples=samples,
             temperature=temperature,
+            form=form,
             limit=limit,
             base_model=base_model,
             **common(seed, max_calls, max_cost, dry_run),
@@ -171,13 +183,20 @@ def attributes(
         str, typer.Option(help="Who critiques and refines the answers, as --model elsewhere.")
     ] = "embedded",
     design: Annotated[
-        list[str] | None, typer.Option(help="add_one_in, leave_one_out or swap; all without it; may be repeated.")
+        list[str] | None,
+        typer.Option(help="add_one_in, leave_one_out, swap or corruption; all without it; may be repeated."),
     ] = None,
     attribute: Annotated[
         list[str] | None, typer.Option(help="Only this of the 33 attributes; may be repeated.")
     ] = None,
     personas: Annotated[int, typer.Option(help="Personas an attribute.")] = 40,
     questions: Annotated[int, typer.Option(help="Questions a persona.")] = 20,
+    pairs: Annotated[
+        str,
+        typer.Option(
+            help="What is judged: baseline (base answer, and its refinement without the change), twins (both refinements) or own."
+        ),
+    ] = "baseline",
     out: Out = RESULTS,
     seed: Seed = 0,
     max_calls: MaxCalls = None,
@@ -197,6 +216,7 @@ def attributes(
             attributes=attribute,
             personas=personas,
             questions=questions,
+            pairs=pairs,
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
@@ -239,6 +259,9 @@ def agreement(
 def summaries(
     dataset: Dataset,
     model: Models = None,
+    differ: Annotated[
+        str | None, typer.Option(help="Also a model that lists what each summary leaves out; as --model.")
+    ] = None,
     out: Out = RESULTS,
     limit: Limit = 200,
     base_model: BaseModel = None,
@@ -255,6 +278,7 @@ def summaries(
             dataset,
             model or ["embedded"],
             out,
+            differ=differ,
             limit=limit,
             base_model=base_model,
             **common(seed, max_calls, max_cost, dry_run),
@@ -331,6 +355,13 @@ def elicit(
     order: Annotated[
         list[str] | None, typer.Option(help="random, fixed or uncertainty; all without it; may be repeated.")
     ] = None,
+    scorer: Annotated[
+        str,
+        typer.Option(
+            metavar="profile-overlap|JUDGE[=MODEL]",
+            help="Learner profile: what predicts preferences by a partial profile; a likelihood or pairwise judge.",
+        ),
+    ] = "likelihood",
     out: Out = RESULTS,
     limit: Annotated[int | None, typer.Option(help="At most so many personas.")] = 40,
     seed: Seed = 0,
@@ -348,6 +379,7 @@ def elicit(
             out,
             learners=learner,
             orders=order,
+            scorer=scorer,
             limit=limit,
             **common(seed, max_calls, max_cost, dry_run),
         )

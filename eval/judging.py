@@ -57,8 +57,8 @@ def judge_facts(
 ) -> dict[str, Any]:
     """One entry of `Result.judges`.
 
-    build: build.json of the dataset. subject: `Result.subject`. `also`: what else the judge's model did (it wrote the revisions, it chose
-    among them, it wrote the answers judged here): then its verdict is an opinion on its own work.
+    build: build.json of the dataset. subject: `Result.subject`. `also`: what else the judge's model did (it wrote or chose texts of the
+    dataset, it wrote the answers judged here): then its verdict is an opinion on its own work.
     """
     own, recipe = judge.judge, judge.recipe
     return {
@@ -79,14 +79,19 @@ def judge_facts(
 def other_parts(
     model: str, build: Mapping[str, Any] | None = None, subject: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """What the model did beside judging: `wrote the revisions`, `chose the revisions`, `wrote the answers`."""
+    """What the model did beside judging: `wrote the base answers`, `wrote the revisions`, `chose the revisions`, `said which pairs flip`,
+    `wrote the answers`."""
     models = (build or {}).get("models") or {}
     found = []
+    if (models.get("generator") or {}).get("model") == model:
+        found.append("wrote the base answers")
     if (models.get("reviser") or {}).get("model") == model:
         found.append("wrote the revisions")
     candidates = (((build or {}).get("recipe") or {}).get("pairs") or {}).get("candidates") or 1
     if candidates > 1 and (models.get("judge") or {}).get("model") == model:
         found.append("chose the revisions")
+    if "contrast" in ((build or {}).get("configs") or ()) and (models.get("judge") or {}).get("model") == model:
+        found.append("said which pairs flip")
     if subject is not None and model in (subject.get("model"), _base_of(subject)):
         found.append("wrote the answers")
     return found

@@ -4,11 +4,8 @@ conditions.
 One result file per scorer, whole or not at all. Running again keeps what is there and computes what is missing.
 """
 
-import hashlib
-import importlib.metadata
 import json
 import logging
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,19 +16,13 @@ from builder.errors import InputError
 from builder.files import read_json
 from builder.schema import assistant_message
 from eval.baselines import BASELINES
+from eval.judging import other_parts
+from eval.language_models import file_name
 from eval.metrics import measure
-from eval.results import (
-    MODEL_KINDS,
-    SCHEMA_VERSION,
-    Result,
-    check_scores,
-    read_result,
-    result_path,
-    without_paths,
-    write_result,
-    write_scores,
-)
-from eval.rows import EvaluatedRow, content_hash, load_profiles, load_rows, read_build
+from eval.pair_results import EVALUATION, KIND_NAMES, MODEL_KINDS, as_content, result_name, write_scores
+from eval.provenance import dataset_identity, provenance
+from eval.results import SCHEMA_VERSION, Result, digest, is_finished, row_counts, without_paths, write_result
+from eval.rows import EvaluatedRow, load_profiles, load_rows, read_build
 from eval.scores import Score, pair_scores, plan_scoring
 from training.conditioning import (
     FEW_SHOT_MODES,
@@ -43,7 +34,6 @@ from training.conditioning import (
 from training.evaluation import Candidate
 from training.prompts import PersonaPrompts
 
-PACKAGES = ("persona-testbed", "torch", "transformers", "trl", "peft", "datasets", "numpy")
 NEEDED_KEYS = ("base_model", "conditioning", "template_hash", "chat_template_hash")  # of training.json
 DESCRIPTIONS = {
     "reward": "reward model",
@@ -53,6 +43,9 @@ DESCRIPTIONS = {
     "p_dpo": "DPO model with soft tokens for each persona (P-DPO), by its implicit reward",
     "per_persona": "reward adapters, one for each of a few personas",
 }
+# What may differ between two trainings that are one but for the seed, and what of their data may not.
+SEED_KEYS = ("seed", "data_seed", "rows_seed", "run_name", "output_dir")
+DATA_KEYS = ("build_sha256", "content_sha256", "revision", "configs")
 # These learn a persona from its labelled pairs, whatever stands in the prompt.
 LEARN_FROM_PAIRS = ("low_rank", "vpl")
 PER_TOKEN = "-per-token"
@@ -102,15 +95,17 @@ def evaluate_models(
     """
     rows = load_rows(folder, limit)
     profiles = load_profiles(folder)
-    identity = dataset_identity(folder, rows)
+    identity = dataset_identity(folder, Counter(f"{row.config}/{row.split}" for row in rows))
     scorers = list_scorers(
         models, {"schema": SCHEMA_VERSION, "dataset": identity["content_sha256"], "limit": limit, "seed": seed}
     )
-    missing = {scorer.name for scorer in scorers if not _is_finished(output, scorer)}
+    missing = {
+        scorer.name for scorer in scorers if not is_finished(output, result_name(scorer.name), scorer.fingerprint)
+    }
     if not missing:
         log.info("All %d results in %s are up to date.", len(scorers), output)
         return output
-    judge = judge_facts(read_build(folder) or {}, rows)
+    judges = judges_of_rows(read_build(folder) or {}, rows)
     plan = plan_scoring(rows, profiles)
     log.info(
         "%d pairs under %d conditions: %d distinct (prompt, text) to score.",
@@ -120,30 +115,52 @@ def evaluate_models(
     )
     for scorer, values in score_all(scorers, missing, plan.candidates, folder, profiles, output, base_model):
         scores = pair_scores(plan, values)
-        measurements, gaps = measure(rows, scores, seed)
-        scores_file, scores_sha256 = write_scores(output, scorer.name, rows, scores)
+        figures = measure(rows, scores, seed, profiles)
+        name = result_name(scorer.name)
         path = write_result(
             output,
             Result(
-                name=scorer.name,
-                kind=scorer.kind,
+                evaluation=EVALUATION,
+                name=name,
                 description=scorer.description,
                 fingerprint=scorer.fingerprint,
                 dataset=identity,
-                training=scorer.training,
-                judge=judge,
-                versions=package_versions(),
+                subject=subject_of(scorer),
+                judges=judges,
+                settings={"limit": limit, "conditions": list(scores)},
                 seed=seed,
-                limit=limit,
-                command=command,
-                scores_file=scores_file,
-                scores_sha256=scores_sha256,
-                measurements=measurements,
-                gaps=gaps,
+                provenance=provenance(command),
+                rows=row_counts(score.reason for values in scores.values() for score in values),
+                files=write_scores(output, name, rows, scores),
+                content=as_content(figures),
             ),
         )
         log.info("%s written.", path)
     return output
+
+
+def subject_of(scorer: Scorer) -> dict[str, Any]:
+    """`Result.subject`: name and kind of the scorer, its base model, and of a trained one its training.json."""
+    base = (scorer.training or {}).get("base_model") or {}
+    return {
+        "name": scorer.name,
+        "kind": KIND_NAMES[scorer.kind],
+        "kind_id": scorer.kind,
+        "provider": "transformers" if scorer.training else None,
+        "model": base.get("model_id"),
+        "revision": base.get("revision"),
+        "seed_group": seed_group(scorer.training) if scorer.kind in MODEL_KINDS and scorer.training else None,
+        "training": scorer.training,
+    }
+
+
+def seed_group(record: dict[str, Any]) -> str:
+    """The same for two trainings that differ in seed only: same method, recipe, base model and data."""
+    recipe = {key: value for key, value in (record.get("recipe") or {}).items() if key not in SEED_KEYS}
+    data = {key: value for key, value in (record.get("data") or {}).items() if key in DATA_KEYS}
+    conditioning = {key: value for key, value in record["conditioning"].items() if key != "seed"}
+    parts = [record["kind"], recipe, record["base_model"], record["template_hash"], conditioning, data]
+    return digest(parts)[:16]
 
 
 def list_scorers(models: Sequence[Path], shared: dict[str, Any]) -> list[Scorer]:
@@ -155,12 +172,12 @@ def list_scorers(models: Sequence[Path], shared: dict[str, Any]) -> list[Scorer]
             raise InputError(
                 f"Two results would be called {name}: results are named by the model folder. Rename one folder."
             )
-        extra = {} if training is None else {"training": _digest(training)}
+        extra = {} if training is None else {"training": digest(training)}
         scorers.append(Scorer(name, kind, description, folder, training, shared | extra))
 
     records = [(folder, without_paths(read_training(folder))) for folder in models]
     for folder, record in records:
-        add(folder.resolve().name, record["kind"], describe(record), folder, record)
+        add(file_name(folder.resolve().name), record["kind"], describe(record), folder, record)
     measured: list[dict[str, Any]] = []
     for folder, record in records:
         if record["kind"] != "dpo":
@@ -250,7 +267,7 @@ def score_dpo_folder(
     items = items_of(prompts, scorable)
     # Shared by the models that ask the reference for the same texts. With those of others in it, which texts are computed together, and
     # with that the last digits, would depend on what was evaluated before.
-    kept = output / REFERENCE_FOLDER / _digest([shown(model.record), model.record["reference_persona"]])[:16]
+    kept = output / REFERENCE_FOLDER / digest([shown(model.record), model.record["reference_persona"]])[:16]
     for scorer in family:
         if scorer.kind == "dpo":
             values = dpo_scores(model, prompts, scorable, BATCH_TEXTS, kept)
@@ -396,47 +413,20 @@ def _last_part(model_id: str) -> str:
     return model_id.rstrip("/").rsplit("/", 1)[-1]
 
 
-def dataset_identity(folder: Path, rows: Sequence[EvaluatedRow]) -> dict[str, Any]:
-    build = read_build(folder) or {}
-    return {
-        "name": (build.get("recipe") or {}).get("name") or folder.resolve().name,
-        "version": build.get("version"),
-        "content_sha256": content_hash(folder),
-        "rows": dict(sorted(Counter(f"{row.config}/{row.split}" for row in rows).items())),
-    }
-
-
-def judge_facts(build: dict[str, Any], rows: Sequence[EvaluatedRow]) -> dict[str, Any]:
-    """The label of the judge whose verdicts the rows carry, and its kind where build.json says it."""
-    labels = sorted({row.published["judge"] for row in rows if row.published.get("judge")})
-    return {"label": ", ".join(labels) or None, "kind": (build.get("judge") or {}).get("kind")}
-
-
-def package_versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _is_finished(output: Path, scorer: Scorer) -> bool:
-    """True where `output` holds this very result. Raises InputError where it holds another of the same name."""
-    path = result_path(output, scorer.name)
-    if not path.exists():
-        return False
-    result = read_result(path)
-    differing = [key for key in scorer.fingerprint if scorer.fingerprint[key] != result.fingerprint.get(key)]
-    if differing:
-        raise InputError(
-            f"{path} exists, but was computed from something else (differing: {', '.join(sorted(differing))}). "
-            f"Give another output folder, or delete {scorer.name}.json to replace it."
-        )
-    check_scores(output, result)
-    return True
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+def judges_of_rows(build: Mapping[str, Any], rows: Sequence[EvaluatedRow]) -> list[dict[str, Any]]:
+    """`Result.judges`: those whose verdicts the rows carry, with what else their models did for the dataset where build.json says it."""
+    declared, models = build.get("judge") or {}, build.get("models") or {}
+    model = models.get("judge") or {}
+    return [
+        {
+            "label": label,
+            "name": label.partition("@")[0],
+            "kind": declared.get("kind") or "of unknown kind",
+            "provider": model.get("provider"),
+            "model": model.get("model") or "unknown",
+            "scripted": model.get("provider") == "scripted",
+            "also": other_parts(model["model"], build) if model.get("model") else [],
+            "of": "the dataset's rows",
+        }
+        for label in sorted({row.published["judge"] for row in rows if row.published.get("judge")})
+    ]

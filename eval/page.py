@@ -12,18 +12,24 @@ Cell = str | int | float | Estimate | None
 class Table:
     """`header`: one text a column. A cell that is an Estimate is drawn with its interval and n; one that is withheld says why.
 
+    The first column names the row. A cell that is a judge's label is drawn with what is known of that judge.
     signed: columns (by index) whose estimates are differences, drawn with a sign and with zero in the middle.
+    plain: columns whose estimates are no shares (kappa, alpha, correlations): drawn as they are, with two digits, not in %.
+    folded: drawn shut, to be opened by who wants it.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     signed: Sequence[int] = ()
+    plain: Sequence[int] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)
 class Figure:
-    """number: of the paper's figure, as `10`, or None for one that the paper does not have. image: an SVG data address (eval.figures).
+    """number: of the paper's figure, as `10` (`2, 13` for two in one), or None for one that the paper does not have. image: an SVG data
+    address (eval.figures).
 
     words: what the figure shows, its values included, for a reader who cannot see it.
     """

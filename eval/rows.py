@@ -46,6 +46,10 @@ class EvaluatedRow:
         return _text(self.published.get("rejected"))
 
     @property
+    def prompt_id(self) -> str:
+        return str(self.published["prompt_id"])
+
+    @property
     def question(self) -> str:
         return self.published["prompt"][-1]["content"]
 

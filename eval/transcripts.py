@@ -11,10 +11,11 @@ from builder.judge.judge import Judge, Judgement, Reading, Verdict
 from builder.judge.likelihood import verdict_of_margin
 from builder.judge.pairwise import FIRST_PLACE, pairwise_verdict
 from builder.judge.pairwise import VERDICT_SECTION as PAIRWISE_SECTION
-from builder.judge.reading import UNREADABLE, read_reply
+from builder.judge.reading import BY_RULE, UNREADABLE, read_reply
 
 # item_id: the evaluation's own key of what was judged, unique with judge and order. order: AB, BA, both (likelihood) or one (critique).
-# raw: the reply as it came, or the JSON of scores. failure: why there is no reply to be read (truncated, refused ...), else empty.
+# raw: the reply as it came, or the JSON of scores. failure: why there is no reply to be read (truncated, refused, an empty answer ...),
+# else empty.
 TRANSCRIPT_COLUMNS = {"item_id": "string", "judge": "string", "order": "string", "raw": "string", "failure": "string"}
 
 Row = dict[str, Any]
@@ -34,10 +35,15 @@ def transcript_rows(judge: Judge, item_ids: Sequence[str], verdicts: Sequence[Ve
 
 
 def reread(judge: Judge, rows: Sequence[Mapping[str, Any]]) -> dict[str, Verdict | CritiqueVerdict]:
-    """item_id -> verdict, from the kept replies of this judge, by its present parser. Raises InputError where a reply is missing."""
+    """item_id -> verdict, from the kept replies of this judge, by its present parser. Raises InputError where one is missing or twice."""
     by_item: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        by_item.setdefault(row["item_id"], {})[row["order"]] = row
+        orders = by_item.setdefault(row["item_id"], {})
+        if row["order"] in orders:
+            raise InputError(
+                f"The transcript holds order {row['order']} of {row['item_id']} twice: the replies of one judge at a time can be read."
+            )
+        orders[row["order"]] = row
     return {item: _reread_item(judge, item, orders) for item, orders in by_item.items()}
 
 
@@ -54,7 +60,7 @@ def _reread_item(judge: Judge, item: str, orders: Mapping[str, Mapping[str, Any]
         return verdict_of_margin(judge, margin, row["failure"])
     section, worth = (CRITIQUE_SECTION, PASSES) if judge.kind == "critique" else (PAIRWISE_SECTION, FIRST_PLACE)
     readings = [
-        Reading(None, orders[order]["failure"], orders[order]["raw"])
+        Reading(BY_RULE.get(orders[order]["failure"]), orders[order]["failure"], orders[order]["raw"])
         if orders[order]["failure"]
         else read_reply(judge, orders[order]["raw"], section, worth)
         for order in needed
@@ -64,7 +70,8 @@ def _reread_item(judge: Judge, item: str, orders: Mapping[str, Mapping[str, Any]
 
 def _row(judge: Judge, item: str, order: str, raw: str, value: float | None, reason: str) -> Row:
     # A reply that could not be read is kept as a reply: another parser may read it.
-    failure = reason if value is None and reason != UNREADABLE else ""
+    failed = reason != UNREADABLE if value is None else not raw
+    failure = reason if failed else ""
     return {"item_id": item, "judge": judge.label, "order": order, "raw": raw, "failure": failure}
 
 

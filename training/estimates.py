@@ -1,16 +1,16 @@
 """Shares and differences of shares with the interval that they deserve, and the rules for when to give none.
 
-Personas are resampled (builder.statistics). A share of a few rows is withheld, and so is an interval that would claim a
-certainty which is only a lack of variety.
+Personas are resampled, and prompts where they are given (builder.statistics). A share of a few rows is withheld, and so
+is an interval that would claim a certainty which is only a lack of variety.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from builder.statistics import Cluster, cluster_sums, resampled_means
+from builder.statistics import Cluster, ClusterSums, cluster_sums, resampled_means
 
 MINIMUM_ROWS = 20  # a share of fewer rows is not printed
 NORMAL_QUANTILE = 1.959964  # of 0.975
@@ -28,31 +28,46 @@ class Estimate:
     withheld: str | None = None  # why `value`, or only the interval, is not given
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """Columns of values with the means of their resamples; from `resample`."""
+
+    values: np.ndarray  # (rows, columns), NaN = not counted in this column
+    sums: ClusterSums
+    means: np.ndarray  # (resamples, columns)
+
+
 def estimate_columns(
-    values: np.ndarray, clusters: Sequence[Cluster], rng: np.random.Generator, differences: int = 0
+    values: np.ndarray,
+    clusters: Sequence[Cluster],
+    rng: np.random.Generator,
+    differences: int = 0,
+    prompts: Sequence[str] | None = None,
 ) -> list[Estimate]:
-    """The mean of each column with a percentile interval from resampling personas.
+    """The mean of each column with a percentile interval from resampling personas, and with `prompts` (each row's) also prompts.
 
     `values` has shape (rows, columns), NaN = not counted in this column; the last `differences` columns are differences
     of shares, the others shares. All columns share the same resamples, and the clusters are taken in the order of their
     names, so the order of rows changes nothing.
     """
-    sums = cluster_sums(values, clusters)
-    means = resampled_means(sums, rng)
+    resampled = resample(values, clusters, rng, prompts)
     shares = values.shape[1] - differences
-    return [
-        _estimate(
-            values[~np.isnan(values[:, column]), column],
-            sums.personas_counted(column),
-            means[:, column],
-            column >= shares,
-        )
-        for column in range(values.shape[1])
-    ]
+    return [estimate_mean(resampled, column, column >= shares) for column in range(values.shape[1])]
 
 
-def _estimate(counted: np.ndarray, clusters: int, resampled: np.ndarray, is_difference: bool) -> Estimate:
-    n = len(counted)
+def resample(
+    values: np.ndarray, clusters: Sequence[Cluster], rng: np.random.Generator, prompts: Sequence[str] | None = None
+) -> Resampled:
+    """Arguments as in `estimate_columns`."""
+    sums = cluster_sums(values, clusters, prompts)
+    return Resampled(values, sums, resampled_means(sums, rng))
+
+
+def estimate_mean(resampled: Resampled, column: int, is_difference: bool = False) -> Estimate:
+    """Of one column: a share, or a difference of shares."""
+    values, sums = resampled.values[:, column], resampled.sums
+    counted = values[~np.isnan(values)]
+    n, clusters, means = len(counted), sums.personas_counted(column), resampled.means[:, column]
     if n < MINIMUM_ROWS:
         return Estimate(None, None, None, n, clusters, f"n < {MINIMUM_ROWS}")
     value = float(counted.mean())
@@ -60,12 +75,47 @@ def _estimate(counted: np.ndarray, clusters: int, resampled: np.ndarray, is_diff
         return Estimate(value, None, None, n, clusters, "no interval: one cluster")
     if not is_difference and value in (0.0, 1.0):
         # Resampling rows that are all alike says nothing of how sure the share is.
-        low, high = _wilson_interval(value, clusters)
-    elif np.nanmax(resampled) - np.nanmin(resampled) < 1e-12:
+        low, high = _wilson_interval(value, min(clusters, sums.prompts_counted(column) or clusters))
+        return Estimate(value, min(low, value), max(high, value), n, clusters)
+    return interval_of(value, means, n, clusters)
+
+
+def estimate_derived(
+    resampled: Resampled,
+    columns: Sequence[int],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    undefined: str,
+    n: int | None = None,
+) -> Estimate:
+    """A figure that follows from the means of some columns: a ratio, Cohen's kappa.
+
+    columns: they count the same rows. statistic: (..., len(columns)) -> (...), not finite where there is none. undefined: the reason that
+    stands where the figure does not exist. n: rows, where they are not all that are counted.
+    """
+    values = resampled.values[:, list(columns)]
+    counted = values[~np.isnan(values).any(axis=1)]
+    rows, clusters = len(counted) if n is None else n, resampled.sums.personas_counted(columns[0])
+    if rows < MINIMUM_ROWS:
+        return Estimate(None, None, None, rows, clusters, f"n < {MINIMUM_ROWS}")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(statistic(counted.mean(axis=0)))
+        drawn = statistic(resampled.means[:, list(columns)])
+    if not math.isfinite(value):
+        return Estimate(None, None, None, rows, clusters, undefined)
+    if clusters < 2:
+        return Estimate(value, None, None, rows, clusters, "no interval: one cluster")
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < len(resampled.means) / 2:
+        return Estimate(value, None, None, rows, clusters, "no interval: undefined in most resamples")
+    return interval_of(value, drawn, rows, clusters)
+
+
+def interval_of(value: float, resampled: np.ndarray, n: int, clusters: int) -> Estimate:
+    """The figure with the percentile interval of its resamples, shape (resamples,)."""
+    if np.nanmax(resampled) - np.nanmin(resampled) < 1e-12:
         # An interval without width would claim certainty. It is certain only where it holds by construction.
         return Estimate(value, None, None, n, clusters, "no interval: alike for all personas")
-    else:
-        low, high = np.nanpercentile(resampled, (2.5, 97.5))
+    low, high = np.nanpercentile(resampled, (2.5, 97.5))
     # The percentile interval of a skewed ratio can miss its own point; an interval that does is of no use to a reader.
     return Estimate(value, min(float(low), value), max(float(high), value), n, clusters)
 

@@ -7,6 +7,7 @@ only if it has more when nobody's persona is shown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ GROUPING_ATTRIBUTES = (
 )
 AGE_BANDS = ((0, "under 18"), (18, "18 to 29"), (30, "30 to 44"), (45, "45 to 64"), (65, "65 and over"))
 NOT_STATED = "not stated"
+SHUFFLES = 400  # of the personas over their groups
 
 Groups = Mapping[str, str]  # attribute -> the group that a persona belongs to
 
@@ -85,4 +87,99 @@ def spread(outcomes: Iterable[float], personas: Sequence[str], groups: Mapping[s
         "worst_group": None
         if worst is None
         else {"attribute": worst[1][0], "value": worst[1][1], "rows": worst[2], "accuracy": worst[0]},
+    }
+
+
+def inequality(
+    outcomes: Sequence[float] | np.ndarray,
+    personas: Sequence[str],
+    groups: Mapping[str, Groups],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """`spread` and more of one condition. outcomes, personas, groups: as there. rng: of the shuffles.
+
+    `gini`: of the personas' accuracies (those of `minimum_rows`), in [0, 1), 0 where all are served alike; null without any, or where all
+    are 0. `worst_intersection`: as `worst_group`, of the groups that two attributes make together. `largest_gap`: the attribute with the
+    largest difference between its best and its worst group, each of MINIMUM_ROWS rows at least; null without any. Beside it
+    `by_chance`, the median of that largest difference over SHUFFLES shuffles of which persona has which groups, and `p_value`, the share
+    of shuffles with one as large: of many groups one is always worst.
+    """
+    totals: dict[str, list[float]] = {}
+    for outcome, persona in zip(outcomes, personas, strict=True):
+        total = totals.setdefault(persona, [0.0, 0.0])
+        total[0] += float(outcome)
+        total[1] += 1
+    names = sorted(totals)
+    won, rows = (np.array([totals[name][part] for name in names]) for part in (0, 1))
+    shares = won[rows >= PERSONA_ROWS] / rows[rows >= PERSONA_ROWS]
+    found = spread(outcomes, personas, groups)
+    crossed = {persona: _crossed(own) for persona, own in groups.items()}
+    found["worst_intersection"] = spread(outcomes, personas, crossed)["worst_group"]
+    found["gini"] = gini(shares)
+    found["largest_gap"] = _largest_gap(won, rows, [groups.get(name, {}) for name in names], rng)
+    return found
+
+
+def gini(shares: np.ndarray) -> float | None:
+    """The mean difference of two of them over twice their mean; None of no share, or where all are 0."""
+    if not len(shares) or not shares.any():
+        return None
+    ordered = np.sort(shares)
+    places = np.arange(1, len(ordered) + 1)
+    value = float((2 * places - len(ordered) - 1) @ ordered / (len(ordered) * ordered.sum()))
+    return max(0.0, value)  # rounding can leave minus nothing
+
+
+def _crossed(groups: Groups) -> dict[str, str]:
+    return {
+        f"{first} and {second}": f"{groups[first]}, {groups[second]}"
+        for first, second in combinations(sorted(groups), 2)
+    }
+
+
+def _largest_gap(
+    won: np.ndarray, rows: np.ndarray, groups: Sequence[Groups], rng: np.random.Generator
+) -> dict[str, Any] | None:
+    """won, rows: (personas,), and the groups of each. A shuffle deals the personas' results out anew among the places in the groups."""
+    coded: dict[str, tuple[list[str], np.ndarray]] = {}
+    for attribute in sorted({name for own in groups for name in own}):
+        values = sorted({own[attribute] for own in groups if attribute in own})
+        code = {value: place for place, value in enumerate(values)}
+        # Who does not state the attribute stands in a group behind the last, which is left out.
+        coded[attribute] = values, np.array([code.get(own.get(attribute, ""), len(values)) for own in groups])
+
+    def gap_of(attribute: str, order: np.ndarray) -> tuple[float, int, int, np.ndarray, np.ndarray] | None:
+        values, places = coded[attribute]
+        size = len(values) + 1
+        count = np.bincount(places, weights=rows[order], minlength=size)[:-1]
+        good = np.bincount(places, weights=won[order], minlength=size)[:-1]
+        if (count >= MINIMUM_ROWS).sum() < 2:
+            return None
+        shares = np.where(count >= MINIMUM_ROWS, good / np.maximum(count, 1), np.nan)
+        best, worst = int(np.nanargmax(shares)), int(np.nanargmin(shares))
+        return float(shares[best] - shares[worst]), best, worst, shares, count
+
+    asked = np.arange(len(rows))
+    gaps = {attribute: gap for attribute in coded if (gap := gap_of(attribute, asked)) is not None}
+    if not gaps:
+        return None
+    attribute = max(gaps, key=lambda name: (gaps[name][0], name))
+    difference, best, worst, shares, count = gaps[attribute]
+    shuffled = []
+    for _ in range(SHUFFLES):
+        order = rng.permutation(len(rows))
+        shuffled.append(max((gap[0] for name in gaps if (gap := gap_of(name, order)) is not None), default=0.0))
+    return {
+        "attribute": attribute,
+        "difference": difference,
+        **{
+            side: {
+                "value": coded[attribute][0][place],
+                "rows": int(count[place]),
+                "accuracy": float(shares[place]),
+            }
+            for side, place in (("best", best), ("worst", worst))
+        },
+        "by_chance": float(np.median(shuffled)),
+        "p_value": (sum(gap >= difference - 1e-12 for gap in shuffled) + 1) / (SHUFFLES + 1),
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.errors import InputError
 from builder.llm.messages import Failure, Sampling
 from builder.llm.model_recipe import ModelRecipe
 
@@ -106,12 +107,25 @@ def may_pass(verdict: Verdict) -> bool:
     return any(call.verdict == "unscored" and Failure(call.reason).may_pass for call in verdict.judgements)
 
 
-def compare(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str = "judging") -> list[Verdict]:
-    """One verdict per comparison, in order. `calls`: builder.llm.calls.ModelCalls."""
+def compare(
+    judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str = "judging", sample: int = 0
+) -> list[Verdict]:
+    """One verdict per comparison, in order. `calls`: builder.llm.calls.ModelCalls. sample: another draw of the same judge's replies; scores
+    are not drawn, so it changes nothing where there is no reply in words.
+
+    Raises InputError for a critique judge, which is asked about one answer at a time.
+    """
     from builder.judge.likelihood import compare_by_likelihood
     from builder.judge.pairwise import compare_pairwise
 
-    return (compare_by_likelihood if judge.kind == "likelihood" else compare_pairwise)(judge, calls, comparisons, label)
+    if judge.kind == "critique":
+        raise InputError(
+            f"The judge {judge.name} examines one answer at a time and cannot choose between two. Choose a judge of kind likelihood or "
+            "pairwise, for example likelihood or roleplay."
+        )
+    if judge.kind == "likelihood":
+        return compare_by_likelihood(judge, calls, comparisons, label)
+    return compare_pairwise(judge, calls, comparisons, label, sample)
 
 
 def choose_best(

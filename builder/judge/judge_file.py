@@ -50,7 +50,7 @@ def load_judge(name: str, model: ModelRecipe, seed: int, role: str = "judge", pr
     content, raw = read_mapping(path, sorted({key for keys in JUDGE_KEYS.values() for key in keys}))
     kind = raw.get("kind")
     if kind not in tuple(JUDGE_KEYS):
-        raise InputError(f"{path.name}: kind is {kind!r}; it takes {', '.join(JUDGE_KEYS)}.")
+        raise InputError(f"{path.name}: kind is {kind!r}; it takes likelihood, pairwise or critique.")
     if foreign := sorted(set(raw) - set(JUDGE_KEYS[kind])):
         raise InputError(
             f"{path.name}: {foreign[0]} is no key of a {kind} judge. It takes {', '.join(JUDGE_KEYS[kind])}."
@@ -61,6 +61,10 @@ def load_judge(name: str, model: ModelRecipe, seed: int, role: str = "judge", pr
     parser = raw.get("parser", "markers")
     if parser not in PARSERS:
         raise InputError(f"{path.name}: parser is {parser!r}; it takes {' or '.join(PARSERS)}.")
+    if parser == "verdict_tokens" and (unread := sorted(set(raw) & {"sampling", "max_retries"})):
+        raise InputError(
+            f"{path.name}: {unread[0]} says how a reply is drawn, and with parser verdict_tokens none is: words are scored. Leave it out."
+        )
     if (kind == "likelihood" or parser == "verdict_tokens") and model.provider == "openai":
         raise InputError(
             f"The judge {path.stem} needs the log-probabilities of a given text, which chat endpoints do not give. Choose roleplay or "

@@ -1,21 +1,23 @@
 """Judging by role-play: the judge model reads profile, question and both answers, in both orders.
 
-A judge that prefers the first place in both orders has contradicted itself: a tie. A reply without a readable verdict, cut off or
-refused is tried again and then unscored with its reason; it is never wrong and never half right.
+A judge that prefers the first place in both orders has contradicted itself: a tie. An empty answer loses without a call. A reply without
+a readable verdict, cut off or refused is tried again and then unscored with its reason; it is never wrong and never half right.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from builder.judge.judge import Comparison, Judge, Judgement, Reading, Verdict
-from builder.judge.reading import NO_PROFILE, ask_judge
+from builder.judge.reading import NO_PROFILE, ask_judge, by_rule
 
 VERDICT_SECTION = "verdict"
 # The judged value of the answer in first place, by what the judge said.
 FIRST_PLACE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 
 
-def compare_pairwise(judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str) -> list[Verdict]:
+def compare_pairwise(
+    judge: Judge, calls: Any, comparisons: Sequence[Comparison], label: str, sample: int = 0
+) -> list[Verdict]:
     orders = [c.answers for c in comparisons] + [(c.answers[1], c.answers[0]) for c in comparisons]
     values = [
         {
@@ -26,7 +28,8 @@ def compare_pairwise(judge: Judge, calls: Any, comparisons: Sequence[Comparison]
         }
         for comparison, (first, second) in zip([*comparisons, *comparisons], orders, strict=True)
     ]
-    said = ask_judge(judge, calls, values, VERDICT_SECTION, FIRST_PLACE, label)
+    rules = [by_rule(answers) for answers in orders]
+    said = ask_judge(judge, calls, values, VERDICT_SECTION, FIRST_PLACE, label, rules, sample)
     return [pairwise_verdict(said[i], said[i + len(comparisons)]) for i in range(len(comparisons))]
 
 

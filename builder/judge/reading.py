@@ -16,6 +16,14 @@ from builder.llm.templates import PromptTemplate, load_template, section_name
 
 NO_PROFILE = "Nothing is known about the person."
 UNREADABLE = "unreadable"
+# What needs no judge: which of the answers, as shown, are empty or blank -> the reason, and the value of the first or only one.
+EMPTY = {
+    (True,): ("the answer is empty", 0.0),
+    (True, False): ("the first answer is empty", 0.0),
+    (False, True): ("the second answer is empty", 1.0),
+    (True, True): ("both answers are empty", 0.5),
+}
+BY_RULE = dict(EMPTY.values())
 
 
 def ask_judge(
@@ -25,13 +33,30 @@ def ask_judge(
     section: str,
     worth: Mapping[str, float],
     label: str,
+    rules: Sequence[Reading | None] | None = None,
+    sample: int = 0,
 ) -> list[Reading]:
     """The judge's reading for each filling of its template, in order.
 
-    section: of the template's reply that holds the verdict. worth: what each word of the menu counts, in [0, 1].
+    section: of the template's reply that holds the verdict. worth: what each word of the menu counts, in [0, 1]. rules: a reading where
+    no judge is needed (`by_rule`). sample: another draw of the same reply.
     """
-    ask = _score_words if judge.parser == "verdict_tokens" else _ask_for_prose
-    return ask(judge, calls, values, section, worth, label)
+    settled = rules or [None] * len(values)
+    asked = [filling for filling, rule in zip(values, settled, strict=True) if rule is None]
+    if judge.parser == "verdict_tokens":
+        said = iter(_score_words(judge, calls, asked, section, worth, label))
+    else:
+        said = iter(_ask_for_prose(judge, calls, asked, section, worth, label, sample))
+    return [next(said) if rule is None else rule for rule in settled]
+
+
+def by_rule(answers: Sequence[str]) -> Reading | None:
+    """The reading of one answer, or of two as shown, where an answer is empty or blank; None where a judge must say."""
+    empty = tuple(not answer.strip() for answer in answers)
+    if not any(empty):
+        return None
+    reason, value = EMPTY[empty]
+    return Reading(value, reason, "")
 
 
 def read_reply(judge: Judge, raw: str, section: str, worth: Mapping[str, float]) -> Reading:
@@ -52,6 +77,7 @@ def _ask_for_prose(
     section: str,
     worth: Mapping[str, float],
     label: str,
+    sample: int,
 ) -> list[Reading]:
     template = load_template(judge.template)
     said = [Reading(None, "not asked", "")] * len(values)
@@ -63,6 +89,7 @@ def _ask_for_prose(
                 sampling=judge.sampling,
                 template=template.label,
                 seed=judge.seed,
+                sample_index=sample,
                 attempt=attempt,
             )
             for i in open_questions
@@ -115,7 +142,9 @@ def _read_scores(raw: str, worth: Mapping[str, float]) -> Reading:
         sums = {word: float(value) for word, value in json.loads(raw).items()}
     except (ValueError, AttributeError, TypeError):
         return Reading(None, UNREADABLE, raw)
-    if not sums or not all(map(math.isfinite, sums.values())):
+    if not sums or not sums.keys() <= worth.keys():
+        return Reading(None, UNREADABLE, raw)
+    if not all(map(math.isfinite, sums.values())):
         return Reading(None, "the model gives a verdict no probability at all", raw)
     highest = max(sums.values())
     weights = {word: math.exp(value - highest) for word, value in sums.items()}

@@ -1,7 +1,8 @@
 """A client without a model: every reply is a fixed function of the request. For tests, rehearsals at full size, and dry runs.
 
 Its texts are readable nonsense in the form that the template asks for. Token scores favour words that the messages contain, so a
-likelihood judge on this client prefers answers that echo the profile: enough for plumbing, and nothing to conclude from.
+likelihood judge on this client prefers answers that echo the profile; the words of a menu are scored by a hash of the request. Enough for
+plumbing, and nothing to conclude from.
 """
 
 import hashlib
@@ -80,12 +81,27 @@ class ScriptedClient:
 
     def score(self, requests: Sequence[ScoreRequest], wanted: set[int], on_reply: OnReply) -> None:
         def scores(index: int) -> Reply:
+            if _is_choice(requests[index]):
+                return _scored_choice(requests[index])
             known = frozenset[str]().union(*(_words(m["content"]) for m in requests[index].messages))
             tokens = words(requests[index].continuation) or ["."]
             found = tuple(-2.0 if token in known else -3.0 for token in tokens)
             return TokenScores(found, Usage(prompt_tokens=len(known) + len(tokens)))
 
         _hand_over(wanted, scores, on_reply)
+
+
+def _is_choice(request: ScoreRequest) -> bool:
+    """Whether the continuation is a word of the template's own menu. The prompt holds all of them, so as an echo they would be equal."""
+    template = packaged_template(request.template.split("@")[0])
+    menus = template.choices.items() if template else ()
+    return any(request.continuation == f"{marker} {word}" for marker, choices in menus for word in choices)
+
+
+def _scored_choice(request: ScoreRequest) -> TokenScores:
+    digest = hashlib.sha256(repr(request).encode("utf-8", "surrogatepass")).digest()
+    usage = Usage(prompt_tokens=sum(approximate_tokens(m["content"]) for m in request.messages) + 2)
+    return TokenScores((-0.1, -0.1 - digest[0] / 64), usage)
 
 
 def _hand_over(wanted: set[int], reply: Callable[[int], Reply], on_reply: OnReply) -> None:

@@ -309,16 +309,16 @@ def test_auto_takes_likelihood_in_process_and_roleplay_for_endpoints():
 
 
 def test_judges_that_do_not_exist_or_do_not_fit(tmp_path):
-    with pytest.raises(InputError, match="likelihood, roleplay"):
+    with pytest.raises(InputError, match="likelihood, roleplay, roleplay_choice"):
         load_judge("critic", ModelRecipe(provider="openai", model="m"), 1)
-    with pytest.raises(InputError, match="judge: roleplay"):
+    with pytest.raises(InputError, match=r"log-probabilities of a given text.*Choose roleplay or critique"):
         load_judge("likelihood", ModelRecipe(provider="openai", model="m"), 1)
     odd = tmp_path / "odd.yaml"
     odd.write_text(json.dumps({"kind": "likelihood", "temprature": 1}))
     with pytest.raises(InputError, match="unknown key temprature"):
         load_judge(str(odd), ModelRecipe(provider="transformers", model="m"), 1)
     odd.write_text(json.dumps({"kind": "vote"}))
-    with pytest.raises(InputError, match="takes likelihood or pairwise"):
+    with pytest.raises(InputError, match="takes likelihood, pairwise or critique"):
         load_judge(str(odd), ModelRecipe(provider="transformers", model="m"), 1)
 
 
@@ -326,15 +326,15 @@ BAD_JUDGES = {
     "empty": ("", "odd.yaml holds nothing"),
     "a text": ("likelihood", "odd.yaml holds str"),
     "no YAML": ("kind: [", "odd.yaml is not YAML"),
-    "no kind": ("temperature: 1", "kind is None; it takes likelihood or pairwise"),
-    "a kind that is a list": ("kind: [likelihood]", "it takes likelihood or pairwise"),
+    "no kind": ("temperature: 1", "kind is None; it takes likelihood, pairwise or critique"),
+    "a kind that is a list": ("kind: [likelihood]", "it takes likelihood, pairwise or critique"),
     "a temperature of 0": ("{kind: likelihood, temperature: 0}", "temperature is 0; it takes a number above 0"),
     "a temperature that is a text": ("{kind: likelihood, temperature: warm}", "temperature is 'warm'"),
     "a temperature without end": ("{kind: likelihood, temperature: .inf}", "temperature is inf"),
     "a template for likelihood": ("{kind: likelihood, template: x}", "template is no key of a likelihood judge"),
     "a temperature for pairwise": (
         "{kind: pairwise, temperature: 1}",
-        "It takes kind, template, sampling, max_retries",
+        "It takes kind, template, parser, sampling, max_retries, model",
     ),
     "no template": ("kind: pairwise", "template is None; a pairwise judge needs one, for example judge_roleplay"),
     "a template that is a number": ("{kind: pairwise, template: 3}", "template is 3"),

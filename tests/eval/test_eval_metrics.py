@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.schema import assistant_message, contrast_pair_id, dpf_pair_id, preference_messages
-from eval.metrics import Gap, Measurement, measure
+from eval.metrics import Figures, Gap, Measurement, disagreement_weights, measure
 from eval.rows import EvaluatedRow, evaluated_row
 from eval.scores import Score, pair_scores, plan_scoring
 from training.evaluation import Candidate
@@ -67,9 +67,16 @@ def known_personas(personas: int) -> set[str]:
     return {f"p{persona}" for persona in range(personas)}
 
 
-def evaluate(rows: Sequence[EvaluatedRow], scorer: Scorer, seed: int = 0) -> tuple[list[Measurement], list[Gap]]:
+def figures_of(
+    rows: Sequence[EvaluatedRow], scorer: Scorer, seed: int = 0, profiles: dict[str, str] | None = None
+) -> Figures:
     plan = plan_scoring(rows, known_personas(50))
-    return measure(rows, pair_scores(plan, scorer(plan.candidates)), seed=seed)
+    return measure(rows, pair_scores(plan, scorer(plan.candidates)), seed, profiles)
+
+
+def evaluate(rows: Sequence[EvaluatedRow], scorer: Scorer, seed: int = 0) -> tuple[list[Measurement], list[Gap]]:
+    figures = figures_of(rows, scorer, seed)
+    return figures.measurements, figures.gaps
 
 
 def only(measurements: Sequence[Measurement], condition: str, subset: str = "all", cell: str = "all") -> Measurement:
@@ -93,7 +100,7 @@ def dpf_outcomes(wins: Sequence[float]) -> Scorer:
 text_scores = st.one_of(st.integers(-2, 2).map(float), st.floats(-1e6, 1e6))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data(), st.integers(2, 5), st.integers(1, 3))
 def test_scorer_that_ignores_the_persona_gets_exactly_half_on_mirrors(data: Any, personas: int, prompts: int) -> None:
     """Whatever it thinks of the texts: under every condition if it never looks at the persona, under `none` even if
@@ -116,7 +123,7 @@ def test_scorer_that_ignores_the_persona_gets_exactly_half_on_mirrors(data: Any,
     assert only(looking, "none").accuracy.value == (0.5 if enough else None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sets(st.integers(0, 24)), st.integers(0, 2**32))
 def test_a_text_without_score_takes_both_mirrors_out_and_leaves_half(lost: set[int], seed: int) -> None:
     rows = contrast_rows(5, 5)
@@ -140,7 +147,7 @@ def test_a_row_whose_mirror_is_absent_is_dropped_and_counted() -> None:
     assert (measured.rows, measured.accuracy.n, measured.mirrors_dropped, measured.unscored) == (39, 38, 1, {})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=25, max_size=25), st.integers(0, 5))
 def test_an_interval_contains_its_point_and_lies_in_the_range(wins: list[float], seed: int) -> None:
     measurements, gaps = evaluate(dpf_rows(5, 5), dpf_outcomes(wins), seed)
@@ -155,7 +162,7 @@ def test_an_interval_contains_its_point_and_lies_in_the_range(wins: list[float],
     assert all(gap.difference.value == 0 for gap in gaps)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.permutations(range(30)), st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=30, max_size=30))
 def test_the_order_of_rows_changes_nothing(order: list[int], wins: list[float]) -> None:
     rows = dpf_rows(6, 5)
@@ -189,7 +196,8 @@ def test_the_interval_knows_that_rows_of_a_persona_go_together() -> None:
     assert narrow.low is not None
     assert narrow.high is not None
     assert wide.value == narrow.value == 0.5
-    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    # Less than twice as wide: prompts are drawn too, which counts what neither explains several times.
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
 def test_a_perfect_share_still_has_an_interval() -> None:
@@ -275,3 +283,150 @@ def test_every_candidate_is_scored_once() -> None:
     assert len(set(candidates)) == len(candidates)
     # Per prompt: 4 answers without a persona and under each of 4 personas (own pairs show it `true`, others `wrong`).
     assert len(candidates) == 3 * (4 + 4 * 4)
+
+
+# Falsifiers: what no honest measure may get wrong.
+
+
+def prefers_own_text(candidates: Sequence[Candidate]) -> list[Score]:
+    """The planted preference: the persona that is shown likes its own text, and nothing is known without one."""
+    return [float(c.persona_id is not None and c.answer.split()[2] == c.persona_id[1:]) for c in candidates]
+
+
+def test_a_planted_preference_is_found_and_its_opposite_lies_below_one_half() -> None:
+    rows = contrast_rows(6, 3)
+    planted, gaps = evaluate(rows, prefers_own_text)
+    assert only(planted, "true").accuracy.value == 1.0
+    assert only(planted, "none").accuracy.value == 0.5
+    assert next(gap for gap in gaps if gap.against == "wrong").difference.value > 0.3  # type: ignore[operator]
+    anti, gaps = evaluate(rows, lambda candidates: [-float(s) for s in prefers_own_text(candidates)])
+    assert only(anti, "true").accuracy.value == 0.0
+    assert next(gap for gap in gaps if gap.against == "wrong").difference.value < -0.3  # type: ignore[operator]
+
+
+def test_shuffled_labels_give_one_half() -> None:
+    """Chosen and rejected are exchanged in half of the mirrored sets, drawn at random: the planted preference is worth nothing."""
+    rows = contrast_rows(8, 4)
+    sets = sorted({min(row.pair_id, str(row.mirror_pair_id)) for row in rows})
+    swapped = set(np.random.default_rng(0).permutation(sets)[: len(sets) // 2])
+    shuffled = []
+    for row in rows:
+        own = dict(row.published)
+        if min(row.pair_id, str(row.mirror_pair_id)) in swapped:
+            own["chosen"], own["rejected"] = own["rejected"], own["chosen"]
+        shuffled.append(evaluated_row("contrast", "seen_test", own))
+    measured, _ = evaluate(shuffled, prefers_own_text)
+    assert only(measured, "true").accuracy.value == 0.5
+
+
+# Kappa and disagreement.
+
+
+def judged(rows: Sequence[EvaluatedRow], verdicts: Sequence[str]) -> list[EvaluatedRow]:
+    return [
+        evaluated_row(row.config, row.split, row.published | {"judge_verdict": verdict})
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+
+
+def side_of_first(row: EvaluatedRow, verdict: str) -> int:
+    """The sides of a pair as the documentation has them: on contrast the text of the persona that comes first by id."""
+    return int((verdict == "chosen") == (row.config == "dpf" or row.persona_id == row.cluster[0]))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_kappa_is_that_of_scikit_learn_over_rows_that_both_decide(seed: int, contrast: bool) -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(seed)
+    rows = contrast_rows(6, 2) if contrast else dpf_rows(10, 5)
+    rows = judged(rows, rng.choice(["chosen", "rejected", "tie", "unscored"], size=len(rows), p=[0.5, 0.3, 0.1, 0.1]))
+    known: dict[Any, float] = {}
+
+    def score(candidates: Sequence[Candidate]) -> list[Score]:
+        return [known.setdefault((c.persona_id, c.answer), float(rng.integers(0, 4))) for c in candidates]
+
+    plan = plan_scoring(rows, known_personas(50))
+    scores = pair_scores(plan, score(plan.candidates))
+    measured = only(measure(rows, scores, 0).measurements, "true")
+    both = [
+        (side_of_first(row, own.verdict), side_of_first(row, row.judge_verdict))
+        for row, own in zip(rows, scores["true"], strict=True)
+        if own.verdict in ("chosen", "rejected") and row.judge_verdict in ("chosen", "rejected")
+    ]
+    assert measured.kappa.n == len(both)
+    assert measured.kappa.n + sum(measured.kappa_left_out.values()) == measured.accuracy.n
+    if measured.kappa.value is not None:
+        assert measured.kappa.value == pytest.approx(cohen_kappa_score(*zip(*both, strict=True)))
+
+
+def test_kappa_is_undefined_where_both_always_prefer_the_same_side() -> None:
+    rows = dpf_rows(10, 5, judge_verdict="chosen")
+    measured = only(evaluate(rows, dpf_outcomes([1.0] * 50))[0], "true")
+    assert measured.judge_agreement.value == 1.0
+    assert measured.kappa.value is None
+    assert "undefined" in str(measured.kappa.withheld)
+
+
+def test_a_persona_blind_scorer_has_no_kappa_above_chance_on_contrast() -> None:
+    rows = judged(contrast_rows(8, 3), ["chosen"] * 168)
+    measured = only(
+        evaluate(rows, lambda candidates: [float(len(c.answer)) + hash_of(c) for c in candidates])[0], "true"
+    )
+    assert measured.kappa.value == pytest.approx(0.0, abs=1e-9)
+    best = only(evaluate(rows, prefers_own_text)[0], "true")
+    assert best.kappa.value == 1.0
+
+
+def hash_of(candidate: Candidate) -> float:
+    return sum(map(ord, candidate.answer)) / 1e4
+
+
+def test_rows_weigh_as_much_as_others_disagree() -> None:
+    rows = judged(dpf_rows(4, 1), ["chosen", "chosen", "chosen", "rejected"])
+    assert disagreement_weights(rows).tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1.0])
+    rows = judged(dpf_rows(4, 1), ["chosen", "tie", "unscored", "rejected"])
+    assert disagreement_weights(rows).tolist() == [1.0, 0.0, 0.0, 1.0]
+    mirrors = contrast_rows(2, 1)
+    assert disagreement_weights(judged(mirrors, ["chosen", "chosen"])).tolist() == [1.0, 1.0]
+    assert disagreement_weights(judged(mirrors, ["chosen", "rejected"])).tolist() == [0.0, 0.0]
+
+
+def test_a_scorer_that_knows_the_majority_alone_is_low_where_personas_disagree() -> None:
+    rows = judged(dpf_rows(10, 4), ["rejected" if place % 40 < 8 else "chosen" for place in range(40)])
+
+    def of(scorer: Scorer, condition: str = "true") -> Any:
+        found = figures_of(rows, scorer).disagreement
+        return next(d for d in found if (d.config, d.condition) == ("dpf", condition)).accuracy
+
+    majority = of(lambda candidates: [float(c.answer.startswith("revision")) for c in candidates])
+    assert majority.value == pytest.approx(0.5)
+    minority = {"0", "1"}
+    knows = of(
+        lambda candidates: [
+            float(c.answer.startswith("revision")) * (-1 if c.answer.split()[2] in minority else 1) for c in candidates
+        ]
+    )
+    assert knows.value == 1.0
+
+
+def test_unequal_service_is_found_in_the_groups_that_profiles_state() -> None:
+    """Personas of one sex are always served wrongly; ages have nothing to do with it."""
+    profiles = {
+        f"p{i}": f"About the person asking:\nage: {20 + i}\nsex: {'Female' if i % 2 else 'Male'}" for i in range(20)
+    }
+    rows = dpf_rows(20, 5)
+    figures = figures_of(rows, lambda candidates: [served(c) for c in candidates], profiles=profiles)
+    own = next(s for s in figures.spread if (s["config"], s["condition"]) == ("dpf", "true"))
+    assert own["gini"] == pytest.approx(0.5)
+    assert own["largest_gap"]["attribute"] == "sex"
+    assert own["largest_gap"]["difference"] == 1.0
+    assert own["largest_gap"]["p_value"] < 0.01
+    assert (own["worst_group"]["attribute"], own["worst_group"]["value"]) == ("sex", "Female")
+    assert own["worst_intersection"]["accuracy"] == 0.0
+
+
+def served(candidate: Candidate) -> float:
+    words = candidate.answer.split()
+    return 0.0 if words[0] == "base" else -1.0 if int(words[2]) % 2 else 1.0

@@ -10,7 +10,9 @@ import pytest
 from builder.errors import InputError
 from builder.schema import assistant_message, preference_messages
 from eval.models import evaluate_models
-from eval.results import Result, load_results
+from eval.pair_results import gap, label, load_pair_results, measurement, measurements
+from eval.pair_results import kind as kind_of
+from eval.results import Result
 from eval.rows import load_profiles, load_rows
 from tests.eval.conftest import Trained
 from tests.published_folder import Tables, write_published_folder
@@ -27,7 +29,7 @@ def evaluated(published: Path, trained: Trained, tmp_path_factory: pytest.TempPa
 
 
 def scores_of(folder: Path, name: str) -> dict[tuple[str, str], dict[str, Any]]:
-    table = pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+    table = pyarrow.parquet.read_table(folder / f"models-{name}.parquet").to_pylist()
     return {(row["pair_id"], row["condition"]): row for row in table}
 
 
@@ -36,31 +38,32 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def by_name(folder: Path) -> dict[str, Result]:
-    return {result.name: result for result in load_results(folder)}
+    return {label(result): result for result in load_pair_results(folder)}
 
 
 def test_every_scorer_gets_a_result_with_all_conditions_and_its_controls(evaluated: Path, published: Path) -> None:
-    results = load_results(evaluated)
-    assert [result.name for result in results] == ALL_NAMES
+    results = load_pair_results(evaluated)
+    assert [label(result) for result in results] == ALL_NAMES
     for result in results:
         for config, subset in (("dpf", "all"), ("contrast", "all"), ("contrast", "flipped")):
-            assert all(result.measurement(config, subset, "all", c) for c in ("true", "none", "wrong"))
-            assert all(result.gap(config, subset, "all", against) for against in ("wrong", "none"))
-        blind = result.measurement("contrast", "all", "all", "none")
+            assert all(measurement(result, config, subset, "all", c) for c in ("true", "none", "wrong"))
+            assert all(gap(result, config, subset, "all", against) for against in ("wrong", "none"))
+        blind = measurement(result, "contrast", "all", "all", "none")
         assert blind is not None
         assert blind.accuracy.value == 0.5
+        assert result.dataset is not None
         assert result.dataset["rows"] == {
             "contrast/heldout_test": 120,
             "contrast/seen_test": 60,
             "dpf/heldout_test": 60,
             "dpf/seen_test": 30,
         }
-        assert len(scores_of(evaluated, result.name)) == 270 * 3
+        assert len(scores_of(evaluated, label(result))) == 270 * 3
 
 
 def test_test_splits_and_groups_never_share_a_figure(evaluated: Path) -> None:
     result = by_name(evaluated)["reward"]
-    counts = {m.cell: m.accuracy.n for m in result.measurements if (m.config, m.condition) == ("dpf", "true")}
+    counts = {m.cell: m.accuracy.n for m in measurements(result) if (m.config, m.condition) == ("dpf", "true")}
     assert counts == {
         "all": 90,
         "seen/seen_test": 24,
@@ -68,7 +71,7 @@ def test_test_splits_and_groups_never_share_a_figure(evaluated: Path) -> None:
         "unseen/seen_test": 6,
         "unseen/heldout_test": 12,
     }
-    few = result.measurement("dpf", "all", "unseen/seen_test", "true")
+    few = measurement(result, "dpf", "all", "unseen/seen_test", "true")
     assert few is not None
     assert (few.accuracy.value, few.accuracy.withheld) == (None, "n < 20")
 
@@ -107,7 +110,7 @@ def test_evaluation_finds_what_the_training_found(evaluated_unusual: Path, train
     result = by_name(evaluated_unusual)[name]
     for entry in json.loads((folder / "training.json").read_text(encoding="utf-8"))["results"]:
         for condition, outcome in entry["conditions"].items():
-            measured = result.measurement(entry["config"], "all", entry["cell"], condition)
+            measured = measurement(result, entry["config"], "all", entry["cell"], condition)
             assert measured is not None
             assert (measured.accuracy.n, measured.accuracy.value) == (entry["rows"], outcome["accuracy"])
 
@@ -197,8 +200,8 @@ def test_models_of_every_kind_are_evaluated(
     (folder / "training.json").write_text(json.dumps(record | {"kind": kind}), encoding="utf-8")
     output = evaluate_models(published, [folder], tmp_path / "results")
     result = by_name(output)["model"]
-    assert result.kind == kind
-    measured = result.measurement("dpf", "all", "all", "true")
+    assert kind_of(result) == kind
+    measured = measurement(result, "dpf", "all", "all", "true")
     assert measured is not None
     assert measured.unscored == {reason: 3}
     assert len(given[0]) == (30 if kind in ("low_rank", "vpl") else 0)
@@ -208,14 +211,14 @@ def test_baselines_say_what_they_can_do_without_learning(evaluated: Path) -> Non
     results = by_name(evaluated)
     overlap, shorter = results["profile-overlap"], results["shorter-answer"]
     # The test data's revisions name the persona's trade, which the profile contains and a base answer does not.
-    right, blind = (overlap.measurement("dpf", "all", "all", condition) for condition in ("true", "none"))
+    right, blind = (measurement(overlap, "dpf", "all", "all", condition) for condition in ("true", "none"))
     assert right is not None
     assert blind is not None
     assert right.accuracy.value == 1.0
     assert (blind.accuracy.value, blind.ties) == (0.5, 90)
-    gap = shorter.gap("dpf", "all", "all", "wrong")
-    assert gap is not None
-    assert gap.difference.value == 0.0
+    missed = gap(shorter, "dpf", "all", "all", "wrong")
+    assert missed is not None
+    assert missed.difference.value == 0.0
 
 
 def test_a_finished_result_is_kept_and_only_a_missing_one_is_computed(
@@ -224,12 +227,12 @@ def test_a_finished_result_is_kept_and_only_a_missing_one_is_computed(
     before = contents(evaluated)
     times = {path.name: path.stat().st_mtime_ns for path in evaluated.glob("*.*")}
     # As after a kill between the two files of one result: the JSON, written last, is not there.
-    (evaluated / "untrained-tiny.json").unlink()
-    (evaluated / "untrained-tiny.parquet").write_bytes(b"half a file")
+    (evaluated / "models-untrained-tiny.json").unlink()
+    (evaluated / "models-untrained-tiny.parquet").write_bytes(b"half a file")
     evaluate_models(published, trained.models, evaluated, base_model=str(trained.base), command="persona eval")
     assert contents(evaluated) == before
     written = {path.name for path in evaluated.glob("*.*") if path.stat().st_mtime_ns != times[path.name]}
-    assert written == {"untrained-tiny.json", "untrained-tiny.parquet"}
+    assert written == {"models-untrained-tiny.json", "models-untrained-tiny.parquet"}
 
 
 def test_results_of_something_else_are_refused_before_any_scoring(evaluated: Path, published: Path) -> None:
@@ -243,8 +246,8 @@ def test_results_of_something_else_are_refused_before_any_scoring(evaluated: Pat
 
 def test_a_damaged_score_file_is_noticed(published: Path, tmp_path: Path) -> None:
     evaluate_models(published, [], tmp_path)
-    (tmp_path / "shorter-answer.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match=r"Delete shorter-answer\.json and evaluate again"):
+    (tmp_path / "models-shorter-answer.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"Delete models-shorter-answer\.json and evaluate again"):
         evaluate_models(published, [], tmp_path)
 
 
@@ -267,7 +270,7 @@ def test_a_text_longer_than_the_context_is_unscored_with_its_reason(trained: Tra
     folder = write_published_folder(tmp_path / "data", seen=24, unseen=6, change=lengthen)
     output = evaluate_models(folder, trained.models, tmp_path / "results", limit=30, base_model=str(trained.base))
     for name in ("dpo", "reward", "untrained-tiny"):
-        measured = by_name(output)[name].measurement("dpf", "all", "all", "true")
+        measured = measurement(by_name(output)[name], "dpf", "all", "all", "true")
         assert measured is not None
         assert measured.unscored == {"longer than the model's context": 1}
         assert measured.accuracy.n == 59

@@ -1,8 +1,11 @@
 import json
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from training.fairness import persona_groups, spread
+from training.fairness import gini, inequality, persona_groups, spread
 from training.metrics import control_metrics
 
 
@@ -75,3 +78,41 @@ def test_every_condition_has_its_spread_and_the_order_of_rows_changes_nothing():
     backwards = control_metrics(rows[::-1], {name: values[::-1] for name, values in margins.items()}, 0, profiles)
     assert backwards == entries
     assert control_metrics(rows, margins, 0)[0]["conditions"]["true"]["spread"]["worst_group"] is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=12))
+def test_gini_is_the_mean_difference_of_two_over_twice_the_mean(shares: list[float]):
+    expected = np.mean([abs(a - b) for a in shares for b in shares]) / (2 * np.mean(shares))
+    assert gini(np.array(shares)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_gini_of_all_alike_is_nothing_and_of_nobody_undefined():
+    assert gini(np.full(7, 0.3)) == pytest.approx(0)
+    assert gini(np.array([])) is None
+    assert gini(np.zeros(3)) is None
+
+
+def test_the_largest_gap_stands_beside_what_chance_gives():
+    rng = np.random.default_rng(0)
+    personas = [f"p{i:02}" for i in range(40) for _ in range(10)]
+    groups = {f"p{i:02}": {"sex": "Female" if i % 2 else "Male", "race": f"r{i % 4}"} for i in range(40)}
+    planted = [1.0 if int(name[1:]) % 2 and rng.random() < 0.9 else 0.0 for name in personas]
+    found = inequality(planted, personas, groups, np.random.default_rng(0))
+    largest = found["largest_gap"]
+    assert largest["p_value"] < 0.01
+    assert largest["by_chance"] < 0.5 < largest["difference"]
+    assert found["worst_intersection"]["attribute"] == "race and sex"
+    noise = inequality([float(rng.random() < 0.5) for _ in personas], personas, groups, np.random.default_rng(0))
+    assert noise["largest_gap"]["p_value"] > 0.05
+    assert noise["largest_gap"]["by_chance"] == pytest.approx(noise["largest_gap"]["difference"], abs=0.1)
+
+
+def test_inequality_does_not_depend_on_the_order_and_holds_what_spread_does():
+    outcomes, personas = [float(i % 3 == 0) for i in range(60)], [f"p{i % 6}" for i in range(60)]
+    groups = {f"p{i}": {"sex": "Male" if i < 3 else "Female"} for i in range(6)}
+    found = inequality(outcomes, personas, groups, np.random.default_rng(0))
+    assert inequality(outcomes[::-1], personas[::-1], groups, np.random.default_rng(0)) == found
+    assert spread(outcomes, personas, groups).items() <= found.items()
+    nobody = inequality([], [], {}, np.random.default_rng(0))
+    assert (nobody["gini"], nobody["largest_gap"], nobody["worst_intersection"]) == (None, None, None)

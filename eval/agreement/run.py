@@ -1,0 +1,225 @@
+"""`persona eval agreement`: ask every annotator about the same pairs, keep what each said, and compute who agrees with whom."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.files import make_folder, sha256_file
+from builder.judge.judge import Judge, Verdict, compare
+from builder.llm.budget import Budget
+from builder.llm.templates import load_template
+from eval.agreement.annotators import (
+    LABEL,
+    PUBLISHED,
+    RATING_COLUMNS,
+    Annotator,
+    Asked,
+    comparison,
+    file_rating,
+    judge_annotators,
+    lexical_annotators,
+    lexical_answer,
+    parse_annotators,
+    rating,
+    verdict_rating,
+)
+from eval.agreement.choices import Choice, read_choices
+from eval.agreement.content import content_of, judged_rows
+from eval.agreement.pairs import PAIR_COLUMNS, AnnotatedPair, draw_pairs
+from eval.agreement.section import agreement_table
+from eval.agreement.simulated import simulated_answer, simulated_names
+from eval.calls import open_calls, spent
+from eval.judging import judge_facts
+from eval.language_models import file_name
+from eval.provenance import dataset_identity, provenance
+from eval.results import SCHEMA_VERSION, Result, digest, is_finished, read_result, result_path, write_result
+from eval.rows import content_hash, load_profiles, read_build
+from eval.tables import read_table, write_table
+from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
+
+EVALUATION = "agreement"
+PAIRS, RATINGS, TRANSCRIPTS = "pairs.parquet", "ratings.parquet", "transcripts.parquet"
+LONGEST_NAME = 60  # characters of the annotators in a file's name
+
+
+def run_agreement(
+    dataset: Path,
+    given: Sequence[str],
+    out: Path,
+    *,
+    limit: int | None = 400,
+    seed: int = 0,
+    budget: Budget | None = None,
+    dry_run: bool = False,
+    command: str | None = None,
+) -> str:
+    """`given`: the words of --annotator. Returns the table to print, of a dry run the sentence on what it would cost.
+
+    Raises InputError for a word that names nobody, a file that cannot be read, or a dataset without test pairs.
+    """
+    asked = parse_annotators(given, seed)
+    choices = read_choices(asked.files)
+    annotators = _annotators(asked, choices)
+    name = f"{EVALUATION}-{_name_of(given)}"
+    calls = open_calls(out, asked.judges, budget=budget, dry_run=dry_run)
+    fingerprint = {
+        "schema": SCHEMA_VERSION,
+        "dataset": content_hash(dataset),
+        "annotators": [asdict(annotator) for annotator in annotators],
+        "models": {judge.judge.label: calls.client(judge.judge.role).identity for judge in asked.judges},
+        "templates": [load_template(template).label for template in _templates(asked)],
+        "files": {path.name: sha256_file(path) for path in asked.files},
+        "limit": limit,
+        "seed": seed,
+    }
+    if not dry_run and is_finished(out, name, fingerprint):
+        return agreement_table(read_result(result_path(out, name)))
+    pairs, unknown = draw_pairs(dataset, limit, seed, {choice.pair_id for choice in choices} if choices else None)
+    profiles = load_profiles(dataset)
+    transcripts, judged = _ask_judges(asked, annotators, pairs, profiles, calls)
+    if dry_run:
+        return spent(calls)
+    if calls.left_open:
+        raise InputError(
+            f"{calls.left_open} calls were left open by an endpoint, so no result is written. Run the same command again to fill them."
+        )
+    ratings = _other_ratings(annotators, choices, pairs, profiles, seed)
+    rows, described = [pair.as_row() for pair in pairs], [asdict(annotator) for annotator in annotators]
+    make_folder(out)
+    files = write_table(out, f"{name}-{PAIRS}", rows, PAIR_COLUMNS)
+    files |= write_table(out, f"{name}-{RATINGS}", ratings, RATING_COLUMNS)
+    files |= write_table(out, f"{name}-{TRANSCRIPTS}", transcripts, TRANSCRIPT_COLUMNS)
+    build = read_build(dataset)
+    result = Result(
+        evaluation=EVALUATION,
+        name=name,
+        description=f"Agreement between {', '.join(dict.fromkeys(annotator.of for annotator in annotators))}",
+        fingerprint=fingerprint,
+        dataset=dataset_identity(dataset, _row_counts(pairs)),
+        subject=None,
+        judges=[judge_facts(judge, build) for judge in asked.judges],
+        settings={
+            "annotators": [word.rsplit("/", 1)[-1] for word in given],
+            "limit": limit,
+            "rated_pairs_unknown": unknown,
+        },
+        seed=seed,
+        provenance=provenance(command, _templates(asked), calls),
+        rows=judged_rows([*judged, *ratings], described),
+        files=files,
+        content=content_of(rows, [*judged, *ratings], described, seed),
+    )
+    write_result(out, result)
+    return agreement_table(result)
+
+
+def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:
+    """The same result with the judges' kept replies read anew. judges: label in the result -> today's judge."""
+    pairs, ratings, transcripts = (
+        read_table(folder / f"{result.name}-{name}") for name in (PAIRS, RATINGS, TRANSCRIPTS)
+    )
+    annotators = [
+        {key: value for key, value in annotator.items() if key != "items"}
+        for annotator in result.fingerprint["annotators"]
+    ]
+    judged = []
+    for annotator in annotators:
+        if annotator["judge"]:
+            own = [
+                {**row, "item_id": row["item_id"].rpartition("|")[0]}
+                for row in transcripts
+                if row["judge"] == annotator["judge"] and row["item_id"].endswith(f"|{annotator['condition']}")
+            ]
+            judged += [
+                verdict_rating(annotator["name"], pair_id, verdict)
+                for pair_id, verdict in reread(judges[annotator["judge"]], own).items()
+                if isinstance(verdict, Verdict)
+            ]
+    every = [*judged, *ratings]
+    return replace(
+        result, rows=judged_rows(every, annotators), content=content_of(pairs, every, annotators, result.seed)
+    )
+
+
+def _annotators(asked: Asked, choices: Sequence[Choice]) -> list[Annotator]:
+    people = {choice.annotator: choice.kind for choice in choices}
+    found = [
+        *judge_annotators(asked.judges),
+        *lexical_annotators(asked.lexical),
+        *(
+            Annotator(name, "simulated", of=name, reliability=reliability)
+            for name, reliability in simulated_names(asked.simulated).items()
+        ),
+        *(Annotator(name, kind, of=name) for name, kind in sorted(people.items())),
+    ]
+    names = [annotator.name for annotator in found] + [LABEL, PUBLISHED]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"Two annotators have the name {twice}. Rename the one in the file of choices.")
+    return found
+
+
+def _ask_judges(
+    asked: Asked,
+    annotators: Sequence[Annotator],
+    pairs: Sequence[AnnotatedPair],
+    profiles: Mapping[str, str],
+    calls: Any,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(the rows of the transcripts, the ratings). item_id of a transcript: PAIR|CONDITION."""
+    by_label = {judge.judge.label: judge.judge for judge in asked.judges}
+    transcripts, ratings = [], []
+    for annotator in annotators:
+        if annotator.judge is None:
+            continue
+        judge = by_label[annotator.judge]
+        comparisons = [comparison(pair, annotator.condition, profiles) for pair in pairs]
+        verdicts = compare(judge, calls, comparisons, annotator.name)
+        transcripts += transcript_rows(judge, [f"{pair.pair_id}|{annotator.condition}" for pair in pairs], verdicts)
+        ratings += [verdict_rating(annotator.name, p.pair_id, v) for p, v in zip(pairs, verdicts, strict=True)]
+    return transcripts, ratings
+
+
+def _other_ratings(
+    annotators: Sequence[Annotator],
+    choices: Sequence[Choice],
+    pairs: Sequence[AnnotatedPair],
+    profiles: Mapping[str, str],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Of lexical rules, simulated people and files."""
+    ratings = []
+    for annotator in annotators:
+        if annotator.group == "lexical":
+            ratings += [rating(annotator.name, p.pair_id, lexical_answer(annotator, p, profiles)) for p in pairs]
+        elif annotator.reliability is not None:
+            ratings += [
+                rating(
+                    annotator.name,
+                    p.pair_id,
+                    simulated_answer(annotator.name, annotator.reliability, p.pair_id, p.label, seed),
+                )
+                for p in pairs
+            ]
+    by_id = {pair.pair_id: pair for pair in pairs}
+    return [*ratings, *(file_rating(choice, by_id[choice.pair_id]) for choice in choices if choice.pair_id in by_id)]
+
+
+def _name_of(given: Sequence[str]) -> str:
+    """Of the words, without folders and addresses; a long one is cut and made distinct by its hash."""
+    words = [word.partition("@http")[0].rstrip("/").rsplit("/", 1)[-1] for word in given]
+    name = file_name("-".join(words))
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME].rstrip('-.')}-{digest(list(words))[:8]}"
+
+
+def _row_counts(pairs: Sequence[AnnotatedPair]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        key = f"{pair.row.config}/{pair.row.split}"
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _templates(asked: Asked) -> list[str]:
+    return sorted({judge.judge.template for judge in asked.judges if judge.judge.template})

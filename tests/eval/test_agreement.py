@@ -1,0 +1,312 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from builder.errors import InputError
+from builder.judge.judge_file import load_judge
+from builder.llm.budget import Budget
+from builder.randomness import rng_for
+from eval.agreement.annotators import LABEL
+from eval.agreement.content import content_of
+from eval.agreement.kappa import (
+    ANSWERS,
+    ONE_ANSWER,
+    alpha_value,
+    consensus,
+    consensus_without,
+    kappa_estimates,
+    kappa_value,
+    krippendorffs_alpha,
+)
+from eval.agreement.pairs import draw_pairs
+from eval.agreement.run import rescored, run_agreement
+from eval.agreement.section import section
+from eval.agreement.simulated import simulated_answer, simulated_names
+from eval.language_models import model_recipe
+from eval.results import Result, load_results
+
+Pairs = list[tuple[str, str]]
+ANSWER = st.sampled_from(ANSWERS)
+
+
+def columns(text: str) -> list[list[str | None]]:
+    """Raters in lines, `.` for no answer; the result: the answers to each item."""
+    raters = [[None if answer == "." else answer for answer in line.split()] for line in text.strip().splitlines()]
+    return [list(unit) for unit in zip(*raters, strict=True)]
+
+
+# Krippendorff, Computing Krippendorff's Alpha-Reliability (2011): binary data of two, nominal data of two, four with missing values.
+@pytest.mark.parametrize(
+    ("raters", "alpha"),
+    [
+        ("0 1 0 0 0 0 0 0 1 0\n1 1 1 0 0 1 0 0 0 0", 0.095),
+        ("a a b b d c c c e d d a\nb a b b b c c c e d d d", 0.692),
+        (
+            "1 2 3 3 2 1 4 1 2 . . .\n1 2 3 3 2 2 4 1 2 5 . 3\n. 3 3 3 2 3 4 2 2 5 1 .\n1 2 3 3 2 4 4 1 2 5 1 .",
+            0.743,
+        ),
+    ],
+)
+def test_alpha_of_published_examples(raters: str, alpha: float) -> None:
+    assert alpha_value(columns(raters)) == pytest.approx(alpha, abs=5e-4)
+
+
+def test_alpha_is_one_at_perfect_agreement_and_undefined_without_variety() -> None:
+    assert alpha_value([["A", "A", None], ["B", "B", "B"], ["A", None, None]]) == 1.0
+    assert math.isnan(alpha_value([["A", "A"]] * 5))
+    assert math.isnan(alpha_value([["A", None]]))
+    units = [["A", "A"]] * 30
+    estimate = krippendorffs_alpha(units, [(f"p{i}",) for i in range(30)], ["q"] * 30, rng_for(0, "test", "alpha"))
+    assert (estimate.value, estimate.withheld) == (None, ONE_ANSWER)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(ANSWER, ANSWER), min_size=20, max_size=60), st.randoms(use_true_random=False))
+def test_kappa_is_sklearns_symmetric_and_the_same_in_any_order(pairs: Pairs, random: object) -> None:
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    value, n, reason = kappa_value(first, second)
+    shuffled = list(pairs)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert n == len(pairs)
+    assert kappa_value(second, first)[0] == pytest.approx(value)
+    assert kappa_value([a for a, _ in shuffled], [b for _, b in shuffled])[0] == pytest.approx(value)
+    if value is None:
+        assert reason == ONE_ANSWER
+        assert len(set(first)) == 1 or len(set(second)) == 1
+        return
+    clusters, prompts = [(f"p{i % 5}",) for i in range(n)], [f"q{i % 7}" for i in range(n)]
+    ((estimate, agreement),) = kappa_estimates([(first, second)], clusters, prompts, rng_for(0, "test", "kappa"))
+    assert estimate.value == pytest.approx(cohen_kappa_score(first, second), abs=1e-12)
+    assert agreement.value == pytest.approx(sum(a == b for a, b in pairs) / n)
+
+
+def test_identical_annotators_have_kappa_one_and_independent_ones_an_interval_around_zero() -> None:
+    rng = rng_for(0, "test", "independent")
+    first, second = (list(map(str, rng.choice(["A", "B"], 400))) for _ in range(2))
+    clusters, prompts = [(f"p{i // 10:02}",) for i in range(400)], [f"q{i % 40}" for i in range(400)]
+    (same, _), (independent, agreement) = kappa_estimates(
+        [(first, first), (first, second)], clusters, prompts, rng_for(0, "test", "bootstrap")
+    )
+    assert same.value == pytest.approx(1.0)
+    assert independent.low is not None
+    assert independent.high is not None
+    assert independent.low < 0 < independent.high
+    assert agreement.value == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_kappa_that_is_not_defined_has_a_reason_and_no_value() -> None:
+    assert kappa_value(["A"] * 30, ["A", "B"] * 15) == (None, 30, ONE_ANSWER)
+    assert kappa_value(["A", None, "B"], ["A", "B", None]) == (None, 1, "n < 20")
+
+
+def test_consensus_needs_three_of_four_and_two_of_three_when_one_is_dropped() -> None:
+    assert consensus(["A", "A", "B", "A"]) == "A"
+    assert consensus(["A", "A", "B", "B"]) is None
+    assert consensus(["A", "A", None, None]) is None
+    assert consensus_without(["A", "A", "B", "B"], 3) == "A"
+    assert consensus_without(["A", "tie", "B", "B"], 3) is None
+
+
+def test_a_persona_blind_annotator_agrees_with_half_of_mirrored_labels(published: Path) -> None:
+    pairs, _ = draw_pairs(published, None, 0)
+    contrast = [pair for pair in pairs if pair.row.config == "contrast"]
+    labels = [pair.label for pair in contrast]
+    blind = ["A" if min(pair.answers) == pair.answers[0] else "B" for pair in contrast]
+    assert {pair.row.mirror_pair_id for pair in contrast} == {pair.pair_id for pair in contrast}
+    assert np.mean([a == b for a, b in zip(labels, blind, strict=True)]) == 0.5
+    assert kappa_value(labels, blind)[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_pairs_are_drawn_persona_by_persona_with_mirrors_and_whatever_the_limit(published: Path) -> None:
+    few, _ = draw_pairs(published, 40, 0)
+    assert 30 <= len(few) <= 40
+    contrast = {pair.pair_id: pair for pair in few if pair.row.config == "contrast"}
+    assert all(pair.row.mirror_pair_id in contrast for pair in contrast.values())
+    # Both mirrors show the same text first.
+    assert all(pair.answers == contrast[str(pair.row.mirror_pair_id)].answers for pair in contrast.values())
+    dpf = [pair for pair in few if pair.row.config == "dpf"]
+    assert len({pair.row.persona_id for pair in dpf}) <= 8
+    with pytest.raises(InputError, match="at least 2"):
+        draw_pairs(published, 1, 0)
+
+
+def test_simulated_people_are_found_again_by_the_analysis(published: Path, tmp_path: Path) -> None:
+    said = run_agreement(published, ["simulated:4", "shorter-answer"], tmp_path, limit=None, command="test")
+    assert "simulated" in said
+    assert max(map(len, said.splitlines())) <= 110
+    (result,) = load_results(tmp_path, "agreement")
+    names = simulated_names(4)
+    for config, content in result.content["configs"].items():
+        kappas = {(e["first"], e["second"]): e["kappa"] for e in content["kappas"] if e["group"] == "all"}
+        for name, reliability in names.items():
+            found = next(v for key, v in kappas.items() if set(key) == {name, LABEL})
+            assert found["low"] - 0.1 <= 2 * reliability - 1 <= found["high"] + 0.1, (config, name)
+        people = next(entry for entry in content["alphas"] if entry["of"] == "simulated")
+        assert 0.2 < people["alpha"]["value"] < 0.7
+    # The persona-blind rule agrees with the labels of mirrored pairs half of the time.
+    blind = next(
+        e
+        for e in result.content["configs"]["contrast"]["kappas"]
+        if {e["first"], e["second"]} == {"shorter-answer", LABEL} and e["group"] == "all"
+    )
+    assert blind["agreement"]["value"] <= 0.5 + 1e-9
+
+
+def test_a_simulated_answer_depends_on_its_arguments_alone() -> None:
+    assert simulated_answer("a", 1.0, "x", "B", 0) == "B"
+    assert simulated_answer("a", 0.0, "x", "B", 0) == "A"
+    drawn = [simulated_answer("a", 0.8, f"x{i}", "A", 3) for i in range(500)]
+    assert drawn == [simulated_answer("a", 0.8, f"x{i}", "A", 3) for i in range(500)]
+    assert 0.74 < np.mean([answer == "A" for answer in drawn]) < 0.86
+
+
+def test_judges_have_their_twins_beside_and_can_be_reread(published: Path, tmp_path: Path) -> None:
+    words = ["likelihood=scripted", "roleplay=scripted", "profile-overlap", "simulated:4"]
+    run_agreement(published, words, tmp_path, limit=60, command="test")
+    (result,) = load_results(tmp_path)
+    names = {annotator["name"] for annotator in result.content["annotators"]}
+    assert {"roleplay", "roleplay (no persona)", "roleplay (wrong persona)", "likelihood (no persona)"} <= names
+    dpf = result.content["configs"]["dpf"]
+    # Without a persona the likelihood judge ties everywhere: no kappa, and not 0.
+    silent = next(e for e in dpf["kappas"] if {e["first"], e["second"]} == {"likelihood (no persona)", LABEL})
+    assert (silent["kappa"]["value"], silent["kappa"]["withheld"]) == (None, ONE_ANSWER)
+    assert {judge["name"] for judge in result.judges} == {"likelihood", "roleplay"}
+    assert all(judge["scripted"] for judge in result.judges)
+    judges = {
+        facts["label"]: load_judge(facts["name"], model_recipe("scripted"), result.seed) for facts in result.judges
+    }
+    again = rescored(result, tmp_path, judges)
+    assert as_json(again) == as_json(result)
+    assert run_agreement(published, words, tmp_path, limit=60) == run_agreement(published, words, tmp_path, limit=60)
+
+
+def as_json(result: Result) -> str:
+    return json.dumps([result.content, result.rows], sort_keys=True)
+
+
+def test_the_order_of_rows_changes_nothing(published: Path) -> None:
+    pairs, _ = draw_pairs(published, 60, 0)
+    rows = [pair.as_row() for pair in pairs]
+    ratings = [
+        {"annotator": name, "pair_id": pair.pair_id, "answer": answer, "reason": None}
+        for pair in pairs
+        for name, answer in (("x", pair.label), ("y", "A" if len(pair.pair_id) % 2 else "B"))
+    ]
+    annotators = [
+        {"name": n, "group": "human", "condition": "", "of": n, "judge": None, "reliability": None, "scripted": False}
+        for n in ("x", "y")
+    ]
+    forward = content_of(rows, ratings, annotators, 0)
+    backward = content_of(rows[::-1], ratings[::-1], annotators, 0)
+    assert json.dumps(forward, sort_keys=True) == json.dumps(backward, sort_keys=True)
+
+
+def test_files_of_choices_are_read_and_unknown_pairs_counted(published: Path, tmp_path: Path) -> None:
+    pairs, _ = draw_pairs(published, None, 0)
+    dpf = [pair for pair in pairs if pair.row.config == "dpf"]
+    lines = [
+        {"annotator": f"{pair.row.persona_id}-{k}", "persona_id": pair.row.persona_id}
+        | {"prompt_id": pair.row.published["prompt_id"], "choice": "chosen" if k else "rejected"}
+        for pair in dpf
+        for k in range(4)
+    ]
+    lines.append({"annotator": "p00000-0", "pair_id": "dpf/p00000/q99999", "choice": "A"})
+    path = tmp_path / "people.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    said = run_agreement(published, [str(path)], tmp_path / "out", limit=None)
+    (result,) = load_results(tmp_path / "out")
+    assert result.settings["rated_pairs_unknown"] == 1
+    assert "1 rated pairs are no test pairs" in said
+    # 30 personas of four raters each are four columns; three of four agree on every pair.
+    content = result.content["configs"]["dpf"]
+    assert list(result.content["configs"]) == ["dpf"]
+    (agreed,) = content["consensus"]
+    assert agreed["raters"] == [f"human rater {k}" for k in range(1, 5)]
+    assert agreed["no_consensus"]["value"] == 0.0
+    with_label = next(e for e in content["kappas"] if {e["first"], e["second"]} == {"human consensus", LABEL})
+    assert with_label["kappa"]["value"] == pytest.approx(1.0)
+    against = next(e for e in content["kappas"] if {e["first"], e["second"]} == {"human rater 1", LABEL})
+    assert against["agreement"]["value"] == 0.0
+
+
+def test_a_csv_file_gives_what_the_same_jsonl_file_gives(published: Path, tmp_path: Path) -> None:
+    pairs, _ = draw_pairs(published, None, 0)
+    rows = [
+        {"annotator": name, "pair_id": pair.pair_id, "choice": choice, "kind": "model"}
+        for pair in pairs[:60]
+        for name, choice in (("one", "A"), ("two", "chosen"))
+    ]
+    with (tmp_path / "c.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    results = []
+    for name in ("c.csv", "c.jsonl"):
+        run_agreement(published, [str(tmp_path / name)], tmp_path / name[2:], limit=None)
+        results += load_results(tmp_path / name[2:])
+    assert results[0].content == results[1].content
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no choice"),
+        ('{"annotator": "a", "pair_id": "x", "choice": "left"}', "line 1: choice is 'left'"),
+        ('{"annotator": "a", "pair_id": "x", "choice": "A"}\n[1]', "line 2 is list"),
+        ('{"annotator": "a", "choice": "A"}', "line 1 names no pair"),
+        ('{"pair_id": "x", "choice": "A"}', "line 1 names no annotator"),
+        ('{"annotator": 3, "pair_id": "x", "choice": "A"}', "annotator is 3"),
+        ('{"annotator": "a", "pair_id": "x", "choice": "A", "kind": "dog"}', "kind is 'dog'"),
+        ('\n{"annotator": "a", "pair_id": "x"', "line 2 is not JSON"),
+        ('{"annotator": "a", "pair_id": "x", "choice": "A"}\n' * 2, "line 2: a has rated x in line 1"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_its_line(published: Path, tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said.replace("[", r"\[")):
+        run_agreement(published, [str(path)], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nobody"], "does not exist"),
+        (["simulated:none"], "says no number"),
+        (["simulated:0"], "says no number"),
+        (["shorter-answer", "shorter-answer"], "given twice"),
+        (["critique_choice"], "pairwise or likelihood is needed"),
+        (["absent.jsonl"], "does not exist"),
+    ],
+)
+def test_annotators_that_name_nobody_are_refused(published: Path, tmp_path: Path, words: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        run_agreement(published, words, tmp_path)
+
+
+def test_a_dry_run_counts_and_writes_nothing(published: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = run_agreement(published, ["roleplay=scripted"], out, limit=20, budget=Budget(None, None), dry_run=True)
+    assert said.startswith("Dry run")
+    assert not out.exists()
+
+
+def test_the_section_has_figures_6_to_9_and_says_what_is_simulated(published: Path, tmp_path: Path) -> None:
+    assert section([], tmp_path) is None
+    words = ["roleplay=scripted", "likelihood=scripted", "simulated:4"]
+    run_agreement(published, words, tmp_path, limit=80)
+    made = section(load_results(tmp_path), tmp_path)
+    assert made is not None
+    assert made.scripted
+    assert {figure.number for figure in made.figures} >= {"6", "8"}
+    assert all("simulated" in figure.title for figure in made.figures if figure.number in ("6", "7"))
+    assert all(figure.image.startswith("data:image/svg+xml") for figure in made.figures)
+    assert any("wrong persona" in str(table.header) for table in made.tables)
