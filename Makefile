@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow bench lint clean-demo
+.PHONY: setup demo paper test test-slow bench lint clean-demo
 
 setup: $(VENV)/ready
 
@@ -18,6 +18,26 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/persona demo
+
+# Every figure and benchmark of the paper on the demo's data and models, small: docs/paper.md says what came out. Killed, it goes on.
+DATA := runs/demo/published
+MODELS := --model runs/demo/models/dpo --model runs/demo/models/reward
+EVAL := $(BIN)/persona eval
+INTO := --out runs/paper
+paper: setup
+	test -f $(DATA)/build.json || $(BIN)/persona demo
+	$(EVAL) models $(DATA) $(MODELS) --judge likelihood --generations 16 $(INTO)
+	$(EVAL) calibrate --judge likelihood --judge roleplay_choice --judge critique_choice --limit 64 $(INTO)
+	$(EVAL) bench $(DATA) --model embedded --model runs/demo/models/dpo --limit 16 $(INTO)
+	$(EVAL) bench $(DATA) --evaluation pass_at_k --samples 16 --mode output_only --limit 4 $(INTO)
+	$(EVAL) bench $(DATA) --evaluation comparison --limit 48 $(INTO)
+	$(EVAL) attributes $(DATA) --judge likelihood=scripted --model scripted $(INTO)
+	$(EVAL) agreement $(DATA) --annotator likelihood --annotator roleplay_choice --annotator simulated:4 --limit 48 $(INTO)
+	$(EVAL) summaries $(DATA) --limit 32 $(INTO)
+	$(EVAL) subtlety $(DATA) --limit 24 $(INTO)
+	$(EVAL) side-effects $(DATA) --limit 16 $(INTO)
+	$(EVAL) elicit $(DATA) $(INTO)
+	$(BIN)/persona report runs/paper --dataset $(DATA) --run runs/demo/build
 
 # One process a core, each with one thread: two processes with two threads each stand in each other's way. A file stays in one process,
 # because its tests share builds and models.

@@ -109,6 +109,11 @@ def load_judges(recipe: BuildRecipe) -> list[Judge]:
                 f"judge and second_judge are the same ({judges[0].label}), so the second would say nothing new. Give models.second_judge "
                 "another model, or second_judge another judge file."
             )
+    if critic := next((judge for judge in judges if judge.kind == "critique"), None):
+        raise InputError(
+            f"The judge {critic.name} says whether one answer needs revision; a build asks which of two is preferred. Set judge to roleplay, "
+            "likelihood or auto."
+        )
     return judges
 
 

@@ -60,6 +60,10 @@ def models(
     from eval.models_table import result_table
 
     folders = model or []
+    if judge:
+        from eval.generations import check_request
+
+        check_request(judge, best_of, seed)  # before the scoring, which can take hours
     if not dry_run:
         evaluate_models(dataset, folders, out, limit, seed=seed, base_model=base_model, command=said())
         typer.echo(result_table(out))

@@ -112,6 +112,8 @@ def heatmap_figure(
 
     limits: of the colours. Where they lie around zero, zero is white; else the lower one is.
     """
+    from matplotlib.patches import Rectangle
+
     numbers = np.array([[math.nan if cell is None else float(cell) for cell in row] for row in matrix], dtype=float)
     numbers = numbers.reshape(len(row_labels), len(column_labels))
     columns = [_text(label, 22) for label in column_labels]
@@ -122,6 +124,8 @@ def heatmap_figure(
         + (0 if upright else 0.075 * max(map(len, columns)))
     )
     colours = _colour_map(centred=limits[0] < 0 < limits[1])
+    # Empty cells let the ground through.
+    axes.add_patch(Rectangle((-0.5, -0.5), len(columns), len(row_labels), facecolor="#eef0f2", zorder=0))
     image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(
         range(len(columns)),
@@ -268,9 +272,8 @@ def _histogram_shares(values: Sequence[float], edges: Sequence[float]) -> list[f
 def _colour_map(centred: bool) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("matrix", [SECOND, "#ffffff", FIRST] if centred else ["#ffffff", FIRST])
-    colours.set_bad("#eef0f2")
-    return colours
+    ends = [SECOND, "#ffffff", FIRST] if centred else ["#ffffff", FIRST]
+    return LinearSegmentedColormap.from_list("matrix", ends)
 
 
 def _legend(figure: Any, entries: int) -> None:

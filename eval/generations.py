@@ -102,9 +102,7 @@ def evaluate_generations(
 
     Raises InputError before any call for what cannot be used, and where `out` holds another result of the same name.
     """
-    if best_of < 2:
-        raise InputError(f"best_of is {best_of}; to choose there must be at least 2 candidates.")
-    found = find_judges(judges, ("pairwise", "likelihood"), seed)
+    found = check_request(judges, best_of, seed)
     subjects = find_subjects(folders, base_model)
     if not subjects:
         return "No trained model was given, so there is nothing to judge. Give --model FOLDER."
@@ -170,6 +168,13 @@ def evaluate_generations(
         log.info("%s written.", write_result(out, result))
         results.append(result)
     return "\n".join(said) if dry_run else table(results)
+
+
+def check_request(judges: Sequence[str], best_of: int, seed: int) -> list[EvaluationJudge]:
+    """The judges. Raises InputError for what could not be judged."""
+    if best_of < 2:
+        raise InputError(f"best_of is {best_of}; to choose there must be at least 2 candidates.")
+    return find_judges(judges, ("pairwise", "likelihood"), seed)
 
 
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:

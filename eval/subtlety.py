@@ -351,7 +351,7 @@ def subtlety_table(result: Result) -> str:
             + "".join(f"{_share(block['shares'].get(kind), block['withheld']):<24}" for block in blocks).rstrip()
         )
     lines += [textwrap.fill(f"{name}: {said}", 110, subsequent_indent="  ") for name, said in _tests(content)]
-    return "\n".join([*lines, *_notes(result)])
+    return "\n".join([*lines, *(textwrap.fill(note, 110) for note in _notes(result))])
 
 
 def section(results: Sequence[Result], folder: Path) -> Section | None:

@@ -27,7 +27,8 @@ def text_table(result: Result) -> str:
     lines = [
         f"{TITLES[content['design']]}, {settings['questions_used']} questions, pairs: {settings['pairs']}"
         + (" (scripted)" if _scripted(result) else ""),
-        f"Judge {result.judges[0]['label']}, refinements by {(result.subject or {}).get('model')}",
+        f"Judge {result.judges[0]['label']}",
+        f"Refinements by {(result.subject or {}).get('model')}",
     ]
     if content["withheld"]:
         return "\n".join([*lines, f"Withheld: {content['withheld']}."])

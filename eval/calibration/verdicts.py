@@ -14,6 +14,9 @@ from eval.calibration.items import LabelledItem, wrong_profiles
 
 CONDITIONS = ("true", "none", "wrong")
 ANCHOR = "anchor:"
+# Nats per token. Recorded log-probabilities have six decimals, and their last one depends on what else was in the batch: a smaller margin
+# (of an answer and its own beginning, say) is no preference.
+ROUNDING = 1e-5
 Row = dict[str, Any]
 
 # One row is one comparison (likelihood, pairwise) or one answer examined (critique).
@@ -117,6 +120,8 @@ def verdict_row(facts: Mapping[str, Any], verdict: Verdict | CritiqueVerdict) ->
         by_order = {call.order: call.probability for call in verdict.judgements}
         row |= {"p_ab": by_order.get("AB"), "p_ba": by_order.get("BA")}
         row["probability"] = by_order.get("both", verdict.score)
+        if "both" in by_order and abs(verdict.score or 0.0) < ROUNDING:
+            row |= {"verdict": "tie", "probability": 0.5}
     return row
 
 

@@ -130,7 +130,7 @@ def _lead(
     results: Sequence[Result], build: Mapping[str, Any] | None, tables: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
     evaluations = list(dict.fromkeys(result.evaluation.replace("_", " ") for result in results))
-    lines = [f"{len(results):,} results of {', '.join(evaluations)}."]
+    lines = [f"{len(results):,} result{'s' if len(results) != 1 else ''} of {', '.join(evaluations)}."]
     if tables:
         counted = [
             f"{len(tables[name]['all']):,} {word}"

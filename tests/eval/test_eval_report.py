@@ -215,7 +215,7 @@ def test_missing_inputs_are_named(published: Path, tmp_path: Path) -> None:
     output = tmp_path / "report.html"
     with pytest.raises(InputError, match="holds no evaluation result"):
         write_report(tmp_path / "results", output, published)
-    with pytest.raises(InputError, match="holds no evaluation result"):
+    with pytest.raises(InputError, match="holds no result of `persona eval models`"):
         result_table(tmp_path / "results")
     other = write_published_folder(tmp_path / "other", seen=5)
     results = evaluate_models(other, [], tmp_path / "results")
@@ -224,3 +224,23 @@ def test_missing_inputs_are_named(published: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="computed on another dataset"):
         write_report(results, output, published)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_the_plain_table_fits_and_has_every_condition(run: Path) -> None:
+    table = result_table(run / "results")
+    assert max(map(len, table.splitlines())) <= 110
+    assert "true persona" in table
+    assert "no persona" in table
+    assert "wrong persona" in table
+    assert "true - wrong" in table
+    for line in table.splitlines():
+        if line.startswith("shorter-answer"):
+            assert "0.0" in line.split() or "n < 20" in line
+    assert table.count("profile-overlap") >= 3
+
+
+def test_the_plain_table_withholds_small_shares(tmp_path: Path) -> None:
+    folder = write_published_folder(tmp_path / "data", seen=3)
+    table = result_table(evaluate_models(folder, [], tmp_path / "results"))
+    assert "n < 20" in table
+    assert max(map(len, table.splitlines())) <= 110

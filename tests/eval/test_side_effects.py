@@ -295,7 +295,8 @@ def test_shuffled_labels_are_told_by_chance_only():
     own = {f"p{i:02}": ("a", "b")[i % 2] for i in range(40)}
     shuffled = {f"p{i:02}": ("a", "b")[i // 2 % 2] for i in range(40)}
     words = {"a": "violets breeze", "b": "engines hammer"}
-    texts = [f"{words[own[p]]} {'xyz'[n % 3] * 4} {'uvw'[n % 7 % 3] * 5}" for n, p in enumerate(people)]
+    # Each persona has a word of its own, so that a probe which had read others of its answers would know it.
+    texts = [f"{words[own[p]]} {p} {p} {'xyz'[n % 3] * 4} {'uvw'[n % 7 % 3] * 5}" for n, p in enumerate(people)]
     told = {"true": texts, "none": HUMDRUM * 40, "wrong": texts}
     planted = accentuation(told, people, own, (), 0, "planted")
     chance = accentuation(told, people, shuffled, (), 0, "shuffled")
@@ -303,6 +304,8 @@ def test_shuffled_labels_are_told_by_chance_only():
     assert planted["recovered"]["true"]["value"] == 1.0
     assert planted["p_value"] < 0.01
     assert chance["p_value"] > 0.05
+    assert 0.3 < chance["recovered"]["true"]["value"] < 0.7
+    assert 0.4 < chance["chance"]["mean"] < 0.6
     assert masked["p_value"] > 0.05
     few = accentuation({c: t[:12] for c, t in told.items()}, people[:12], own, (), 0, "few")
     assert few["recovered"] is None
