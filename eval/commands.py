@@ -85,7 +85,7 @@ def models(
             )
         )
     if not dry_run:
-        then(out, f"persona report {out} --dataset {dataset}")
+        then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -143,7 +143,7 @@ def bench(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -176,7 +176,7 @@ def calibrate(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out}")
+    then(out, f"persona report {out}", dry_run)
 
 
 @app.command()
@@ -198,9 +198,9 @@ def attributes(
     pairs: Annotated[
         str,
         typer.Option(
-            help="What is judged: baseline (base answer, and its refinement without the change), twins (both refinements) or own."
+            help="What is judged: twins (the refinements without and with the change), baseline (base answer and refinement) or own."
         ),
-    ] = "baseline",
+    ] = "twins",
     out: Out = RESULTS,
     seed: Seed = 0,
     max_calls: MaxCalls = None,
@@ -224,7 +224,7 @@ def attributes(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -256,7 +256,7 @@ def agreement(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -288,7 +288,7 @@ def summaries(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -318,7 +318,7 @@ def subtlety(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command("side-effects")
@@ -346,7 +346,7 @@ def side_effects(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -388,7 +388,7 @@ def elicit(
             **common(seed, max_calls, max_cost, dry_run),
         )
     )
-    then(out, f"persona report {out} --dataset {dataset}")
+    then(out, f"persona report {out} --dataset {dataset}", dry_run)
 
 
 @app.command()
@@ -418,5 +418,6 @@ def said() -> str:
     return shlex.join(["persona", *(word.partition("@http")[0] for word in words)])
 
 
-def then(out: Path, following: str) -> None:
-    typer.echo(f"Results in {out}. Next: {following}")
+def then(out: Path, following: str, dry_run: bool = False) -> None:
+    if not dry_run:  # which has said that nothing was written
+        typer.echo(f"Results in {out}. Next: {following}")

@@ -37,9 +37,9 @@ from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
 
 __all__ = ["rescored", "run_attributes", "section"]
 
-# What is judged: the base answer against the refinement for `base`; the refinements for `base` and for `changed` against each other; or
-# for each annotator the base answer against the refinement for its own profile.
-PAIRS = ("baseline", "twins", "own")
+# What is judged: the refinements for `base` and for `changed` against each other, the same for all annotators; the base answer against the
+# refinement for `base`; or for each annotator the base answer against the refinement for its own profile.
+PAIRS = ("twins", "baseline", "own")
 ARMS = ("base", "changed", "null", "blind", "wrong")
 ASKED_COLUMNS = {
     "attribute": "string",
@@ -84,7 +84,7 @@ def run_attributes(
     attributes: Sequence[str] | None = None,
     personas: int = 40,
     questions: int = 20,
-    pairs: str = "baseline",
+    pairs: str = "twins",
     seed: int = 0,
     budget: Budget | None = None,
     dry_run: bool = False,

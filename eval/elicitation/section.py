@@ -26,6 +26,9 @@ def text_table(result: Result) -> str:
         return "\n".join([*textwrap.wrap(lines[0], WIDTH), f"Figures withheld: {content['withheld']}."])
     for config in _configs(content):
         ends = _ends(content, config)
+        if ends["none"]["value"] is None:  # then so is every step, which has no more rows
+            lines.append(f"{config}: every figure {_shown(ends['none'])}")
+            continue
         lines.append(
             f"{config}: nothing known {_shown(ends['none'])}, everything known {_shown(ends['all'])}, all of a wrong persona "
             f"{_shown(ends['all_wrong'])}"
@@ -46,7 +49,7 @@ def text_table(result: Result) -> str:
                 )
             lines.append(_columns(curve["order"], "area", "", "", _shown(curve["area"], signed=True), "", ""))
     lines += _interview_words(result)
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, WIDTH, drop_whitespace=False) or [""])
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, WIDTH) or [""])
 
 
 def section(results: Sequence[Result], folder: Path) -> Section | None:

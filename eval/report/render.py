@@ -18,7 +18,7 @@ def render(context: Mapping[str, Any]) -> str:
     # Everything that is filled in is data, personas and answers written by a model among it: all of it is escaped.
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=False,
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -559,7 +559,7 @@ def test_the_likelihood_judge_and_a_budget(evaluate, tmp_path):
     [
         ({"attributes": ["relgion"]}, "Did you mean religion"),
         ({"designs": ["leave_one_in"]}, "it takes add_one_in"),
-        ({"pairs": "both"}, "it takes baseline, twins, own"),
+        ({"pairs": "both"}, "it takes twins, baseline, own"),
         ({"personas": 0}, "--personas is 0"),
         ({"questions": 1}, "--questions is 1"),
         ({"attributes": ["fertility"], "designs": ["swap"]}, "only 0 of the personas have fertility"),
