@@ -36,7 +36,8 @@ paper: setup
 	$(EVAL) summaries $(DATA) --limit 32 $(INTO)
 	$(EVAL) subtlety $(DATA) --limit 24 $(INTO)
 	$(EVAL) side-effects $(DATA) --limit 16 $(INTO)
-	$(EVAL) elicit $(DATA) $(INTO)
+	$(EVAL) elicit $(DATA) --scorer profile-overlap $(INTO)
+	$(EVAL) elicit $(DATA) --learner profile --order uncertainty --limit 3 $(INTO)
 	$(BIN)/persona report runs/paper --dataset $(DATA) --run runs/demo/build
 
 # One process a core, each with one thread: two processes with two threads each stand in each other's way. A file stays in one process,

@@ -111,8 +111,8 @@ def load_judges(recipe: BuildRecipe) -> list[Judge]:
             )
     if critic := next((judge for judge in judges if judge.kind == "critique"), None):
         raise InputError(
-            f"The judge {critic.name} says whether one answer needs revision; a build asks which of two is preferred. Set judge to roleplay, "
-            "likelihood or auto."
+            f"The judge {critic.name} says whether one answer needs revision; a build asks which of two is preferred. Set judge "
+            "to roleplay, likelihood or auto."
         )
     return judges
 

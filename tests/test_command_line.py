@@ -161,7 +161,7 @@ def test_check_names_every_problem_at_once(tmp_path):
     assert done.returncode == 2
     assert "none.jsonl does not exist" in done.stdout
     assert "cannot be reached" in done.stdout
-    assert "judge: roleplay" in done.stdout
+    assert "Choose roleplay" in done.stdout
     assert not (tmp_path / "b").exists()
 
 
@@ -219,8 +219,9 @@ def bad_files(tmp_path: Path) -> dict[str, Path]:
         (["train", "sweep", "baselines_cpu", ".", "--out", "{target}", "--only", "B66"], "closest is B6"),
         (["train", "score", "{nowhere}", "--out", "{target}"], "Nothing is given to score with"),
         (["answer", "{nowhere}", "{nowhere}", "--persona", "none", "--question", "Why?"], "holds no training.json"),
-        (["eval", "{nowhere}", "--out", "{target}"], ""),
-        (["report", "{nowhere}", "--published", "{nowhere}", "--results", "{nowhere}"], "build.json"),
+        (["eval", "models", "{nowhere}", "--out", "{target}"], ""),
+        (["eval", "bench", "{nowhere}", "--out", "{target}"], ""),
+        (["report", "{nowhere}"], "no evaluation result"),
     ],
 )
 def test_bad_input_is_exit_code_2_with_a_reason_and_writes_nothing(tmp_path, arguments, said):

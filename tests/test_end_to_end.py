@@ -54,11 +54,11 @@ def test_from_records_to_a_report_with_a_tiny_model(tmp_path, tiny_model):
     assert str(tmp_path) not in (models["dpo"] / "launch.json").read_text()
 
     chosen = [f"--model={folder}" for folder in models.values()]
-    table = run("eval", tmp_path / "data", *chosen, "--out", tmp_path / "results", "--base-model", tiny_model)
+    table = run("eval", "models", tmp_path / "data", *chosen, "--out", tmp_path / "results", "--base-model", tiny_model)
     for condition in ("true persona", "no persona", "wrong persona"):
         assert condition in table.stdout
-    report = run("report", tmp_path / "build", "--published", tmp_path / "data", "--results", tmp_path / "results")
-    page = (tmp_path / "build" / "report.html").read_text()
+    report = run("report", tmp_path / "results", "--dataset", tmp_path / "data", "--run", tmp_path / "build")
+    page = (tmp_path / "results" / "report.html").read_text()
     assert "Report in" in report.stdout
     assert page.count("<html") == 1
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -181,15 +181,20 @@ def test_a_judge_that_ignores_the_persona_finds_nothing(evaluate, tmp_path):
 
 
 def test_a_judge_that_is_moved_by_any_change_is_moved_by_the_null_arm_too(evaluate, tmp_path):
-    """Its verdict is a hash of the whole profile: every change turns about half of the verdicts, another order of the lines as well."""
-    evaluate(planted(everything_of), designs=["leave_one_out", "swap", "corruption"], seed=1)
-    rows = [row for of in rows_by_design(tmp_path / "results").values() for row in of.values()]
-    assert all(row["flip_rate"]["value"] > 0.3 and row["null_flip_rate"]["value"] > 0.3 for row in rows)
-    assert not any(row["discovered"] for row in rows)
+    """Its verdict is a hash of the whole profile: every change turns about half of the verdicts, another order of the lines as well. At a
+    false discovery rate of 5 % one of six families of tests may still find something."""
+    with_discoveries = 0
+    for seed in range(2):
+        evaluate(planted(everything_of), designs=["leave_one_out", "swap", "corruption"], seed=seed, out=f"seed-{seed}")
+        for of in rows_by_design(tmp_path / f"seed-{seed}").values():
+            rows = list(of.values())
+            assert all(row["flip_rate"]["value"] > 0.3 and row["null_flip_rate"]["value"] > 0.3 for row in rows)
+            with_discoveries += any(row["discovered"] for row in rows)
+    assert with_discoveries <= 1
 
 
 def test_a_wrong_persona_and_no_persona_stand_beside(evaluate, tmp_path):
-    evaluate(planted(religion_of), designs=["swap"])
+    evaluate(planted(religion_of), designs=["swap"], pairs="baseline")
     content = read_result(next((tmp_path / "results").glob("*.json"))).content
     for arm in ("blind", "wrong"):
         assert content["controls"][arm]["rows"] == 12 * QUESTIONS

@@ -67,7 +67,7 @@ def model_and_critic(writes: Reply) -> Callable[[dict[str, Any], int], Any]:
             profile, first = (asked.split(f"<{tag}>")[1].split(f"</{tag}>")[0] for tag in ("profile", "answer_a"))
             kind = kind_in(personal(profile)) if writes is not blind else KINDS[0]
             return completion(f"REASON: x\nVERDICT: {'tie' if kind is None else 'A' if kind in first else 'B'}")
-        if "Summarise" in asked:
+        if "which parts of the description" in asked:
             return completion(f"They like {kind_in(system)}.")
         if "REASONING:" in asked:
             return completion(f"REASONING: {' '.join(KINDS)}\nANSWER: {writes(system)}")
@@ -97,7 +97,7 @@ def test_a_model_that_answers_each_persona_passes_in_every_mode_and_fails_every_
         assert passes(tmp_path, mode) == {"true": 1.0, "none": 0.0, "wrong": 0.0, "gap": 1.0, "gain": 1.0}
         assert mode in printed
     asked = [body["messages"] for body in endpoint.requests]
-    assert len([m for m in asked if "Summarise" in m[-1]["content"]]) > 0
+    assert len([m for m in asked if "which parts of the description" in m[-1]["content"]]) > 0
     # The critic is shown the profile of the persona that asked, in the wrong condition too, and never the reasons.
     judged = [m[-1]["content"] for m in asked if "NEEDS REVISION:" in m[-1]["content"]]
     assert all(
