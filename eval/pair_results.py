@@ -15,9 +15,10 @@ from eval.metrics import Figures, Gap, Measurement
 from eval.results import Result, as_estimate, check_files, load_results
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
+from training.kinds import OWN_KINDS
 
 EVALUATION = "models"
-MODEL_KINDS = ("reward", "dpo", "low_rank", "vpl", "p_dpo", "per_persona")
+MODEL_KINDS = ("reward", "dpo", *OWN_KINDS)
 KINDS = (*MODEL_KINDS, "base", "baseline")  # in the order in which they are shown
 KIND_NAMES = {
     "reward": "reward model",

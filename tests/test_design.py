@@ -35,7 +35,8 @@ ALLOWED = {
     # A model is shown parts of a profile, so training must read the lines that builder wrote, by the same labels; and it chooses the lines
     # that bear on a question by the word vectors that give the questions their topics.
     "training": ("training", *SHARED, "builder.personas.profile", "builder.prompts.vectors"),
-    "eval": ("eval", "training", "dataset_card", *SHARED),
+    # An evaluation that changes one attribute prints the profile anew, as builder does.
+    "eval": ("eval", "training", "dataset_card", *SHARED, "builder.personas.profile"),
     "dataset_card": ("dataset_card",),
 }
 # A stage may import the parts before it in this order, and itself.

@@ -13,11 +13,11 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder.errors import InputError
+from builder.personas.profile import shown
 from builder.randomness import rng_for, seed_for
-from builder.schema import ATTRIBUTES, BIG_FIVE, paper_key
+from builder.schema import ATTRIBUTES, paper_key
 from eval.attributes.influence import FEWEST_PERSONAS
 from eval.items import Persona
 from eval.rows import EVALUATED_SPLITS, load_config
@@ -108,19 +108,8 @@ def stated_by(persona: Persona) -> Stated:
     printed = {name: value for name, value in lines.items() if value not in NULLS}
     for name, value in persona.values.items():
         if name not in printed and value is not None:
-            printed[name] = printed_value(name, value)
+            printed[name] = shown(name, value)
     return {name: printed[name] for name in ATTRIBUTES if name in printed}
-
-
-def printed_value(name: str, value: Any) -> str:
-    """As builder.personas.profile prints it, which evaluation may not import; a test holds the two together."""
-    if name == "big_five_scores":
-        return ", ".join(f"{trait.capitalize()}: {value[trait]}" for trait in BIG_FIVE)
-    if name == "income" and value == 0:
-        return "No personal income"
-    if name == "income":
-        return f"-${-value:,} a year (a loss)" if value < 0 else f"${value:,} a year"
-    return " ".join(str(value).split())
 
 
 def plan_units(

@@ -6,19 +6,12 @@ from typing import Any
 
 from eval.figures import line_figure
 from eval.page import Cell, Figure, Section, Table
+from eval.pair_results import KIND_NAMES
 from eval.report.render import percent
 from eval.report.tables import reasons_in_words
 from eval.results import Result
 from training.estimates import MINIMUM_ROWS
 
-KIND_NAMES = {
-    "reward": "reward model",
-    "dpo": "DPO model",
-    "low_rank": "low-rank head",
-    "vpl": "VPL model",
-    "p_dpo": "P-DPO model",
-    "per_persona": "adapter a persona",
-}
 SHOWN_PERSONA = {"full": "yes", "none": "no (persona-blind)", "shuffled": "another persona's profile"}
 TRAINED_SPLITS = ("train", "validation", "seen_test", "heldout_test")  # in training.json
 UNDECIDED_LOSS = math.log(2)  # of a model that prefers neither text, for DPO and for reward models

@@ -25,7 +25,6 @@ from builder.llm.calls import ModelCalls
 from builder.llm.messages import ChatRequest, Failure
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient, scripted_reply
-from builder.personas.profile import shown
 from builder.randomness import rng_for
 from builder.schema import ATTRIBUTES, BIG_FIVE, assistant_message, preference_messages
 from eval.attributes import run
@@ -35,7 +34,6 @@ from eval.attributes.designs import (
     attribute_names,
     draw_questions,
     plan_units,
-    printed_value,
     stated_by,
 )
 from eval.attributes.influence import (
@@ -320,21 +318,6 @@ def _some_value(name: str, i: int) -> Any:
             "openness": ("Low", "Average", "High")[i % 3]
         }
     return 20 + i if name in ("age", "income") else f"{name} {i}"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("income", 0),
-        ("income", -1200),
-        ("income", 54000),
-        ("age", 7),
-        ("religion", "Roman\nCatholic"),
-        ("big_five_scores", dict.fromkeys(BIG_FIVE, "Low")),
-    ],
-)
-def test_values_are_printed_as_profiles_print_them(name, value):
-    assert printed_value(name, value) == shown(name, value)
 
 
 def test_questions_are_a_seeded_draw(dataset):
