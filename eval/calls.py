@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.errors import InputError
 from builder.files import make_folder
-from builder.llm.budget import Budget
+from builder.llm.budget import Budget, cost_usd
 from builder.llm.calls import ModelCalls
+from builder.llm.messages import Usage
 from builder.llm.model_recipe import ModelRecipe
 from builder.llm.record import Record
 from eval.judging import EvaluationJudge
@@ -40,6 +42,24 @@ def open_calls(
     if not dry_run:
         make_folder(folder)
     return ModelCalls(recipes, Record(folder / RECORD_FILE, read_only=dry_run), budget, dry_run, clients=clients)
+
+
+def check_all_answered(calls: ModelCalls) -> None:
+    """Before a result is written. Raises InputError where an endpoint left calls of this part open: a result with holes would count as
+    finished, and nobody would ask again."""
+    if calls.left_open:
+        raise InputError(
+            f"{calls.left_open:,} calls were left open by an endpoint, so no result is written. Run the same command again to fill them: "
+            "what was answered is replayed."
+        )
+
+
+def part_usage(calls: ModelCalls) -> dict[str, Any]:
+    """{responses, prompt_tokens, completion_tokens, cost_usd} of the replies of one result, which began with `calls.begin_part()`."""
+    part = calls.part_usage()
+    responses, prompt, completion = (sum(sums[i] for sums in part.values()) for i in range(3))
+    cost = sum(cost_usd(Usage(*part[role][1:]), calls.recipe(role)) for role in sorted(part))
+    return {"responses": responses, "prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}
 
 
 def spent(calls: ModelCalls) -> str:

@@ -7,7 +7,7 @@ large enough to be read on a phone. The same data draw the same bytes.
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,10 +107,12 @@ def heatmap_figure(
     column_labels: Sequence[str],
     axis: str,
     limits: tuple[float, float] = (-1.0, 1.0),
+    blank: Collection[tuple[int, int]] = (),
 ) -> str:
     """A matrix with a colour scale. matrix: rows of numbers; None and NaN are drawn as empty cells. axis: what the numbers are.
 
-    limits: of the colours. Where they lie around zero, zero is white; else the lower one is.
+    limits: of the colours. Where they lie around zero, zero is white; else the lower one is. blank: (row, column) of cells that are no part
+    of the figure, as one triangle of a symmetric matrix: blacked out, whatever the matrix has there.
     """
     from matplotlib.patches import Rectangle
 
@@ -126,6 +128,9 @@ def heatmap_figure(
     colours = _colour_map(centred=limits[0] < 0 < limits[1])
     # Empty cells let the ground through.
     axes.add_patch(Rectangle((-0.5, -0.5), len(columns), len(row_labels), facecolor="#eef0f2", zorder=0))
+    for row, column in blank:
+        numbers[row, column] = math.nan
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=INK, linewidth=0, zorder=0.5))
     image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(
         range(len(columns)),
@@ -138,6 +143,8 @@ def heatmap_figure(
     axes.set_yticks(range(len(row_labels)), [_text(label, 24) for label in row_labels])
     if len(columns) <= NUMBERED_COLUMNS:
         for row, column in np.ndindex(numbers.shape):
+            if (row, column) in blank:
+                continue
             value = numbers[row, column]
             strength = abs(value - (0 if limits[0] < 0 < limits[1] else limits[0])) / max(map(abs, limits))
             axes.text(

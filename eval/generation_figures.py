@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from builder.judge.judge import Verdict
+from builder.judge.judge import WORTH, Verdict
 from builder.lexical import words
 from builder.randomness import rng_for
 from eval.length_control import length_controlled
 from eval.results import row_counts, too_many_unscored
 from training.conditioning import CONDITIONS
-from training.estimates import Estimate, estimate_mean, resample
+from training.estimates import Estimate, Resampled, estimate_mean, resample
+from training.metrics import CELLS
 
 AGAINST_BASE, BEST_OF = "against_base", "best_of"
 CONTROLS = ("wrong", "none")
+CHOICE_CONTROLS = ("random", "none", "wrong")
 # use: AGAINST_BASE or BEST_OF. writer: `model` or `base`. condition: whose persona the writer was shown. failure: why there is no text.
 ANSWER_COLUMNS = {
     **dict.fromkeys(("use", "item", "persona_id", "prompt_id", "cell", "question", "condition", "writer"), "string"),
@@ -36,7 +38,6 @@ SCORE_COLUMNS = {
     "score": "double",
     "reason": "string",
 }
-WINS = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 Row = Mapping[str, Any]
 
@@ -95,7 +96,8 @@ def _against_base(
     """Won by the model against the base model under the same condition, judged for the true persona; None without answers.
 
     `conditions`: condition -> {`win_rate`, `length_controlled`, `length_slope`, `ties`, `rows`}. `gaps`: control -> win rate(true) less
-    that of the control, over the items counted under both. Every reason of a row goes to `reasons`.
+    that of the control, over the items counted under both. `cells`: of each of the four that has items, `win_rates`, `gaps` and `rows` by
+    themselves. Every reason of a row goes to `reasons`.
     """
     if not answers:
         return None
@@ -105,16 +107,19 @@ def _against_base(
     wins: dict[str, np.ndarray] = {}
     longer: dict[str, np.ndarray] = {}
     rows: dict[str, dict[str, Any]] = {}
+    own_reasons: dict[str, list[str | None]] = {}
     for condition in CONDITIONS:
         found = [_win(texts, item, condition, verdicts) for item in names]
         wins[condition] = np.array([math.nan if win is None else win for win, _ in found])
-        rows[condition] = row_counts(reason for _, reason in found)
-        reasons += [reason for _, reason in found]
+        own_reasons[condition] = [reason for _, reason in found]
+        rows[condition] = row_counts(own_reasons[condition])
+        reasons += own_reasons[condition]
         longer[condition] = np.array([_longer(texts, item, condition) for item in names])
     columns = [wins[c] for c in CONDITIONS] + [wins["true"] - wins[control] for control in CONTROLS]
     clusters = [(items[name]["persona_id"],) for name in names]
     prompts = [items[name]["prompt_id"] for name in names]
-    resampled = resample(np.stack(columns, axis=1), clusters, rng_for(seed, "eval/generations", AGAINST_BASE), prompts)
+    values = np.stack(columns, axis=1)
+    resampled = resample(values, clusters, rng_for(seed, "eval/generations", AGAINST_BASE), prompts)
     conditions = {}
     for place, condition in enumerate(CONDITIONS):
         why = too_many_unscored(rows[condition])
@@ -130,13 +135,56 @@ def _against_base(
         }
     return {
         "conditions": conditions,
-        "gaps": {
-            control: _plain(
-                estimate_mean(resampled, len(CONDITIONS) + place, is_difference=True),
-                too_many_unscored(rows["true"]) or too_many_unscored(rows[control]),
-            )
-            for place, control in enumerate(CONTROLS)
-        },
+        "gaps": _gaps(resampled, rows, CONTROLS),
+        "cells": _by_cell(
+            [items[name] for name in names], values, own_reasons, "win_rates", CONTROLS, AGAINST_BASE, seed
+        ),
+    }
+
+
+def _by_cell(
+    items: Sequence[Row],
+    values: np.ndarray,
+    reasons: Mapping[str, Sequence[str | None]],
+    shares: str,
+    controls: Sequence[str],
+    use: str,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """The same figures of each cell that has items. values: (items, columns), a share for each condition, then its gap to each control."""
+    found = {}
+    for cell in CELLS[1:]:
+        places = [place for place, item in enumerate(items) if item["cell"] == cell]
+        if not places:
+            continue
+        own = [items[place] for place in places]
+        resampled = resample(
+            values[places],
+            [(item["persona_id"],) for item in own],
+            rng_for(seed, "eval/generations", f"{use}/{cell}"),
+            [item["prompt_id"] for item in own],
+        )
+        rows = {condition: row_counts(of[place] for place in places) for condition, of in reasons.items()}
+        found[cell] = {
+            shares: {
+                condition: _plain(estimate_mean(resampled, place), too_many_unscored(rows[condition]))
+                for place, condition in enumerate(CONDITIONS)
+            },
+            "gaps": _gaps(resampled, rows, controls),
+            "rows": rows,
+        }
+    return found
+
+
+def _gaps(resampled: Resampled, rows: Mapping[str, dict[str, Any]], controls: Sequence[str]) -> dict[str, Any]:
+    """control -> share(true) less that of the control; their columns are the last. One that is no condition has the rows of `true`."""
+    first = resampled.values.shape[1] - len(controls)
+    return {
+        control: _plain(
+            estimate_mean(resampled, first + place, is_difference=True),
+            too_many_unscored(rows["true"]) or too_many_unscored(rows.get(control, rows["true"])),
+        )
+        for place, control in enumerate(controls)
     }
 
 
@@ -148,7 +196,7 @@ def _win(
         if failure:
             return None, f"{writer}'s answer: {failure}"
     verdict = verdicts[against_base_id(item, condition)]
-    return (None, verdict.reason or "unscored") if verdict.verdict == "unscored" else (WINS[verdict.verdict], None)
+    return (None, verdict.reason or "unscored") if verdict.verdict == "unscored" else (WORTH[verdict.verdict], None)
 
 
 def _longer(texts: Mapping[tuple[str, str, str], Row], item: str, condition: str) -> float:
@@ -168,7 +216,8 @@ def _best_of(
 
     An item counts only where every candidate was written and judged. Where several candidates score alike, their mean counts. `picks`:
     condition that the scorer was shown -> win rate. `random`: of a candidate at random. `best`: of the one that the judge likes best, the
-    most that any choice could win. `gaps`: what the choice for the true persona wins more than `random`, `none`, `wrong`.
+    most that any choice could win. `gaps`: what the choice for the true persona wins more than `random`, `none`, `wrong`. `cells`: of each
+    of the four that has items, `picks`, `gaps` and `rows` by themselves.
     """
     if not answers:
         return None
@@ -192,11 +241,10 @@ def _best_of(
     reasons += [reason for found in own_reasons.values() for reason in found]
     named: dict[str, list[float]] = {**picks, "random": random, "best": best}
     worth = {name: np.array(column, dtype=float) for name, column in named.items()}
-    against = ("random", "none", "wrong")
-    columns = [*worth.values(), *(worth["true"] - worth[name] for name in against)]
+    gaps = [worth["true"] - worth[name] for name in CHOICE_CONTROLS]
     firsts = [own[0] for own in candidates.values()]
     resampled = resample(
-        np.stack(columns, axis=1),
+        np.stack([*worth.values(), *gaps], axis=1),
         [(row["persona_id"],) for row in firsts],
         rng_for(seed, "eval/generations", BEST_OF),
         [row["prompt_id"] for row in firsts],
@@ -208,11 +256,17 @@ def _best_of(
         "picks": {condition: _plain(estimates[condition], why[condition]) for condition in CONDITIONS},
         "random": _plain(estimates["random"], why["true"]),
         "best": _plain(estimates["best"], why["true"]),
-        "gaps": {
-            name: _plain(estimate_mean(resampled, len(worth) + place, is_difference=True), why["true"] or why.get(name))
-            for place, name in enumerate(against)
-        },
+        "gaps": _gaps(resampled, rows, CHOICE_CONTROLS),
         "rows": rows,
+        "cells": _by_cell(
+            firsts,
+            np.stack([*(worth[condition] for condition in CONDITIONS), *gaps], axis=1),
+            own_reasons,
+            "picks",
+            CHOICE_CONTROLS,
+            BEST_OF,
+            seed,
+        ),
     }
 
 
@@ -228,7 +282,7 @@ def _wins_of_candidates(
         verdict = verdicts[best_of_id(item, row["sample"])]
         if verdict.verdict == "unscored":
             return [], verdict.reason or "unscored"
-        won.append(WINS[verdict.verdict])
+        won.append(WORTH[verdict.verdict])
     return won, None
 
 

@@ -18,7 +18,7 @@ from builder.llm.calls import ModelCalls
 from builder.llm.messages import ChatRequest, Failure, Sampling
 from builder.llm.model_recipe import ModelRecipe
 from builder.llm.weights import EMBEDDED_MODEL_ID
-from eval.calls import MODEL_ROLE, open_calls, spent
+from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.generation_figures import (
     AGAINST_BASE,
     ANSWER_COLUMNS,
@@ -30,7 +30,7 @@ from eval.generation_figures import (
 )
 from eval.generations_section import section, table
 from eval.items import Item, draw_items
-from eval.judging import EvaluationJudge, find_judges, judge_facts
+from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, find_language_model
 from eval.models import DESCRIPTIONS, Scorer, describe, labelled_of, list_scorers, prompts_of, score_folder, subject_of
 from eval.pair_results import MODEL_KINDS
@@ -112,17 +112,11 @@ def evaluate_generations(
     shared = {
         "schema": SCHEMA_VERSION,
         "dataset": identity["content_sha256"],
-        "judges": [judge.judge.label for judge in found],
         **{"limit": limit, "best_of": best_of, "seed": seed},
     }
     build = read_build(dataset) or {}
     results, said = [], []
     for subject in subjects:
-        fingerprint = shared | {"training": digest(subject.scorer.training)}
-        if not dry_run and is_finished(out, subject.result_name, fingerprint):
-            results.append(read_result(result_path(out, subject.result_name)))
-            log.info("%s is up to date.", subject.result_name)
-            continue
         calls = open_calls(
             out,
             found,
@@ -132,11 +126,20 @@ def evaluate_generations(
             budget=budget,
             dry_run=dry_run,
         )
+        fingerprint = shared | {
+            "training": digest(subject.scorer.training),
+            "judges": [judge_identity(judge, calls) for judge in found],
+        }
+        if not dry_run and is_finished(out, subject.result_name, fingerprint):
+            results.append(read_result(result_path(out, subject.result_name)))
+            log.info("%s is up to date.", subject.result_name)
+            continue
         answers = written_answers(calls, subject, items, profiles, best_of, seed)
         transcripts, verdicts = judged_answers(calls, found, answers, items, profiles)
         if dry_run:
             said.append(spent(calls))
             continue
+        check_all_answered(calls)
         made = provenance(command, calls=calls)
         del calls  # with it the models that wrote and judged, before the one that scores is loaded
         scores = candidate_scores(subject, answers, items, dataset, profiles, base_model)
@@ -188,11 +191,7 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
         for label, judge in judges.items()
     }
     content, rows = content_of(answers, scores, verdicts, result.seed)
-    facts = [
-        entry | {"label": judges[entry["label"]].label, "version": judges[entry["label"]].version}
-        for entry in result.judges
-    ]
-    return replace(result, judges=facts, content=content, rows=rows)
+    return replace(result, judges=todays_facts(result.judges, judges), content=content, rows=rows)
 
 
 def find_subjects(folders: Sequence[Path], base_model: str | None) -> list[Subject]:

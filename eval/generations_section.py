@@ -12,9 +12,11 @@ from eval.results import Result, as_estimate
 from eval.tables import read_table
 from training.conditioning import CONDITIONS
 from training.estimates import Estimate
+from training.metrics import CELLS
 
 NAME_WIDTH = 22
 EXAMPLES = 4
+CELL_TITLES = {AGAINST_BASE: "Against the base model", BEST_OF: "Chosen candidate"}
 SHOWN = {"true": "true persona", "none": "no persona", "wrong": "wrong persona"}
 
 
@@ -24,12 +26,16 @@ def table(results: Sequence[Result]) -> str:
     for judge, scripted in _judges(results).items():
         mark = " (scripted)" if scripted else ""
         wins, picks = [], []
+        cells: dict[str, list[tuple[str, ...]]] = {AGAINST_BASE: [], BEST_OF: []}
         for result in results:
             found = result.content["judges"].get(judge, {})
             if found.get(AGAINST_BASE):
                 wins.append((_name(result), *_cells(_wins(found[AGAINST_BASE]))))
             if found.get(BEST_OF):
                 picks.append((_name(result), *_cells(_picks(found[BEST_OF]))))
+            for use, rows in cells.items():
+                if found.get(use):
+                    rows.append((_name(result), *_cells(_gap_by_cell(found[use]))))
         if wins:
             lines += [f"Answers that win against the base model's, in %, by {judge}{mark}"]
             lines += [_row(("", *SHOWN.values(), "true - wrong", "true, length ctl")), *map(_row, wins), ""]
@@ -37,6 +43,10 @@ def table(results: Sequence[Result]) -> str:
             lines += [f"The chosen of several candidates against the first, wins in %, by {judge}{mark}"]
             lines += [_row(("", "true persona", "wrong persona", "at random", "best there is", "true - random"))]
             lines += [*map(_row, picks), ""]
+        for use, rows in cells.items():
+            if rows:
+                lines += [f"{CELL_TITLES[use]}: true - wrong by cell, in points, by {judge}{mark}"]
+                lines += [_row(("", *(cell.removesuffix("_test") for cell in CELLS[1:]))), *map(_row, rows), ""]
     lines.append("Judged for the true persona throughout, whatever the writer or scorer was shown; ties count half.")
     return "\n".join(lines)
 
@@ -115,6 +125,12 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
             signed=(3, 4, 5),
         ),
         Table(
+            "The same by cell: personas seen in training or not, and questions seen in training or held out.",
+            ("model", "judge", "what", "cell", "true - wrong", "true - none", *SHOWN.values(), "unscored"),
+            [row for judge in _judges(ordered) for result in ordered for row in _cell_rows(result, judge)],
+            signed=(4, 5),
+        ),
+        Table(
             "Length of what was written, in words.",
             ("model", "use", "writer", "shown", "answers", "mean words", "without an answer"),
             [_length(result, entry) for result in ordered for entry in result.content["lengths"]],
@@ -160,6 +176,27 @@ def _picks(found: dict[str, Any]) -> list[tuple[Estimate, bool]]:
         (as_estimate(found["random"]), False),
         (as_estimate(found["best"]), False),
         (as_estimate(found["gaps"]["random"]), True),
+    ]
+
+
+def _gap_by_cell(found: dict[str, Any]) -> list[tuple[Estimate, bool]]:
+    absent = Estimate(None, None, None, 0, 0, "no items")
+    cells = found["cells"]
+    return [(as_estimate(cells[cell]["gaps"]["wrong"]) if cell in cells else absent, True) for cell in CELLS[1:]]
+
+
+def _cell_rows(result: Result, judge: str) -> list[list[Cell]]:
+    found = result.content["judges"].get(judge, {})
+    return [
+        [
+            *(_name(result), judge, CELL_TITLES[use], cell),
+            *(as_estimate(own["gaps"][control]) for control in ("wrong", "none")),
+            *(as_estimate(own[shares][condition]) for condition in CONDITIONS),
+            _unscored(own["rows"].values()),
+        ]
+        for use, shares in ((AGAINST_BASE, "win_rates"), (BEST_OF, "picks"))
+        if found.get(use)
+        for cell, own in found[use]["cells"].items()
     ]
 
 

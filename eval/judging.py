@@ -7,6 +7,7 @@ from typing import Any
 from builder.errors import InputError
 from builder.judge.judge import Judge
 from builder.judge.judge_file import load_judge
+from builder.llm.calls import ModelCalls
 from builder.llm.model_recipe import ModelRecipe
 from builder.llm.templates import load_template
 from eval.language_models import model_recipe, recipe_facts
@@ -74,6 +75,28 @@ def judge_facts(
         "scripted": judge.scripted,
         "also": other_parts(recipe.model, build, subject),
     }
+
+
+def judge_identity(judge: EvaluationJudge, calls: ModelCalls) -> list[Any]:
+    """[label, label of the template, identity of the model]: what a judge contributes to a fingerprint. The label has the version of the
+    judge file alone, so that without the template's an edit of the template would leave an old result standing."""
+    template = load_template(judge.judge.template).label if judge.judge.template else None
+    return [judge.judge.label, template, calls.client(judge.judge.role).identity]
+
+
+def todays_facts(facts: Sequence[Mapping[str, Any]], judges: Mapping[str, Judge]) -> list[dict[str, Any]]:
+    """`Result.judges` after rereading: label and version of the judge that reads today. judges: label in the facts -> today's judge.
+
+    Raises InputError for a label that has no judge.
+    """
+    for entry in facts:
+        if entry["label"] not in judges:
+            raise InputError(
+                f"The replies of judge {entry['label']} lie in the result, and no judge is given to read them. Give its file with --judge."
+            )
+    return [
+        {**entry, "label": judges[entry["label"]].label, "version": judges[entry["label"]].version} for entry in facts
+    ]
 
 
 def other_parts(

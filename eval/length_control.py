@@ -30,6 +30,8 @@ def length_controlled(
     own, lengths = outcomes[counted], differences[counted]
     intercept, slope = fit_logistic(lengths, own, np.ones((1, n)))[0]
     value = float(_logistic(intercept))
+    if clusters < 2:
+        return Estimate(value, None, None, n, clusters, "no interval: one cluster"), float(slope)
     drawn = [
         _logistic(fit_logistic(lengths, own, weights[:, resampled.sums.membership][:, counted])[:, 0])
         for weights in resampled_weights(resampled.sums, rng)

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from builder.judge.judge import PUBLISHED_VERDICTS
+from builder.judge.judge import WORTH as WORTH_OF_FIRST
 from builder.randomness import rng_for
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
-from training.estimates import Estimate, estimate_derived, estimate_mean, resample
+from training.estimates import CONSTANT_RATER, Estimate, cohens_kappa, estimate_derived, estimate_mean, resample
 from training.fairness import inequality, persona_groups
 from training.metrics import CELLS
 
@@ -25,10 +27,7 @@ FEW_CLUSTERS = 10  # below this many clusters a cluster bootstrap is known to gi
 # `flipped`: the judge that labelled the rows changes sides with the persona; `flipped_second`: another judge does.
 SUBSETS = {"dpf": ("all",), "contrast": ("all", "flipped", "flipped_second")}
 GAPS = (("true", "wrong"), ("true", "none"))
-WORTH = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0, "unscored": math.nan}  # of a verdict
-
-
-UNDEFINED_KAPPA = "undefined: scorer and judge prefer the same side on every row"
+WORTH = {PUBLISHED_VERDICTS[verdict]: worth for verdict, worth in WORTH_OF_FIRST.items()} | {"unscored": math.nan}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def measure(
                 columns += [agreements[c][places] for c in outcomes]
                 columns += [outcomes[left][places] - outcomes[right][places] for left, right in compared]
                 for condition in outcomes:
-                    columns += kappa_columns(sides[condition][places], judged[places])
+                    columns += _kappa_columns(sides[condition][places], judged[places])
                 own = [rows[place] for place in places]
                 resampled = resample(
                     np.stack(columns, axis=1),
@@ -125,7 +124,7 @@ def measure(
                 first_gap = 2 * len(outcomes)
                 first_kappa = first_gap + len(compared)
                 for index, condition in enumerate(outcomes):
-                    start = first_kappa + 3 * index
+                    start = first_kappa + 4 * index
                     measurements.append(
                         _measurement(
                             (config, subset, cell, condition),
@@ -134,7 +133,7 @@ def measure(
                             outcomes[condition][places],
                             estimate_mean(resampled, index),
                             estimate_mean(resampled, len(outcomes) + index),
-                            estimate_derived(resampled, range(start, start + 3), kappa_of, UNDEFINED_KAPPA),
+                            estimate_derived(resampled, range(start, start + 4), cohens_kappa, CONSTANT_RATER),
                         )
                     )
                 for index, (_, against) in enumerate(compared):
@@ -224,19 +223,12 @@ def preferred_sides(rows: Sequence[EvaluatedRow], outcomes: np.ndarray) -> np.nd
     return sides
 
 
-def kappa_columns(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
-    """Three columns from whose means `kappa_of` follows: they agree, the first is 1, the second is 1; NaN where either is."""
+def _kappa_columns(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
+    """Four columns from whose means `cohens_kappa` follows, one for each pair of sides; NaN where either has none."""
     missing = np.isnan(first) | np.isnan(second)
-    return [np.where(missing, math.nan, values) for values in ((first == second).astype(float), first, second)]
-
-
-def kappa_of(means: np.ndarray) -> np.ndarray:
-    """Cohen's kappa (Cohen 1960) of two raters and two categories; NaN where both always say the same one. (..., 3) -> (...)."""
-    agreement, first, second = means[..., 0], means[..., 1], means[..., 2]
-    by_chance = first * second + (1 - first) * (1 - second)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        kappa: np.ndarray = np.where(1 - by_chance < 1e-12, math.nan, (agreement - by_chance) / (1 - by_chance))
-    return kappa
+    return [
+        np.where(missing, math.nan, (first == one) & (second == other)) for one in (0.0, 1.0) for other in (0.0, 1.0)
+    ]
 
 
 def counted_outcomes(rows: Sequence[EvaluatedRow], scores: Sequence[PairScore]) -> np.ndarray:

@@ -9,6 +9,7 @@ from eval.metrics import FEW_CLUSTERS
 from eval.models_table import TABLES, plain_estimate
 from eval.page import Cell, Figure, Section, Table
 from eval.pair_results import KIND_NAMES, MODEL_KINDS, gap, in_order, kind, label, measurement, measurements
+from eval.printing import percent
 from eval.results import Result, as_estimate
 from eval.seed_spread import seed_groups, spread_over_seeds
 from eval.significance import compare_scorers
@@ -143,8 +144,9 @@ def _significance(folder: Path, results: Sequence[Result]) -> list[Table]:
         )
     return [
         Table(
-            "Is the difference to the best control, and to the best model, more than chance? The same rows; p from exchanging the two "
-            "scorers persona by persona, corrected after Holm over all comparisons of the same pairs and measure.",
+            "Is the difference to the best control, and to the best model, more than chance? The same rows; p is the largest of "
+            "exchanging the two scorers by persona, by question, and of a t-test that lets rows of both depend, corrected "
+            "after Holm over all comparisons of the same pairs and measure.",
             ("scorer", "compared with", "pairs", "measure", "difference", "p", "p, Holm"),
             rows,
             signed=(4,),
@@ -164,8 +166,8 @@ def _fairness(results: Sequence[Result]) -> list[Table]:
                         label(result),
                         SHOWN[spread["condition"]],
                         spread["personas"],
-                        _percent(spread["worst_persona"]),
-                        _percent(spread["tenth_percentile"]),
+                        percent(spread["worst_persona"]),
+                        percent(spread["tenth_percentile"]),
                         None if spread["gini"] is None else f"{spread['gini']:.3f}",
                         _group(spread["worst_group"]),
                         _group(spread["worst_intersection"]),
@@ -266,20 +268,16 @@ def _estimate(by_condition: dict[str, Any], condition: str) -> Estimate | None:
     return as_estimate(by_condition[condition]["accuracy"]) if condition in by_condition else None
 
 
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f} %"
-
-
 def _group(found: dict[str, Any] | None) -> str | None:
     if found is None:
         return None
-    return f"{_plain(found['attribute'])}: {found['value']}, {_percent(found['accuracy'])} (n {found['rows']})"
+    return f"{_plain(found['attribute'])}: {found['value']}, {percent(found['accuracy'])} (n {found['rows']})"
 
 
 def _largest(found: dict[str, Any]) -> str:
     best, worst = found["best"], found["worst"]
     return (
-        f"{_plain(found['attribute'])}: {best['value']} {_percent(best['accuracy'])}, {worst['value']} {_percent(worst['accuracy'])}; "
+        f"{_plain(found['attribute'])}: {best['value']} {percent(best['accuracy'])}, {worst['value']} {percent(worst['accuracy'])}; "
         f"by chance {100 * found['by_chance']:.1f} points, p {found['p_value']:.3f}"
     )
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.metrics import Measurement
 from eval.pair_results import gap, label, load_pair_results, measurement
+from eval.printing import plain_number
 from eval.results import Result
 from eval.seed_spread import seed_groups, spread_over_seeds
 from eval.significance import Comparison, compare_scorers
@@ -41,7 +41,15 @@ def result_table(results: Path) -> str:
                 continue
             cells = [plain_estimate(m.accuracy) if m else "not scored" for m in measured.values()]
             difference = plain_estimate(found.difference, signed=True)
-            body.append((_cut(label(result), NAME_WIDTH), str(true.accuracy.n), *cells, difference, _kappa(true)))
+            body.append(
+                (
+                    _cut(label(result), NAME_WIDTH),
+                    str(true.accuracy.n),
+                    *cells,
+                    difference,
+                    plain_number(true.kappa.value),
+                )
+            )
         if body:
             heads = ("", "n", "true persona", "no persona", "wrong persona", "true - wrong", "kappa")
             lines += [f"{short}: {title[0].lower()}{title[1:]}", _text_row(heads), *map(_text_row, body), ""]
@@ -93,11 +101,6 @@ def _over_seeds(results: Sequence[Result]) -> list[str]:
             names = _cut(", ".join(label(result) for result in group), 50)
             lines.append(f"{len(group)} seeds ({names}), true - wrong, mean (lowest to highest): {'; '.join(said)}")
     return [*lines, ""] if lines else []
-
-
-def _kappa(measured: Measurement) -> str:
-    value = measured.kappa.value
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _cut(text: str, length: int) -> str:

@@ -2,12 +2,14 @@
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from builder.llm.calls import ModelCalls
 from builder.llm.templates import load_template
+from eval.calls import part_usage
 from eval.rows import content_hash, read_build
 
 PACKAGES = ("persona-testbed", "torch", "transformers", "trl", "peft", "datasets", "numpy", "scikit-learn", "openai")
@@ -24,13 +26,19 @@ def dataset_identity(folder: Path, rows: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
+def rows_by_split(places: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """`config/split` -> rows. places: (config, split) of each row."""
+    return dict(Counter(f"{config}/{split}" for config, split in places))
+
+
 def provenance(command: str | None, templates: Iterable[str] = (), calls: ModelCalls | None = None) -> dict[str, Any]:
-    """`Result.provenance`. templates: names of prompt templates, of which the labels (with their content hash) are kept."""
+    """`Result.provenance`. templates: names of prompt templates, of which the labels (with their content hash) are kept. calls: in the
+    part that this result began; `usage` is what its own replies took."""
     return {
         "command": command,
         "versions": package_versions(),
         "templates": [load_template(name).label for name in templates],
-        "usage": calls.used() if calls is not None else None,
+        "usage": part_usage(calls) if calls is not None else None,
     }
 
 

@@ -1,5 +1,6 @@
-"""Every figure anew from the kept replies of judges, read with today's parsers. No model is called."""
+"""Every figure anew from the kept replies of judges and models, read with today's parsers. No model is called."""
 
+import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -14,6 +15,19 @@ from eval.results import Result, check_files, load_results, write_result
 
 Rescored = Callable[[Result, Path, Mapping[str, Judge]], Result]
 KEPT_AS = "kept_as"  # in a judge's facts, where rereading has changed its label
+# The evaluations whose figures follow from kept replies, and where their `rescored` is, imported when needed. Of `models` scores are kept,
+# and nothing can be read anew.
+EVALUATIONS_READ_ANEW = {
+    "agreement": "eval.agreement.run",
+    "attributes": "eval.attributes.run",
+    "bench": "eval.bench.run",
+    "calibration": "eval.calibration.calibrate",
+    "elicitation": "eval.elicitation.run",
+    "generations": "eval.generations",
+    "side_effects": "eval.side_effects.run",
+    "subtlety": "eval.subtlety",
+    "summaries": "eval.summaries",
+}
 SHOWN = 5  # figures of a result that are named; of the others the number
 
 
@@ -27,8 +41,7 @@ def rescore_results(folder: Path, judge_files: Sequence[str]) -> str:
     """
     results = load_results(folder)
     given = _by_name(judge_files)
-    rescored = _evaluations()
-    replied = [result for result in results if result.judges and result.evaluation in rescored]
+    replied = [result for result in results if result.evaluation in EVALUATIONS_READ_ANEW]
     names = {judge["name"] for result in replied for judge in result.judges}
     if superfluous := sorted(given.keys() - names):
         raise InputError(
@@ -39,13 +52,15 @@ def rescore_results(folder: Path, judge_files: Sequence[str]) -> str:
     for result in replied:
         check_files(folder, result)
         judges = {kept_as(facts): _judge_of_today(result, facts, given) for facts in result.judges}
-        pairs.append((result, _with_kept_labels(result, rescored[result.evaluation](_as_kept(result), folder, judges))))
+        pairs.append(
+            (result, _with_kept_labels(result, _rescored(result.evaluation)(_as_kept(result), folder, judges)))
+        )
     lines = []
     for before, after in pairs:
         if after != before:
             write_result(folder, after)
             lines += [f"{before.name}: {line}" for line in changes(before, after)]
-    counted = f"{len(pairs)} of {len(results)} results have judges' replies to read again"
+    counted = f"{len(pairs)} of {len(results)} results have kept replies to read again"
     changed = sum(after != before for before, after in pairs)
     return "\n".join([*lines, f"{counted}; {changed} changed." if changed else f"{counted}; nothing changed."])
 
@@ -90,23 +105,9 @@ def _with_kept_labels(before: Result, after: Result) -> Result:
     return Result(**json.loads(json.dumps(asdict(replace(after, judges=judges)))))
 
 
-def _evaluations() -> dict[str, Rescored]:
-    """The evaluations that keep judges' replies."""
-    from eval.agreement.run import rescored as agreement
-    from eval.attributes.run import rescored as attributes
-    from eval.bench.run import rescored as bench
-    from eval.calibration.calibrate import rescored as calibration
-    from eval.generations import rescored as generations
-    from eval.subtlety import rescored as subtlety
-
-    return {
-        "agreement": agreement,
-        "attributes": attributes,
-        "bench": bench,
-        "calibration": calibration,
-        "generations": generations,
-        "subtlety": subtlety,
-    }
+def _rescored(evaluation: str) -> Rescored:
+    found: Rescored = importlib.import_module(EVALUATIONS_READ_ANEW[evaluation]).rescored
+    return found
 
 
 def _by_name(files: Sequence[str]) -> dict[str, str]:

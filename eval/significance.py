@@ -1,4 +1,4 @@
-"""Is one scorer better than another on the same rows? Differences with intervals, and p-values from exchanging the two.
+"""Is one scorer better than another on the same rows? Differences with intervals and p-values.
 
 Each model is compared with the best scorer that learned nothing and with the best model, so that a table of m models needs 2 m - 1 tests.
 Which control is best is read off the same rows: that favours the control.
@@ -14,11 +14,10 @@ import numpy as np
 from builder.randomness import rng_for
 from eval.metrics import SUBSETS, outcomes_of
 from eval.pair_results import MODEL_KINDS, kind, label, scores_path
+from eval.paired_test import paired_p_values
 from eval.results import Result
 from training.estimates import MINIMUM_ROWS, Estimate, estimate_mean, resample
 
-FLIPS = 9_999
-EXACT_PERSONAS = 13  # with so many every exchange is tried
 MEASURES = ("gap", "accuracy")  # accuracy(true) - accuracy(wrong), and accuracy(true)
 
 
@@ -26,8 +25,8 @@ MEASURES = ("gap", "accuracy")  # accuracy(true) - accuracy(wrong), and accuracy
 class Comparison:
     """`first` less `second`, by the measure, over the rows that both are counted on.
 
-    p_value: of no difference, two-sided, from exchanging the two scorers on all rows of a persona at a time. holm: the same for all
-    comparisons of this config and measure together (Holm 1979). Both None where the difference is withheld.
+    p_value: of no difference, two-sided (eval.paired_test). holm: the same for all comparisons of this config and measure together (Holm
+    1979). Both None where the difference is withheld.
     """
 
     config: str
@@ -45,7 +44,6 @@ class Rows:
     """The pairs that all scorers have, and by scorer and measure what each is worth; NaN where it does not count."""
 
     pair_ids: list[str]
-    personas: list[str]
     clusters: list[tuple[str, ...]]
     prompts: list[str]
     values: dict[str, dict[str, np.ndarray]]
@@ -82,7 +80,7 @@ def _compare(
     key = f"{config}/{measure}"
     resampled = resample(differences, rows.clusters, rng_for(seed, "eval/significance", key), rows.prompts)
     estimates = [estimate_mean(resampled, column, is_difference=True) for column in range(len(pairs))]
-    p_values = sign_flip_p_values(differences, rows.personas, rng_for(seed, "eval/sign_flip", key))
+    p_values = paired_p_values(differences, rows.clusters, rows.prompts, rng_for(seed, "eval/sign_flip", key))
     tested = [place for place, estimate in enumerate(estimates) if estimate.value is not None]
     corrected = dict(zip(tested, holm([p_values[place] for place in tested]), strict=True))
     return [
@@ -96,28 +94,6 @@ def _compare(
         )
         for place, pair in enumerate(pairs)
     ]
-
-
-def sign_flip_p_values(differences: np.ndarray, personas: Sequence[str], rng: np.random.Generator) -> list[float]:
-    """Two-sided p-values of a mean of 0, one a column: how often the sum is as far from 0 with signs drawn by persona.
-
-    differences: (rows, columns), NaN = not counted. With at most EXACT_PERSONAS personas all signs are tried, else FLIPS draws (the
-    data's own signs count as one more, so that no p is 0).
-    """
-    names = {name: place for place, name in enumerate(sorted(set(personas)))}
-    sums = np.zeros((len(names), differences.shape[1]))
-    np.add.at(sums, [names[name] for name in personas], np.nan_to_num(differences))
-    observed = np.abs(sums.sum(axis=0)) - 1e-9
-    if len(names) <= EXACT_PERSONAS:
-        signs = 1.0 - 2.0 * ((np.arange(2 ** len(names))[:, None] >> np.arange(len(names))) & 1)
-        shares: np.ndarray = (np.abs(signs @ sums) >= observed).mean(axis=0)
-        return [float(share) for share in shares]
-    as_far = np.zeros(differences.shape[1])
-    block = max(1, 4_000_000 // len(names))
-    for start in range(0, FLIPS, block):
-        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(block, FLIPS - start), len(names)))
-        as_far += (np.abs(signs @ sums) >= observed).sum(axis=0)
-    return [float(count + 1) / (FLIPS + 1) for count in as_far]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -172,7 +148,6 @@ def _shared_rows(tables: Mapping[str, Mapping[str, Any]], config: str) -> Rows:
         values[name] = {"accuracy": outcomes["true"], "gap": outcomes["true"] - outcomes["wrong"]}
     return Rows(
         pairs,
-        [facts[pair][2] for pair in pairs],
         [tuple(sorted({facts[pair][2], facts[pair][3] or facts[pair][2]})) for pair in pairs],
         [facts[pair][4] for pair in pairs],
         values,

@@ -23,12 +23,14 @@ from builder.llm.templates import load_template
 from builder.randomness import rng_for
 from eval.bench.answers import ANSWER_COLUMNS, write_answers
 from eval.bench.modes import form_for, template_names
-from eval.calls import MODEL_ROLE, open_calls, spent
+from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.figures import points_figure
 from eval.items import Item, Persona, draw_items, load_personas
-from eval.judging import EvaluationJudge, find_judges, judge_facts
+from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, file_name, find_language_model
 from eval.page import Cell, Example, Figure, Section, Table
+from eval.paired_test import paired_p_values
+from eval.printing import percent_with_interval
 from eval.provenance import dataset_identity, provenance
 from eval.results import (
     SCHEMA_VERSION,
@@ -43,9 +45,9 @@ from eval.results import (
     write_result,
 )
 from eval.rows import content_hash, read_build
-from eval.side_effects.mention import matcher, names_value
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
+from eval.value_matching import matcher, names_value, said_attributes
 from training.estimates import estimate_columns
 from training.profiles import stated_attributes
 
@@ -97,7 +99,7 @@ def run_subtlety(
             "schema": SCHEMA_VERSION,
             "dataset": content_hash(dataset),
             "model": [model.facts, calls.client(MODEL_ROLE).identity],
-            "judges": [[judge.judge.label, calls.client(judge.judge.role).identity] for judge in asked],
+            "judges": [judge_identity(judge, calls) for judge in asked],
             "templates": [load_template(template).label for template in templates],
             "limit": limit,
             "seed": seed,
@@ -112,10 +114,7 @@ def run_subtlety(
         if dry_run:
             said.append(spent(calls))
             continue
-        if calls.left_open:
-            raise InputError(
-                f"{calls.left_open} calls were left open by an endpoint, so no result is written. Run the same command again to fill them."
-            )
+        check_all_answered(calls)
         files = write_table(out, f"{name}-{ANSWERS}", answers, COLUMNS)
         files |= write_table(out, f"{name}-{TRANSCRIPTS}", transcripts, TRANSCRIPT_COLUMNS)
         subject = {"name": model.name, **model.facts}
@@ -148,7 +147,12 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
         )
         for facts in result.judges
     }
-    return replace(result, rows=_row_counts(answers, verdicts), content=content_of(answers, verdicts, result.seed))
+    return replace(
+        result,
+        judges=todays_facts(result.judges, judges),
+        rows=_row_counts(answers, verdicts),
+        content=content_of(answers, verdicts, result.seed),
+    )
 
 
 def content_of(
@@ -157,8 +161,8 @@ def content_of(
     """All figures. answers: rows of COLUMNS. verdicts: judge -> item_id of an answer -> verdict.
 
     `measures`: a block for each judge and one for the words of the profile; of each the share that recites by kind of answer, its gap to
-    both controls, and McNemar's test of reasoning against none. `judge_and_words`: of the judged answers under their own persona, how
-    many both measures call reciting, one of them, and none.
+    both controls, and of reasoning against none McNemar's test and one that takes personas and questions whole. `judge_and_words`: of the
+    judged answers under their own persona, how many both measures call reciting, one of them, and none.
     """
     by_kind: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {kind: {} for kind in KINDS}
     for row in answers:
@@ -232,9 +236,27 @@ def _measure(
         "withheld": None,
         "shares": dict(zip(KINDS.values(), plain, strict=False)),
         "gaps": dict(zip(gaps, plain[len(KINDS) :], strict=True)),
-        "reasoning": mcnemar(values[PLAIN, "true"], values[REASONED, "true"]),
-        "reasoning_for_another": mcnemar(values[PLAIN, "wrong"], values[REASONED, "wrong"]),
+        "reasoning": _tested(values[PLAIN, "true"], values[REASONED, "true"], rows, seed, name),
+        "reasoning_for_another": _tested(
+            values[PLAIN, "wrong"], values[REASONED, "wrong"], rows, seed, f"{name}/wrong"
+        ),
     }
+
+
+def _tested(
+    first: np.ndarray, second: np.ndarray, rows: Sequence[Mapping[str, Any]], seed: int, key: str
+) -> dict[str, Any]:
+    """McNemar's test, which takes items for independent, and beside it `clustered_p`: the answers of a persona, and those to a question,
+    are alike, and an effect on a few personas is then no effect on all.
+    """
+    found = mcnemar(first, second)
+    (p,) = paired_p_values(
+        (second - first)[:, None],
+        [(row["persona_id"],) for row in rows],
+        [row["prompt_id"] for row in rows],
+        rng_for(seed, "subtlety/clustered", key),
+    )
+    return found | {"clustered_p": p if found["discordant"] else None}
 
 
 def _names_profile(row: Mapping[str, Any]) -> float:
@@ -244,9 +266,9 @@ def _names_profile(row: Mapping[str, Any]) -> float:
     """
     if row["failure"]:
         return math.nan
-    other = stated_attributes(row["other_profile"])
+    other = said_attributes(row["other_profile"])
     matchers = [
-        matcher(name, value) for name, value in stated_attributes(row["profile"]).items() if other.get(name) != value
+        matcher(name, value) for name, value in said_attributes(row["profile"]).items() if other.get(name) != value
     ]
     return float(any(names_value(one, row["text"]) and not names_value(one, row["question"]) for one in matchers))
 
@@ -411,7 +433,12 @@ def _tests(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key, of in (("reasoning", ""), ("reasoning_for_another", " for another persona (control)")):
             test = block[key]
             if test is not None:
-                p = "no discordant pair, no test" if test["p"] is None else f"McNemar's exact p = {test['p']:.3f}"
+                p = (
+                    "no discordant pair, no test"
+                    if test["p"] is None
+                    else f"McNemar's exact p = {test['p']:.3f} as if items were independent, which those of a persona are not; "
+                    f"with personas and questions exchanged whole p = {test['clustered_p']:.3f}"
+                )
                 yield (
                     name,
                     f"reasoning against none{of}: {test['discordant']} of {test['pairs']} pairs discordant, "
@@ -456,9 +483,4 @@ def _examples(result: Result, folder: Path, count: int = 2) -> list[Example]:
 
 
 def _share(estimate: Mapping[str, Any] | None, withheld: str | None = None) -> str:
-    if estimate is None:
-        return f"withheld: {withheld}"[:23]
-    if estimate["value"] is None:
-        return str(estimate["withheld"])
-    interval = "" if estimate["low"] is None else f" [{estimate['low']:.0%}, {estimate['high']:.0%}]"
-    return f"{estimate['value']:.0%}{interval}"
+    return f"withheld: {withheld}"[:23] if estimate is None else percent_with_interval(estimate)

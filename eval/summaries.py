@@ -7,10 +7,8 @@ the list holds its value. Beside each rate: the same values looked for in the su
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,17 @@ from builder.errors import InputError
 from builder.judge.judge import Judge
 from builder.lexical import words
 from builder.llm.budget import Budget
-from builder.llm.messages import ChatRequest, Failure, Sampling
+from builder.llm.drawing import draw_until_readable
+from builder.llm.messages import ChatRequest, Sampling
 from builder.llm.templates import load_template
 from builder.randomness import rng_for
-from builder.schema import BIG_FIVE
 from eval.bench.modes import form_for, messages_of, sampling_for
-from eval.calls import MODEL_ROLE, open_calls, spent
+from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.figures import bar_figure
 from eval.items import Item, Persona, draw_items, load_personas
 from eval.language_models import LanguageModel, find_language_model, model_recipe, recipe_facts, shown_persona_text
 from eval.page import Cell, Example, Figure, Section, Table
+from eval.printing import percent, percent_with_interval
 from eval.provenance import dataset_identity, provenance
 from eval.results import (
     SCHEMA_VERSION,
@@ -44,6 +43,7 @@ from eval.results import (
 )
 from eval.rows import content_hash
 from eval.tables import read_table, write_table
+from eval.value_matching import holds_value, said_attributes
 from training.estimates import estimate_columns
 from training.profiles import label, stated_attributes
 
@@ -68,35 +68,6 @@ COLUMNS = {
 }
 
 
-def _listed(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Without these a value says nothing: words that join or grade.
-JOINING = _listed(
-    """a an and as at be by for from has have in is it no not of on only or other out own some that the their them then they this to under
-    very was with without years year old less more than leans lean slightly somewhat strong strongly extremely average high low person
-    people"""
-)
-# A single word of these values tells the person's group; of any other value half of its words must be there.
-ANY_WORD = ("race", "ancestry", "ideology", "political_views", "religion")
-TELLS_NOTHING = _listed(
-    "race races american united states particular nothing something else language languages christian"
-)
-TRAITS = {
-    "openness": "openness",
-    "extraversion": "extra|extro",
-}  # beginnings; a trait not named here begins with its first eight letters
-DECADES = {
-    20: "twenties",
-    30: "thirties",
-    40: "forties",
-    50: "fifties",
-    60: "sixties",
-    70: "seventies",
-    80: "eighties",
-    90: "nineties",
-}
 NO_DIFFERENCE = frozenset(
     {"none", "no", "nothing", "no differences", "no difference", "there are no differences", "equivalent"}
 )
@@ -150,10 +121,7 @@ def run_summaries(
         if dry_run:
             said.append(spent(calls))
             continue
-        if calls.left_open:
-            raise InputError(
-                f"{calls.left_open} calls were left open by an endpoint, so no result is written. Run the same command again to fill them."
-            )
+        check_all_answered(calls)
         result = Result(
             evaluation=EVALUATION,
             name=name,
@@ -181,7 +149,8 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
 
 
 def content_of(rows: Sequence[Mapping[str, Any]], seed: int, with_differ: bool) -> dict[str, Any]:
-    """All figures, from rows of COLUMNS. An attribute counts for the personas whose profile states it.
+    """All figures, from rows of COLUMNS. An attribute counts for the personas whose profile states it; `None`
+    and `Not known` state nothing that a summary could hold.
 
     removed: share of own summaries without the value. removed_wrong: of another persona's summaries without it, where that persona has
     another value; difference: removed_wrong - removed. The nearer to 0, the less a summary says of its own persona.
@@ -191,8 +160,8 @@ def content_of(rows: Sequence[Mapping[str, Any]], seed: int, with_differ: bool) 
     own = {row["item_id"].rpartition("|")[0]: row for row in rows if row["condition"] == "true"}
     other = {row["item_id"].rpartition("|")[0]: row for row in rows if row["condition"] == "wrong"}
     keys = sorted(own)
-    stated = [stated_attributes(own[key]["profile"]) for key in keys]
-    others = [stated_attributes(own[key]["other_profile"]) for key in keys]
+    stated = [said_attributes(own[key]["profile"]) for key in keys]
+    others = [said_attributes(own[key]["other_profile"]) for key in keys]
     names = list(dict.fromkeys(name for values in stated for name in values))
     cells = np.full((len(keys), len(names), 5), np.nan)
     for row, key in enumerate(keys):
@@ -261,56 +230,6 @@ def _estimates(
         prompts=[prompt for prompt, counts in zip(prompts, counted, strict=True) if counts],
     )
     return {measure: dataclasses.asdict(estimate) for measure, estimate in zip(MEASURES, estimates, strict=True)}
-
-
-def holds_value(attribute: str, value: str, text: str) -> bool:
-    """Whether a text holds an attribute's value. Numbers in any usual writing, words without endings of the plural; no synonyms, so that a
-    summary in other words counts as one that leaves the attribute out.
-
-    Of a value in words at least half must be there (all of one or two). Where the value is yes or no, the key is what it says.
-    """
-    told = _stems(text)
-    if attribute == "age" and value.strip().isdigit():
-        age = int(value)
-        decade = age // 10 * 10
-        return bool({str(age), f"{decade}s", DECADES.get(decade, "")} & told.keys())
-    if attribute == "income" and (number := re.search(r"\d[\d,]*", value)):
-        return _plain_number(number[0]) in _numbers(text)
-    if attribute == "big_five_scores":
-        traits = [TRAITS.get(trait, trait[:8]) for trait in BIG_FIVE]
-        return any(re.search(rf"\b(?:{trait})", text.lower()) for trait in traits)
-    if value.strip().lower() in ("yes", "no"):
-        value = label(attribute)
-    needed = [word for word in _stems(value) if word not in JOINING]
-    if attribute in ANY_WORD and (telling := [word for word in needed if word not in TELLS_NOTHING and len(word) > 3]):
-        return any(word in told for word in telling)
-    needed = needed or list(_stems(value))
-    found = sum(word in told for word in needed)
-    return found >= (len(needed) if len(needed) <= 2 else math.ceil(len(needed) / 2))
-
-
-@lru_cache(maxsize=4096)
-def _stems(text: str) -> dict[str, None]:
-    """Words without possessive and plural endings, in order. `68-year-old` is three words, `50s` stays as it is."""
-    found: dict[str, None] = {}
-    for word in words(text.replace("-", " ")):
-        plain = re.sub(r"['’]s?$", "", word)
-        found[plain if len(plain) < 4 or plain.endswith("ss") or plain[0].isdigit() else plain.removesuffix("s")] = None
-        if plain in DECADES.values():
-            found[plain] = None
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _numbers(text: str) -> frozenset[int]:
-    return frozenset(
-        _plain_number(number) * (1000 if thousands else 1)
-        for number, thousands in re.findall(r"(\d[\d,]*)(?:\.\d+)?\s?(k\b|thousand\b)?", text.lower())
-    )
-
-
-def _plain_number(text: str) -> int:
-    return int(text.replace(",", "") or 0)
 
 
 def _no_difference(text: str) -> bool:
@@ -382,26 +301,12 @@ def _write(
     calls: Any, role: str, requests: Sequence[ChatRequest], template: str, progress: str
 ) -> list[tuple[str, str]]:
     """(text, why there is none) of each request. A reply that is of no use is drawn again, MAX_RETRIES times."""
-    written = [("", "not asked")] * len(requests)
-    waiting = list(range(len(requests)))
-    for attempt in range(MAX_RETRIES + 1):
-        replies = calls.generate(role, [replace(requests[i], attempt=attempt) for i in waiting], progress)
-        again = []
-        for i, reply in zip(waiting, replies, strict=True):
-            sections = None if isinstance(reply, Failure) else load_template(template).read(reply.text)
-            written[i] = _read(reply, sections)
-            if written[i][1] and (not isinstance(reply, Failure) or reply.worth_another_attempt):
-                again.append(i)
-        waiting = again
-        if not waiting:
-            break
-    return written
 
+    def read(_: int, text: str) -> str | None:
+        return next(iter((load_template(template).read(text) or {}).values()), None)
 
-def _read(reply: Any, sections: Mapping[str, str] | None) -> tuple[str, str]:
-    if isinstance(reply, Failure):
-        return reply.text, reply.reason
-    return (reply.text, "unreadable") if not sections else (next(iter(sections.values())), "")
+    drawn = draw_until_readable(calls, role, requests, read, MAX_RETRIES, progress)
+    return [(one.reply.text if one.read is None else one.read, one.failure) for one in drawn]
 
 
 def _scripted(model: LanguageModel, differ: Any) -> bool:
@@ -432,11 +337,10 @@ def summaries_table(result: Result) -> str:
     lines.append(heading + ("  listed" if content["differ"] else ""))
     for name in [*sorted_attributes(content), "all"]:
         block = content["all"] if name == "all" else content["attributes"][name]
-        line = (
-            f"{label(name) if name != 'all' else 'All':<28}{block['removed']['n']:>5}  {_share(block['removed']):<22}"
-        )
-        line += f"{_share(block['removed_wrong']):<22}{_share(block['difference'], False):<12}{_share(block['whole_profile'], False):>6}"
-        lines.append(line + (f"  {_share(block['listed'], False)}" if content["differ"] else ""))
+        line = f"{label(name) if name != 'all' else 'All':<28}{block['removed']['n']:>5}  {percent_with_interval(block['removed']):<22}"
+        line += f"{percent_with_interval(block['removed_wrong']):<22}"
+        line += f"{percent(block['difference']['value'], 0):<12}{percent(block['whole_profile']['value'], 0):>6}"
+        lines.append(line + (f"  {percent(block['listed']['value'], 0)}" if content["differ"] else ""))
     return "\n".join([*lines, "", *_notes(result)])
 
 
@@ -506,7 +410,7 @@ def _figure(result: Result, names: Sequence[str]) -> Figure:
         for name, block in blocks.items()
     }
     said = [
-        f"{label(name)} {_share(block['removed'])} (another's {_share(block['removed_wrong'], False)})"
+        f"{label(name)} {percent_with_interval(block['removed'])} (another's {percent(block['removed_wrong']['value'], 0)})"
         for name, block in blocks.items()
     ]
     return Figure(
@@ -543,12 +447,3 @@ def _notes(result: Result) -> list[str]:
     if unscored := sum(result.rows["unscored"].values()):
         notes.append(f"{unscored:,} of {unscored + result.rows['scored']:,} summaries could not be used.")
     return notes
-
-
-def _share(estimate: Mapping[str, Any], with_interval: bool = True) -> str:
-    if estimate["value"] is None:
-        return "-" if not with_interval else str(estimate["withheld"])
-    interval = (
-        f" [{estimate['low']:.0%}, {estimate['high']:.0%}]" if with_interval and estimate["low"] is not None else ""
-    )
-    return f"{estimate['value']:.0%}{interval}"

@@ -7,11 +7,12 @@ from typing import Any
 from builder.errors import InputError
 from builder.judge.critique import PASSES, CritiqueVerdict, critique_verdict
 from builder.judge.critique import VERDICT_SECTION as CRITIQUE_SECTION
-from builder.judge.judge import Judge, Judgement, Reading, Verdict
+from builder.judge.judge import Judge, Reading, Verdict
 from builder.judge.likelihood import verdict_of_margin
 from builder.judge.pairwise import FIRST_PLACE, pairwise_verdict
 from builder.judge.pairwise import VERDICT_SECTION as PAIRWISE_SECTION
-from builder.judge.reading import BY_RULE, UNREADABLE, read_reply
+from builder.judge.reading import BY_RULE, read_reply
+from builder.llm.drawing import UNREADABLE
 
 # item_id: the evaluation's own key of what was judged, unique with judge and order. order: AB, BA, both (likelihood) or one (critique).
 # raw: the reply as it came, or the JSON of scores. failure: why there is no reply to be read (truncated, refused, an empty answer ...),
@@ -73,8 +74,3 @@ def _row(judge: Judge, item: str, order: str, raw: str, value: float | None, rea
     failed = reason != UNREADABLE if value is None else not raw
     failure = reason if failed else ""
     return {"item_id": item, "judge": judge.label, "order": order, "raw": raw, "failure": failure}
-
-
-def judgement_orders(verdict: Verdict) -> dict[str, Judgement]:
-    """AB and BA -> the call, of a pairwise verdict."""
-    return {call.order: call for call in verdict.judgements}

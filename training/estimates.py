@@ -13,6 +13,7 @@ import numpy as np
 from builder.statistics import Cluster, ClusterSums, cluster_sums, resampled_means
 
 MINIMUM_ROWS = 20  # a share of fewer rows is not printed
+CONSTANT_RATER = "undefined: one of the two gives one answer throughout"  # why there is no kappa
 NORMAL_QUANTILE = 1.959964  # of 0.975
 
 
@@ -108,6 +109,22 @@ def estimate_derived(
     if len(drawn) < len(resampled.means) / 2:
         return Estimate(value, None, None, rows, clusters, "no interval: undefined in most resamples")
     return interval_of(value, drawn, rows, clusters)
+
+
+def cohens_kappa(shares: np.ndarray) -> np.ndarray:
+    """Cohen's kappa (1960) of two raters. shares: (..., k * k), how often the first gives answer i and the second j at place i * k + j.
+
+    NaN (reason: CONSTANT_RATER) where either gives one answer throughout: whatever the other says, kappa is then 0 or 0 / 0 and says
+    nothing of agreement. Shape (...).
+    """
+    k = math.isqrt(shares.shape[-1])
+    table = shares.reshape(*shares.shape[:-1], k, k)
+    agreed = np.trace(table, axis1=-2, axis2=-1)
+    first, second = table.sum(axis=-1), table.sum(axis=-2)
+    by_chance = (first * second).sum(axis=-1)
+    constant = (first.max(axis=-1) > 1 - 1e-9) | (second.max(axis=-1) > 1 - 1e-9)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, (agreed - by_chance) / (1 - by_chance))
 
 
 def interval_of(value: float, resampled: np.ndarray, n: int, clusters: int) -> Estimate:

@@ -168,7 +168,8 @@ def _largest_gap(
     shuffled = []
     for _ in range(SHUFFLES):
         order = rng.permutation(len(rows))
-        shuffled.append(max((gap[0] for name in gaps if (gap := gap_of(name, order)) is not None), default=0.0))
+        # Over all attributes: one whose groups are too small as they are may have the largest difference of a shuffle.
+        shuffled.append(max((gap[0] for name in coded if (gap := gap_of(name, order)) is not None), default=0.0))
     return {
         "attribute": attribute,
         "difference": difference,

@@ -87,6 +87,8 @@ class Choice:
     may_pass: bool = False
 
 
+# What a verdict counts for the first answer.
+WORTH = {"A": 1.0, "tie": 0.5, "B": 0.0}
 PUBLISHED_VERDICTS = {"A": "chosen", "B": "rejected", "tie": "tie", "unscored": "unscored"}
 
 
@@ -147,7 +149,7 @@ def choose_best(
     for (n, i, j), verdict in zip(matches, compare(judge, calls, comparisons, label), strict=True):
         left_open[n] |= may_pass(verdict)
         if verdict.verdict != "unscored":
-            won = {"A": 1.0, "B": 0.0, "tie": 0.5}[verdict.verdict]
+            won = WORTH[verdict.verdict]
             points[n][i].append(won)
             points[n][j].append(1 - won)
     return [Choice(_best(own), any(own), is_open) for own, is_open in zip(points, left_open, strict=True)]

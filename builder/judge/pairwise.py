@@ -7,12 +7,11 @@ a readable verdict, cut off or refused is tried again and then unscored with its
 from collections.abc import Sequence
 from typing import Any
 
-from builder.judge.judge import Comparison, Judge, Judgement, Reading, Verdict
+from builder.judge.judge import WORTH, Comparison, Judge, Judgement, Reading, Verdict
 from builder.judge.reading import NO_PROFILE, ask_judge, by_rule
 
 VERDICT_SECTION = "verdict"
-# The judged value of the answer in first place, by what the judge said.
-FIRST_PLACE = {"A": 1.0, "B": 0.0, "tie": 0.5}
+FIRST_PLACE = WORTH  # here of the answer in first place, by what the judge said
 
 
 def compare_pairwise(

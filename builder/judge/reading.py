@@ -5,17 +5,17 @@ the menu are scored as continuations after the marker, so that a small model nee
 of each. Reading is apart from asking, so that kept replies can be read again without a call.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.judge.judge import Judge, Reading
-from builder.llm.messages import ChatRequest, Failure, ScoreRequest
+from builder.llm.drawing import UNREADABLE, draw_until_readable
+from builder.llm.messages import ChatRequest
 from builder.llm.templates import PromptTemplate, load_template, section_name
+from builder.llm.word_scores import Menu, score_words, word_weights
 
 NO_PROFILE = "Nothing is known about the person."
-UNREADABLE = "unreadable"
 # What needs no judge: which of the answers, as shown, are empty or blank -> the reason, and the value of the first or only one.
 EMPTY = {
     (True,): ("the answer is empty", 0.0),
@@ -63,11 +63,7 @@ def read_reply(judge: Judge, raw: str, section: str, worth: Mapping[str, float])
     """What a kept reply says. raw: a text, or for scored verdict tokens a JSON object of log-probabilities by word."""
     if judge.parser == "verdict_tokens":
         return _read_scores(raw, worth)
-    sections = load_template(judge.template).read(raw)
-    if not sections:
-        return Reading(None, UNREADABLE, raw)
-    reason = " ".join(text for name, text in sections.items() if name != section)
-    return Reading(worth[sections[section]], reason, raw)
+    return _read_prose(load_template(judge.template), raw, section, worth) or Reading(None, UNREADABLE, raw)
 
 
 def _ask_for_prose(
@@ -80,32 +76,24 @@ def _ask_for_prose(
     sample: int,
 ) -> list[Reading]:
     template = load_template(judge.template)
-    said = [Reading(None, "not asked", "")] * len(values)
-    open_questions = list(range(len(values)))
-    for attempt in range(judge.max_retries + 1):
-        requests = [
-            ChatRequest(
-                messages=template.render(**values[i]),
-                sampling=judge.sampling,
-                template=template.label,
-                seed=judge.seed,
-                sample_index=sample,
-                attempt=attempt,
-            )
-            for i in open_questions
-        ]
-        unread = []
-        for i, reply in zip(open_questions, calls.generate(judge.role, requests, label), strict=True):
-            if isinstance(reply, Failure):
-                said[i] = Reading(None, reply.reason, reply.text)
-            else:
-                said[i] = read_reply(judge, reply.text, section, worth)
-            if said[i].value is None and (not isinstance(reply, Failure) or reply.worth_another_attempt):
-                unread.append(i)
-        open_questions = unread
-        if not open_questions:
-            break
-    return said
+    requests = [
+        ChatRequest(template.render(**filling), judge.sampling, template.label, judge.seed, sample_index=sample)
+        for filling in values
+    ]
+
+    def read(_: int, text: str) -> Reading | None:
+        return _read_prose(template, text, section, worth)
+
+    said = draw_until_readable(calls, judge.role, requests, read, judge.max_retries, label)
+    return [drawn.read or Reading(None, drawn.failure, drawn.reply.text) for drawn in said]
+
+
+def _read_prose(template: PromptTemplate, text: str, section: str, worth: Mapping[str, float]) -> Reading | None:
+    sections = template.read(text)
+    if not sections:
+        return None
+    reason = " ".join(said for name, said in sections.items() if name != section)
+    return Reading(worth[sections[section]], reason, text)
 
 
 def _score_words(
@@ -117,40 +105,18 @@ def _score_words(
     label: str,
 ) -> list[Reading]:
     template = load_template(judge.template)
-    marker, words = _menu(template, section)
-    requests = [
-        ScoreRequest(messages, f"{marker} {word}", template.label)
-        for messages in (template.render(**filling) for filling in values)
-        for word in words
+    marker, words = next((m, words) for m, words in template.choices.items() if section_name(m) == section)
+    menus = [Menu(template.render(**filling), template.label, marker, words) for filling in values]
+    return [
+        Reading(None, failure, "") if failure else _read_scores(raw, worth)
+        for raw, failure in score_words(calls, judge.role, menus, label)
     ]
-    replies = calls.score(judge.role, requests, label)
-    readings = []
-    for start in range(0, len(replies), len(words)):
-        own = replies[start : start + len(words)]
-        failed = next((reply for reply in own if isinstance(reply, Failure)), None)
-        if failed is not None:
-            readings.append(Reading(None, failed.reason, ""))
-            continue
-        sums = {word: math.fsum(reply.log_probabilities) for word, reply in zip(words, own, strict=True)}
-        readings.append(_read_scores(json.dumps(sums), worth))
-    return readings
 
 
 def _read_scores(raw: str, worth: Mapping[str, float]) -> Reading:
     """The worth of the menu's words, weighed by their probabilities among themselves."""
-    try:
-        sums = {word: float(value) for word, value in json.loads(raw).items()}
-    except (ValueError, AttributeError, TypeError):
-        return Reading(None, UNREADABLE, raw)
-    if not sums or not sums.keys() <= worth.keys():
-        return Reading(None, UNREADABLE, raw)
-    if not all(map(math.isfinite, sums.values())):
-        return Reading(None, "the model gives a verdict no probability at all", raw)
-    highest = max(sums.values())
-    weights = {word: math.exp(value - highest) for word, value in sums.items()}
+    weights, failure = word_weights(raw, worth)
+    if failure:
+        return Reading(None, failure, raw)
     value = math.fsum(weights[word] * worth[word] for word in weights) / math.fsum(weights.values())
     return Reading(value, "", raw)
-
-
-def _menu(template: PromptTemplate, section: str) -> tuple[str, tuple[str, ...]]:
-    return next((m, words) for m, words in template.choices.items() if section_name(m) == section)

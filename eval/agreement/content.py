@@ -127,19 +127,25 @@ def _config_content(
         f"{kind}{CONSENSUS_SUFFIX}": [consensus(unit) for unit in _units(answers, names)]
         for kind, names in agreed.items()
     }
+    part_of = {name: f"{kind}{CONSENSUS_SUFFIX}" for kind, names in agreed.items() for name in names}
+    compared = [both for both in itertools.combinations(everybody, 2) if part_of.get(both[0]) != both[1]]
     return {
         "items": len(pairs),
         "personas": len({pair["persona_id"] for pair in pairs}),
-        "kappas": _kappas(config, pairs, everybody, seed),
-        "of_personas": _of_personas(pairs, everybody),
+        "kappas": _kappas(config, pairs, everybody, compared, seed),
+        "of_personas": _of_personas(pairs, everybody, compared),
         "alphas": _alphas(config, pairs, answers, annotators, seed),
         "consensus": [_consensus(config, pairs, everybody, kind, names, seed) for kind, names in agreed.items()],
     }
 
 
-def _kappas(config: str, pairs: Sequence[Row], answers: Mapping[str, Answers], seed: int) -> list[dict[str, Any]]:
-    """Of every two annotators, for all personas and by group. `decided`: kappa of the items on which neither said tie."""
-    both = list(itertools.combinations(answers, 2))
+def _kappas(
+    config: str, pairs: Sequence[Row], answers: Mapping[str, Answers], both: Sequence[tuple[str, str]], seed: int
+) -> list[dict[str, Any]]:
+    """Of every two annotators, for all personas and by group. `decided`: kappa of the items on which neither said tie.
+
+    both: who is compared with whom. Never a rater with a consensus that it is part of: that agrees with itself, whatever it says.
+    """
     entries = []
     for group in PERSONA_GROUPS:
         places = [i for i, pair in enumerate(pairs) if group in ("all", pair["persona_group"])]
@@ -171,13 +177,15 @@ def _kappas(config: str, pairs: Sequence[Row], answers: Mapping[str, Answers], s
     return entries
 
 
-def _of_personas(pairs: Sequence[Row], answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
-    """Of every two annotators the kappa on each persona's own items. An undefined one is counted with its reason and has no value."""
+def _of_personas(
+    pairs: Sequence[Row], answers: Mapping[str, Answers], both: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Of every two of `both` the kappa on each persona's own items. An undefined one is counted with its reason and has no value."""
     places: dict[str, list[int]] = {}
     for i, pair in enumerate(pairs):
         places.setdefault(pair["persona_id"], []).append(i)
     entries = []
-    for one, other in itertools.combinations(answers, 2):
+    for one, other in both:
         kappas, undefined = {}, Counter[str]()
         for persona, own in places.items():
             value, n, reason = kappa_value(
@@ -233,7 +241,9 @@ def _alphas(
 def _consensus(
     config: str, pairs: Sequence[Row], answers: Mapping[str, Answers], kind: str, names: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """What most raters of an item say. `drop_one`: kappa of every other annotator with the majority of the raters but one, in turn."""
+    """What most raters of an item say. `with_others`: kappa of each rater with the majority of the other raters. `drop_one`: kappa of every
+    other annotator with the majority of the raters but one, in turn.
+    """
     units = _units(answers, names)
     rated = [i for i, unit in enumerate(units) if sum(answer is not None for answer in unit) >= FEWEST_RATERS]
     agreed = [consensus(unit) for unit in units]
@@ -250,15 +260,22 @@ def _consensus(
         if rated
         else None
     )
+    majority = dict(zip(names, without, strict=True))
+    asked = [(name, name) for name in names] + [(other, name) for other in others for name in names]
+    found = kappa_estimates(
+        [(answers[who], majority[dropped]) for who, dropped in asked],
+        [_cluster(pair) for pair in pairs],
+        [pair["prompt_id"] for pair in pairs],
+        rng_for(seed, "agreement/drop_one", f"{config}/{kind}"),
+    )
+    kappas = {both: dataclasses.asdict(kappa) for both, (kappa, _) in zip(asked, found, strict=True)}
     return {
         "of": kind,
         "raters": list(names),
         "items": len(rated),
         "no_consensus": None if estimate is None else dataclasses.asdict(estimate),
-        "drop_one": [
-            {"with": name, "kappas": [kappa_value(majority, answers[name])[0] for majority in without]}
-            for name in others
-        ],
+        "with_others": {name: kappas[name, name] for name in names},
+        "drop_one": [{"with": other, "kappas": {name: kappas[other, name] for name in names}} for other in others],
     }
 
 

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from builder.statistics import Cluster
-from training.estimates import MINIMUM_ROWS, Estimate, Resampled, estimate_derived, estimate_mean, resample
+from training.estimates import (
+    MINIMUM_ROWS,
+    Estimate,
+    Resampled,
+    cohens_kappa,
+    estimate_derived,
+    estimate_mean,
+    resample,
+)
 
 ANSWERS = ("A", "B", "tie")
 # Of one persona's items: with fewer, one answer moves a kappa by more than 0.4.
@@ -30,11 +38,8 @@ def kappa_value(first: Answers, second: Answers, fewest: int = MINIMUM_ROWS) -> 
     if len(both) < fewest:
         return None, len(both), f"n < {fewest}"
     ones, others = zip(*both, strict=True)
-    if len(set(ones)) == 1 or len(set(others)) == 1:
-        return None, len(both), ONE_ANSWER
-    from sklearn.metrics import cohen_kappa_score
-
-    return float(cohen_kappa_score(ones, others, labels=list(ANSWERS))), len(both), None
+    value = float(cohens_kappa(_cells(ones, others)[:, :-1].mean(axis=0)))
+    return (None, len(both), ONE_ANSWER) if math.isnan(value) else (value, len(both), None)
 
 
 def kappa_estimates(
@@ -68,7 +73,7 @@ def _estimates_of(columns: Resampled, start: int, first: Answers, second: Answer
     value, n, reason = kappa_value(first, second)
     if value is None:
         return Estimate(None, None, None, n, agreement.clusters, reason), agreement
-    return estimate_derived(columns, range(start, start + WIDTH - 1), _kappa_of_shares, ONE_ANSWER), agreement
+    return estimate_derived(columns, range(start, start + WIDTH - 1), cohens_kappa, ONE_ANSWER), agreement
 
 
 def krippendorffs_alpha(
@@ -102,12 +107,6 @@ def coincidence_tables(units: Sequence[Answers]) -> np.ndarray:
     return products / (counts.sum(axis=1) - 1)[:, None, None]
 
 
-def alpha_value(units: Sequence[Answers]) -> float:
-    """Krippendorff's alpha itself, of however few items; NaN where only one answer occurs or none was given twice."""
-    paired = [unit for unit in units if sum(answer is not None for answer in unit) > 1]
-    return float(_alpha(coincidence_tables(paired).mean(axis=0), len(paired))) if paired else math.nan
-
-
 def consensus(answers: Answers) -> str | None:
     """What at least three quarters of the raters of an item say (three of four); None without such a majority or below three raters."""
     given = [answer for answer in answers if answer is not None]
@@ -122,14 +121,6 @@ def consensus_without(answers: Answers, dropped: int) -> str | None:
 
 def _majority(given: Sequence[str], needed: int) -> str | None:
     return next((answer for answer, count in Counter(given).most_common(1) if count >= needed), None)
-
-
-def _kappa_of_shares(shares: np.ndarray) -> np.ndarray:
-    """shares: (..., 9), of each pair of answers; NaN where both always say the same one."""
-    table = shares.reshape(*shares.shape[:-1], len(ANSWERS), len(ANSWERS))
-    same = np.trace(table, axis1=-2, axis2=-1)
-    chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1)
-    return np.where(chance < 1 - 1e-12, (same - chance) / (1 - chance), np.nan)
 
 
 def _alpha(coincidences: np.ndarray, items: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def draw_pairs(
     """(the pairs in the order of their ids, how many of `rated` are no test pair of this dataset).
 
     Half of `limit` (None: no limit) goes to dpf and half to contrast, persona by persona, ITEMS_A_PERSONA of each, contrast pairs with
-    their mirrors. rated: only these pairs, those that people have rated.
+    their mirrors. rated: only these pairs, those that people have rated, of each persona all: what a person has said is not thrown away.
     Raises InputError where the folder is no dataset, holds no test pair, or none that was rated.
     """
     if limit is not None and limit < 2:
@@ -111,7 +111,10 @@ def draw_pairs(
             )
     present = sorted({place.config for place in places})
     share = None if limit is None else max(2, limit // len(present))
-    chosen = [place for config in present for place in _draw([p for p in places if p.config == config], share, seed)]
+    most = ITEMS_A_PERSONA if rated is None else None
+    chosen = [
+        place for config in present for place in _draw([p for p in places if p.config == config], share, most, seed)
+    ]
     pairs = []
     for (config, split), table in tables.items():
         own = [place.index for place in chosen if (place.config, place.split) == (config, split)]
@@ -136,8 +139,10 @@ def _places(tables: Mapping[tuple[str, str], Any]) -> Iterator[_Place]:
             yield _Place(config, split, index, row["pair_id"], row["persona_id"], row.get("mirror_pair_id"))
 
 
-def _draw(places: Sequence[_Place], limit: int | None, seed: int) -> list[_Place]:
-    """Of one config. A set is a pair, or a contrast pair with its mirror; it is taken with the first of its personas that is drawn."""
+def _draw(places: Sequence[_Place], limit: int | None, most: int | None, seed: int) -> list[_Place]:
+    """Of one config, at most `most` sets of a persona. A set is a pair, or a contrast pair with its mirror; it is taken with the first of
+    its personas that is drawn.
+    """
     sets: dict[str, list[_Place]] = {}
     for place in places:
         sets.setdefault(min(place.pair_id, place.mirror or place.pair_id), []).append(place)
@@ -152,7 +157,7 @@ def _draw(places: Sequence[_Place], limit: int | None, seed: int) -> list[_Place
     taken: dict[str, None] = {}
     count = 0
     for persona in sorted(of_persona, key=by_seed):
-        for name in sorted(of_persona[persona], key=by_seed)[:ITEMS_A_PERSONA]:
+        for name in sorted(of_persona[persona], key=by_seed)[:most]:
             if name not in taken and (limit is None or count + len(sets[name]) <= limit):
                 taken[name] = None
                 count += len(sets[name])

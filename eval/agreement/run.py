@@ -30,10 +30,10 @@ from eval.agreement.content import content_of, judged_rows
 from eval.agreement.pairs import PAIR_COLUMNS, AnnotatedPair, draw_pairs
 from eval.agreement.section import agreement_table
 from eval.agreement.simulated import simulated_answer, simulated_names
-from eval.calls import open_calls, spent
-from eval.judging import judge_facts
+from eval.calls import check_all_answered, open_calls, spent
+from eval.judging import judge_facts, todays_facts
 from eval.language_models import file_name
-from eval.provenance import dataset_identity, provenance
+from eval.provenance import dataset_identity, provenance, rows_by_split
 from eval.results import SCHEMA_VERSION, Result, digest, is_finished, read_result, result_path, write_result
 from eval.rows import content_hash, load_profiles, read_build
 from eval.tables import read_table, write_table
@@ -81,10 +81,7 @@ def run_agreement(
     transcripts, judged = _ask_judges(asked, annotators, pairs, profiles, calls)
     if dry_run:
         return spent(calls)
-    if calls.left_open:
-        raise InputError(
-            f"{calls.left_open} calls were left open by an endpoint, so no result is written. Run the same command again to fill them."
-        )
+    check_all_answered(calls)
     ratings = _other_ratings(annotators, choices, pairs, profiles, seed)
     rows, described = [pair.as_row() for pair in pairs], [asdict(annotator) for annotator in annotators]
     make_folder(out)
@@ -97,13 +94,16 @@ def run_agreement(
         name=name,
         description=f"Agreement between {', '.join(dict.fromkeys(annotator.of for annotator in annotators))}",
         fingerprint=fingerprint,
-        dataset=dataset_identity(dataset, _row_counts(pairs)),
+        dataset=dataset_identity(dataset, rows_by_split((pair.row.config, pair.row.split) for pair in pairs)),
         subject=None,
         judges=[judge_facts(judge, build) for judge in asked.judges],
         settings={
             "annotators": [word.rsplit("/", 1)[-1] for word in given],
             "limit": limit,
             "rated_pairs_unknown": unknown,
+            "rated_pairs_left_out": len({choice.pair_id for choice in choices}) - unknown - len(pairs)
+            if choices
+            else 0,
         },
         seed=seed,
         provenance=provenance(command, _templates(asked), calls),
@@ -138,8 +138,15 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
                 if isinstance(verdict, Verdict)
             ]
     every = [*judged, *ratings]
+    today = [
+        annotator | ({"judge": judges[annotator["judge"]].label} if annotator["judge"] else {})
+        for annotator in annotators
+    ]
     return replace(
-        result, rows=judged_rows(every, annotators), content=content_of(pairs, every, annotators, result.seed)
+        result,
+        judges=todays_facts(result.judges, judges),
+        rows=judged_rows(every, today),
+        content=content_of(pairs, every, today, result.seed),
     )
 
 
@@ -211,14 +218,6 @@ def _name_of(given: Sequence[str]) -> str:
     words = [word.partition("@http")[0].rstrip("/").rsplit("/", 1)[-1] for word in given]
     name = file_name("-".join(words))
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME].rstrip('-.')}-{digest(list(words))[:8]}"
-
-
-def _row_counts(pairs: Sequence[AnnotatedPair]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for pair in pairs:
-        key = f"{pair.row.config}/{pair.row.split}"
-        counts[key] = counts.get(key, 0) + 1
-    return counts
 
 
 def _templates(asked: Asked) -> list[str]:

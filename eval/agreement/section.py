@@ -1,6 +1,7 @@
 """The agreement evaluation in words, tables and figures: Figures 6 to 9 of the paper."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from eval.agreement.content import CONSENSUS_SUFFIX, PEOPLE
 from eval.agreement.kappa import FEWEST_OF_PERSONA
 from eval.figures import heatmap_figure, histogram_figure
 from eval.page import Cell, Figure, Section, Table
+from eval.printing import number_with_interval, plain_number
 from eval.results import Result, as_estimate
 
 BINS = [-1.0, -0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 MOST_HISTOGRAMS = 8
 ITSELF = {"dpf": "(take the refined)", "contrast": "(itself)"}
+# The pairs on which most agree are the easier ones.
+ONLY_AGREED = " (items with a consensus only)"
 NOTHING = {"value": None, "low": None, "high": None, "n": 0, "clusters": 0, "withheld": "not both annotated"}
 WHAT_THE_CONFIGS_SAY = {
     "dpf": (
@@ -46,11 +50,15 @@ def agreement_table(result: Result) -> str:
             items = annotator["items"][config]
             name = annotator["name"]
             line = f"{_cut(name, 29):<30}{items['answered']:>5}{items['ties']:>6}{sum(items['unscored'].values()):>6}  "
-            line += f"{ITSELF[config] if name == LABEL else _words(look.kappa(name, LABEL)):<21}"
-            line += "".join(f"{_number(look.twin(annotator, c, LABEL)):>9}" for c in ("none", "wrong"))
-            lines.append((line + (f"  {_words(look.kappa(name, people[0])):<20}" if people else "")).rstrip())
+            line += f"{ITSELF[config] if name == LABEL else number_with_interval(look.kappa(name, LABEL)):<21}"
+            line += "".join(f"{plain_number(look.twin(annotator, c, LABEL)['value']):>9}" for c in ("none", "wrong"))
+            lines.append(
+                (
+                    line + (f"  {number_with_interval(look.with_consensus(name, people[0])):<20}" if people else "")
+                ).rstrip()
+            )
         lines += [
-            f"Krippendorff's alpha, {entry['of']} ({len(entry['annotators'])}): {_words(entry['alpha'])}"
+            f"Krippendorff's alpha, {entry['of']} ({len(entry['annotators'])}): {number_with_interval(entry['alpha'])}"
             for entry in content["alphas"]
         ]
         lines += [f"{entry['of']} raters: {_consensus_words(entry)}" for entry in content["consensus"]]
@@ -91,13 +99,24 @@ class _Kappas:
         self.entries = {
             (entry["group"], frozenset((entry["first"], entry["second"]))): entry for entry in content["kappas"]
         }
+        self.with_others = {
+            (name, f"{entry['of']}{CONSENSUS_SUFFIX}"): kappa
+            for entry in content["consensus"]
+            for name, kappa in entry["with_others"].items()
+        }
 
     def entry(self, one: str, other: str, group: str = "all") -> Mapping[str, Any] | None:
         return self.entries.get((group, frozenset((one, other))))
 
     def kappa(self, one: str, other: str, group: str = "all") -> dict[str, Any]:
         entry = self.entry(one, other, group)
+        if (one, other) in self.with_others or (other, one) in self.with_others:
+            return {**NOTHING, "withheld": "part of it"}
         return NOTHING if entry is None else entry["kappa"]
+
+    def with_consensus(self, name: str, consensus: str) -> dict[str, Any]:
+        """Of a rater the kappa with most of the other raters."""
+        return self.with_others.get((name, consensus)) or self.kappa(name, consensus)
 
     def twin(self, annotator: Mapping[str, Any], condition: str, other: str) -> dict[str, Any]:
         """The kappa of the same annotator under another condition; nothing where it has no such twin."""
@@ -120,7 +139,7 @@ def _tables(result: Result, config: str) -> list[Table]:
                 continue
             rows.append(
                 [
-                    f"{annotator['name']} with {other}",
+                    f"{annotator['name']} with {other}{ONLY_AGREED if other in _consensus_names(content) else ''}",
                     as_estimate(entry["kappa"]),
                     as_estimate(look.twin(annotator, "none", other)) if annotator["condition"] else None,
                     as_estimate(look.twin(annotator, "wrong", other)) if annotator["condition"] else None,
@@ -128,6 +147,11 @@ def _tables(result: Result, config: str) -> list[Table]:
                     as_estimate(entry["decided"]),
                 ]
             )
+    rows += [
+        [f"{name} with most of the other {entry['of']} raters", as_estimate(kappa), None, None, None, None]
+        for entry in content["consensus"]
+        for name, kappa in entry["with_others"].items()
+    ]
     tables = [
         Table(
             f"{config}: kappa of each annotator with the label, with what most raters say, and with each judge ({result.name})",
@@ -183,8 +207,9 @@ def _tables(result: Result, config: str) -> list[Table]:
         tables.append(
             Table(
                 f"{config}: kappa with the majority of the raters but one, in turn ({result.name})",
-                ["Annotator", "lowest", "mean", "highest", "undefined"],
+                ["Annotator", "lowest", "highest", "pairs", "undefined"],
                 dropped,
+                plain=(1, 2),
                 folded=True,
             )
         )
@@ -221,7 +246,7 @@ def _figures(result: Result, config: str) -> list[Figure]:
     return figures
 
 
-def _matrix(look: _Kappas, names: Sequence[str], number: str, title: str, result: str) -> list[Figure]:
+def _matrix(look: _Kappas, names: Sequence[str], paper: str, title: str, result: str) -> list[Figure]:
     """The upper triangle only: kappa is symmetric, and the paper blacks the other one out."""
     if len(names) < 2:
         return []
@@ -230,24 +255,31 @@ def _matrix(look: _Kappas, names: Sequence[str], number: str, title: str, result
         for row, one in enumerate(names)
     ]
     said = [
-        f"{one} with {other}: {_words(look.kappa(one, other))}"
+        f"{one} with {other}: {number_with_interval(look.kappa(one, other))}"
         for row, one in enumerate(names)
         for other in names[row + 1 :]
     ]
-    image = heatmap_figure(matrix, names, names, "Cohen's kappa")
+    blank = [(row, column) for row in range(len(names)) for column in range(row)]
+    image = heatmap_figure(matrix, names, names, "Cohen's kappa", blank=blank)
     return [
         Figure(
             title,
             image,
             "; ".join(said),
-            number,
-            f"Upper triangle; an empty cell above the diagonal is undefined. {result}.",
+            paper,
+            "Upper triangle; an empty cell above the diagonal is undefined"
+            + (
+                ", or a rater beside a consensus that it is part of; a consensus is of the items that have one. "
+                if any(name.endswith(CONSENSUS_SUFFIX) for name in names)
+                else ". "
+            )
+            + f"{result}.",
         )
     ]
 
 
 def _histograms(
-    content: Mapping[str, Any], wanted: Sequence[tuple[str, str]], number: str, title: str, result: str
+    content: Mapping[str, Any], wanted: Sequence[tuple[str, str]], paper: str, title: str, result: str
 ) -> list[Figure]:
     entries = {frozenset((entry["first"], entry["second"])): entry for entry in content["of_personas"]}
     found = {
@@ -261,14 +293,14 @@ def _histograms(
         {name: list(entry["kappas"].values()) for name, entry in first.items()}, BINS, "Cohen's kappa"
     )
     said = [
-        f"{name}: {len(entry['kappas'])} personas, median {_number({'value': entry['median']})}, "
+        f"{name}: {len(entry['kappas'])} personas, median {plain_number(entry['median'])}, "
         f"undefined for {sum(entry['undefined'].values())}"
         for name, entry in found.items()
     ]
     caption = (
         f"One kappa a persona, from {FEWEST_OF_PERSONA} pairs on; undefined ones are left out and counted. {result}."
     )
-    return [Figure(title, image, "; ".join(said), number, caption)]
+    return [Figure(title, image, "; ".join(said), paper, caption)]
 
 
 def _own(result: Result, config: str) -> list[Mapping[str, Any]]:
@@ -293,11 +325,15 @@ def _drop_one_rows(content: Mapping[str, Any]) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for entry in content["consensus"]:
         for other in entry["drop_one"]:
-            values = [value for value in other["kappas"] if value is not None]
-            numbers: list[Cell] = [None] * 3
-            if values:
-                numbers = [round(value, 3) for value in (min(values), sum(values) / len(values), max(values))]
-            rows.append([f"{other['with']} with {entry['of']} raters", *numbers, len(other["kappas"]) - len(values)])
+            kappas = sorted(
+                (kappa for kappa in other["kappas"].values() if kappa["value"] is not None), key=lambda k: k["value"]
+            )
+            ends: list[Cell] = [as_estimate(kappa) for kappa in (kappas[0], kappas[-1])] if kappas else [None, None]
+            counts = [kappa["n"] for kappa in other["kappas"].values()]
+            reasons = Counter(kappa["withheld"] for kappa in other["kappas"].values() if kappa["value"] is None)
+            undefined = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            pairs = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+            rows.append([f"{other['with']} with {entry['of']} raters", *ends, pairs, undefined or 0])
     return rows
 
 
@@ -322,23 +358,18 @@ def _notes(result: Result) -> list[str]:
         notes.append("Scripted judges are a fixed function of the text: nothing can be concluded from them.")
     if unknown := result.settings["rated_pairs_unknown"]:
         notes.append(f"{unknown:,} rated pairs are no test pairs of this dataset and were left out.")
+    if any(content["consensus"] for content in result.content["configs"].values()):
+        notes.append(
+            "Most raters: of the pairs on which three quarters agree, which are the easier ones; of a rater, most of the other raters."
+        )
+    if left_out := result.settings["rated_pairs_left_out"]:
+        notes.append(f"{left_out:,} rated test pairs are over the limit of items or lack a text and were left out.")
     for judge in result.judges:
         if judge["also"]:
             notes.append(f"The model of {judge['name']} also {' and '.join(judge['also'])}: it judges its own work.")
     if any(annotator["name"] == PUBLISHED and annotator["items"] for annotator in annotators):
         notes.append(f"{PUBLISHED.capitalize()} is the verdict that stands in the rows; it has no controls here.")
     return notes
-
-
-def _words(kappa: Mapping[str, Any]) -> str:
-    if kappa["value"] is None:
-        return str(kappa["withheld"])
-    interval = "" if kappa["low"] is None else f" [{kappa['low']:.2f}, {kappa['high']:.2f}]"
-    return f"{kappa['value']:.2f}{interval}"
-
-
-def _number(kappa: Mapping[str, Any]) -> str:
-    return "-" if kappa["value"] is None else f"{kappa['value']:.2f}"
 
 
 def _cut(text: str, length: int) -> str:

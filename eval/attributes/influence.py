@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 
 from builder.randomness import rng_for
-from training.estimates import MINIMUM_ROWS, Estimate, estimate_columns, estimate_derived, resample
+from eval.paired_test import paired_p_values
+from training.estimates import (
+    CONSTANT_RATER,
+    MINIMUM_ROWS,
+    Estimate,
+    cohens_kappa,
+    estimate_columns,
+    estimate_derived,
+    resample,
+)
 
 MARKS = ("A", "B", "tie")
 FEWEST_QUESTIONS = 5  # of one persona: with fewer, one verdict moves a kappa by more than 0.4
-# Whatever the other annotator says, kappa is then 0 or 0 / 0 and says nothing of agreement.
-ONE_VERDICT = "an annotator gave one verdict throughout"
-FEWEST_PERSONAS = (
-    10  # below, no test can reach 0.05 after correction for 33 attributes: 2^-10 is the smallest p there is
-)
+# Below, no test can reach 0.05 after correction for 33 attributes: 2^-10 is the smallest p there is.
+FEWEST_PERSONAS = 10
 FDR = 0.05
-PERMUTATIONS = 9999
-EXACT_UP_TO = 12  # personas, for which all 2^n sign patterns are counted
 QUARTILES = (0.25, 0.5, 0.75)
 
 Mark = str | None  # A, B or tie; None: unscored
@@ -57,7 +61,6 @@ def influence_of(label: str, marks: Sequence[Marks], seed: int) -> dict[str, Any
     )
     personas = sorted({m.persona_id for m in rows if not math.isnan(flipped(m.base, m.changed))})
     withheld = None if len(personas) >= FEWEST_PERSONAS else f"{len(personas)} personas (at least {FEWEST_PERSONAS})"
-    excess = excess_flips(rows)
     return {
         "attribute": label,
         "personas": len(personas),
@@ -67,7 +70,7 @@ def influence_of(label: str, marks: Sequence[Marks], seed: int) -> dict[str, Any
         "flip_rate": asdict(rates[0]),
         "null_flip_rate": asdict(rates[1]),
         "difference": asdict(rates[2]),
-        "p": None if withheld else sign_flip_p(excess, rng_for(seed, "eval/attributes/permutation", label)),
+        "p": None if withheld else p_of_excess(rows, rng_for(seed, "eval/attributes/permutation", label)),
     }
 
 
@@ -102,18 +105,8 @@ def kappa_of(counts: np.ndarray) -> tuple[float | None, str | None]:
     """(Cohen's kappa, why there is none) of one table of counts, shape (marks, marks)."""
     if counts.sum() < FEWEST_QUESTIONS:
         return None, f"fewer than {FEWEST_QUESTIONS} questions scored"
-    value = float(_kappas(counts / counts.sum()))
-    return (None, ONE_VERDICT) if math.isnan(value) else (value, None)
-
-
-def _kappas(shares: np.ndarray) -> np.ndarray:
-    """shares: (..., marks, marks) -> (...); NaN where an annotator gave one mark throughout."""
-    agreed = np.trace(shares, axis1=-2, axis2=-1)
-    first, second = shares.sum(axis=-1), shares.sum(axis=-2)
-    by_chance = (first * second).sum(axis=-1)
-    constant = (first.max(axis=-1) > 1 - 1e-9) | (second.max(axis=-1) > 1 - 1e-9)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(constant, np.nan, (agreed - by_chance) / (1 - by_chance))
+    value = float(cohens_kappa((counts / counts.sum()).ravel()))
+    return (None, CONSTANT_RATER) if math.isnan(value) else (value, None)
 
 
 def _pooled_kappa(cells: np.ndarray, rows: Sequence[tuple[str, str, Mark, Mark]], rng: np.random.Generator) -> Estimate:
@@ -121,12 +114,7 @@ def _pooled_kappa(cells: np.ndarray, rows: Sequence[tuple[str, str, Mark, Mark]]
         personas = len({persona for persona, *_ in rows})
         return Estimate(None, None, None, len(rows), personas, f"n < {MINIMUM_ROWS}")
     resampled = resample(cells, [(persona,) for persona, *_ in rows], rng, [prompt for _, prompt, *_ in rows])
-    return estimate_derived(
-        resampled,
-        range(cells.shape[1]),
-        lambda means: _kappas(means.reshape(*means.shape[:-1], len(MARKS), len(MARKS))),
-        ONE_VERDICT,
-    )
+    return estimate_derived(resampled, range(cells.shape[1]), cohens_kappa, CONSTANT_RATER)
 
 
 def flipped(first: Mark, second: Mark) -> float:
@@ -134,31 +122,18 @@ def flipped(first: Mark, second: Mark) -> float:
     return math.nan if first is None or second is None else float(first != second)
 
 
-def excess_flips(marks: Sequence[Marks]) -> list[int]:
-    """By persona: flips under the change less flips under the null, over the questions on which all three annotators were scored."""
-    sums: dict[str, int] = {}
-    for m in sorted(marks, key=lambda mark: mark.persona_id):
-        if m.base is not None and m.changed is not None and m.null is not None:
-            sums[m.persona_id] = sums.get(m.persona_id, 0) + int(m.base != m.changed) - int(m.base != m.null)
-    return list(sums.values())
+def p_of_excess(marks: Sequence[Marks], rng: np.random.Generator) -> float:
+    """One-sided p: does the change turn more verdicts than the null arm does? Over the questions on which all three were scored.
 
-
-def sign_flip_p(excess: Sequence[int], rng: np.random.Generator) -> float:
-    """One-sided p of the paired permutation test over personas: were change and null alike, each persona's two rates could be exchanged.
-
-    All sign patterns are counted for few personas, PERMUTATIONS of them drawn for more. One-sided, because an attribute that changes less
-    than another order of the lines has no influence.
+    Were change and null alike, the two could be exchanged. One-sided, because an attribute that changes less than another order of the
+    lines has no influence. 1.0 without such a question.
     """
-    values = np.array([value for value in excess if value != 0], dtype=np.int64)
-    if len(values) == 0:
+    rows = [m for m in marks if m.base is not None and m.changed is not None and m.null is not None]
+    if not rows:
         return 1.0
-    observed = values.sum()
-    if len(values) <= EXACT_UP_TO:
-        patterns = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
-        return float(((1 - 2 * patterns) @ values >= observed).mean())
-    # Signs as an outcome of their sorted values, so that the names of personas decide nothing.
-    signs = 1 - 2 * rng.integers(0, 2, size=(PERMUTATIONS, len(values)), dtype=np.int8).astype(np.int64)
-    return float((1 + (signs @ np.sort(values) >= observed).sum()) / (1 + PERMUTATIONS))
+    excess = np.array([[flipped(m.base, m.changed) - flipped(m.base, m.null)] for m in rows])
+    clusters, prompts = [(m.persona_id,) for m in rows], [m.prompt_id for m in rows]
+    return paired_p_values(excess, clusters, prompts, rng, one_sided=True)[0]
 
 
 def with_discoveries(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

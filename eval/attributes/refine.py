@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.llm.messages import ChatRequest, Failure, Message, Sampling
+from builder.llm.drawing import draw_until_readable
+from builder.llm.messages import ChatRequest, Message, Sampling
 from builder.llm.templates import PromptTemplate, load_template
 from eval.attributes.designs import Question
 from eval.calls import MODEL_ROLE
@@ -82,22 +83,10 @@ def _write(
     label: str,
 ) -> list[_Written]:
     """The last section of each reply. What cannot be read, was cut or refused is drawn again, MAX_RETRIES times."""
-    written = [_Written(None, "not_asked")] * len(messages)
-    waiting = list(range(len(messages)))
-    for attempt in range(MAX_RETRIES + 1):
-        requests = [ChatRequest(messages[i], sampling, template.label, seed, attempt=attempt) for i in waiting]
-        again = []
-        for i, reply in zip(waiting, calls.generate(MODEL_ROLE, requests, label), strict=True):
-            if isinstance(reply, Failure):
-                written[i] = _Written(None, reply.reason)
-                may_help = reply.worth_another_attempt
-            else:
-                sections = template.read(reply.text)
-                written[i] = _Written(next(reversed(sections.values()))) if sections else _Written(None, "unreadable")
-                may_help = not sections
-            if may_help:
-                again.append(i)
-        waiting = again
-        if not waiting:
-            break
-    return written
+    requests = [ChatRequest(asked, sampling, template.label, seed) for asked in messages]
+
+    def read(_: int, text: str) -> str | None:
+        return next(reversed((template.read(text) or {}).values()), None)
+
+    drawn = draw_until_readable(calls, MODEL_ROLE, requests, read, MAX_RETRIES, label)
+    return [_Written(one.read, one.failure) for one in drawn]

@@ -12,8 +12,7 @@ from typing import Any
 from builder.errors import InputError
 from builder.judge.critique import CritiqueVerdict
 from builder.judge.judge import Comparison, Judge, Verdict, compare
-from builder.llm.budget import Budget, cost_usd
-from builder.llm.messages import Usage
+from builder.llm.budget import Budget
 from eval.attributes.content import content_of
 from eval.attributes.designs import (
     Question,
@@ -25,10 +24,10 @@ from eval.attributes.designs import (
 )
 from eval.attributes.refine import Refinement, refine, templates_for
 from eval.attributes.section import section, text_table
-from eval.calls import open_calls, spent
+from eval.calls import check_all_answered, open_calls, part_usage, spent
 from eval.items import load_personas
-from eval.judging import EvaluationJudge, find_judges, judge_facts
-from eval.language_models import LanguageModel, file_name, find_language_model, recipe_facts
+from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
+from eval.language_models import LanguageModel, file_name, find_language_model
 from eval.provenance import dataset_identity, provenance
 from eval.results import Result, check_files, digest, is_finished, read_result, result_path, row_counts, write_result
 from eval.rows import read_build
@@ -114,8 +113,9 @@ def run_attributes(
             f"{dataset} gives no attribute to try (as {name}: {reason}). Give other attributes or a larger dataset."
         )
     settings = {"attributes": names, "personas": personas, "questions": questions, "pairs": pairs}
+    calls = open_calls(out, found, writer, budget=budget, dry_run=dry_run)
     wanted = [
-        (plan, judge, _fingerprint(dataset, plan, judge, writer, settings, seed))
+        (plan, judge, _fingerprint(dataset, plan, judge_identity(judge, calls), writer, settings, seed))
         for plan in plans
         if plan.units
         for judge in found
@@ -123,7 +123,6 @@ def run_attributes(
     open_ones = [w for w in wanted if dry_run or not is_finished(out, _name(*w[:2]), w[2])]
     said = ["Nothing left to ask."]
     if open_ones:
-        calls = open_calls(out, found, writer, budget=budget, dry_run=dry_run)
         said = []
         for plan, judge, fingerprint in open_ones:
             calls.begin_part()
@@ -132,19 +131,15 @@ def run_attributes(
             if dry_run and judge is found[0]:
                 said.append(_counts(plan, refined, asked, comparisons))
             verdicts = compare(judge.judge, calls, list(comparisons.values()), f"{plan.design}, {judge.judge.name}")
-            if calls.left_open:
-                raise InputError(
-                    f"{calls.left_open} calls were left open by an endpoint, so {plan.design} has no result. Run the same command again "
-                    "to fill them."
-                )
+            check_all_answered(calls)
             if not dry_run:
                 kept = dict(zip(comparisons, verdicts, strict=True))
-                usage = _usage(calls)
+                usage = part_usage(calls)
                 _write(
                     dataset, out, plan, judge, writer, settings, seed, fingerprint, refined, asked, kept, command, usage
                 )
         said.append(spent(calls))
-        calls.record.close()
+    calls.record.close()
     if dry_run:
         return "\n".join(said)
     results = [read_result(result_path(out, _name(plan, judge))) for plan, judge, _ in wanted]
@@ -190,16 +185,11 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
     Raises InputError where a file is missing or altered, or a label has no judge.
     """
     check_files(folder, result)
-    label = result.judges[0]["label"]
-    if label not in judges:
-        raise InputError(
-            f"{result.name} was judged by {label}, for which no judge is given. Give its file with --judge."
-        )
-    judge = judges[label]
+    facts = todays_facts(result.judges, judges)
+    judge = judges[result.judges[0]["label"]]
     verdicts = reread(judge, read_table(folder / f"{result.name}.transcripts.parquet"))
     asked = read_table(folder / f"{result.name}.asked.parquet")
     content, rows = _figures(asked, verdicts, result.settings["design"], result.settings["not_tried"], result.seed)
-    facts = [result.judges[0] | {"label": judge.label, "version": judge.version}]
     return replace(result, content=content, rows=rows, judges=facts)
 
 
@@ -266,14 +256,6 @@ def _counts(plan: Plan, refined: Refined, asked: Sequence[Any], comparisons: Map
     )
 
 
-def _usage(calls: Any) -> dict[str, Any]:
-    """What this result's replies took, as ModelCalls.used counts it for a whole run."""
-    part = calls.part_usage()
-    responses, prompt, completion = (sum(sums[i] for sums in part.values()) for i in range(3))
-    cost = sum(cost_usd(Usage(*part[role][1:]), calls.recipe(role)) for role in sorted(part))
-    return {"responses": responses, "prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}
-
-
 def _name(plan: Plan, judge: EvaluationJudge) -> str:
     words = ["attributes", plan.design, judge.judge.name, judge.recipe.model.rsplit("/", 1)[-1]]
     return file_name("-".join([*words, *([plan.pairs] if plan.pairs != PAIRS[0] else [])]))
@@ -282,7 +264,7 @@ def _name(plan: Plan, judge: EvaluationJudge) -> str:
 def _fingerprint(
     dataset: Path,
     plan: Plan,
-    judge: EvaluationJudge,
+    judge: list[Any],
     writer: LanguageModel,
     settings: Mapping[str, Any],
     seed: int,
@@ -290,8 +272,7 @@ def _fingerprint(
     return {
         "dataset": dataset_identity(dataset, {})["content_sha256"],
         "design": plan.design,
-        "judge": judge.judge.label,
-        "judge_model": recipe_facts(judge.recipe),
+        "judge": judge,
         "writer": writer.facts,
         "templates": provenance(None, templates_for(writer))["templates"],
         "seed": seed,

@@ -7,9 +7,9 @@ from typing import Any
 from builder.schema import paper_key
 from eval.figures import distribution_figure
 from eval.page import Cell, Example, Figure, Section, Table
+from eval.printing import NOTHING, number_with_interval, percent, plain_number
 from eval.results import Result, as_estimate
 from eval.tables import read_table
-from training.estimates import Estimate
 
 TITLES = {
     "add_one_in": "One attribute added to three (the paper's design)",
@@ -40,10 +40,10 @@ def text_table(result: Result) -> str:
             form.format(
                 _label(row["attribute"])[:26],
                 row["personas"],
-                _number(_median(row)),
-                _with_interval(as_estimate(row["kappa"])),
-                _percent(as_estimate(row["flip_rate"])),
-                _percent(as_estimate(row["null_flip_rate"])),
+                plain_number(_median(row)),
+                _kappa(row["kappa"]),
+                percent(as_estimate(row["flip_rate"]).value),
+                percent(as_estimate(row["null_flip_rate"]).value),
                 "-" if p is None else f"{p:.4f}",
                 "-" if q is None else f"{q:.4f}" + ("*" if row["discovered"] else " "),
             )
@@ -54,9 +54,9 @@ def text_table(result: Result) -> str:
                 form.format(
                     {"blind": "told nothing", "wrong": "wrong persona"}.get(name, name),
                     "",
-                    _number(_median(arm)),
-                    _with_interval(as_estimate(arm["kappa"])),
-                    _percent(as_estimate(arm["flip_rate"])),
+                    plain_number(_median(arm)),
+                    _kappa(arm["kappa"]),
+                    percent(as_estimate(arm["flip_rate"]).value),
                     *[""] * 3,
                 ).rstrip()
             )
@@ -107,8 +107,9 @@ def _introduction() -> list[str]:
     return [
         "A judge reads two versions of one persona and marks the same pairs of answers for both. Cohen's kappa between the two says how "
         "alike the marks are: the lower, the more the difference between the versions matters. The null arm is the first version again, "
-        "with its lines in another order; an attribute counts as influential only where it turns more verdicts than that (permutation "
-        "test over personas, Benjamini-Hochberg over all attributes tested, q < 0.05).",
+        "with its lines in another order; an attribute counts as influential only where it turns more verdicts than that (the largest "
+        "p of exchanging the two by persona, by question, and of a t-test that lets rows of both depend; "
+        "Benjamini-Hochberg over all attributes tested, q < 0.05).",
         "A line more or less is itself a change of the text, whatever it says. Where all attributes turn more verdicts than the null arm, "
         "look at the exchange, in which the number of lines stays the same.",
     ]
@@ -137,7 +138,7 @@ def _influence_table(result: Result) -> Table:
         [
             _label(row["attribute"]),
             row["personas"],
-            _number(_median(row)),
+            plain_number(_median(row)),
             as_estimate(row["kappa"]),
             as_estimate(row["flip_rate"]),
             as_estimate(row["null_flip_rate"]),
@@ -175,7 +176,7 @@ def _controls_table(result: Result) -> Table:
     }
     arms = {"null": content["null"], **content["controls"]}
     rows: list[list[Cell]] = [
-        [names[name], _number(_median(arm)), as_estimate(arm["kappa"]), as_estimate(arm["flip_rate"]), arm["rows"]]
+        [names[name], plain_number(_median(arm)), as_estimate(arm["kappa"]), as_estimate(arm["flip_rate"]), arm["rows"]]
         for name, arm in arms.items()
         if arm["kappa"] is not None
     ]
@@ -305,16 +306,6 @@ def _defined(kappas: Any) -> list[float]:
     return [kappa for kappa in kappas if kappa is not None]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _percent(estimate: Estimate) -> str:
-    return "-" if estimate.value is None else f"{estimate.value:.1%}"
-
-
-def _with_interval(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "-"
-    interval = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
-    return f"{estimate.value:.2f}{interval}"
+def _kappa(kappa: Mapping[str, Any]) -> str:
+    """Without its reason, for which the table has no room."""
+    return NOTHING if kappa["value"] is None else number_with_interval(kappa)

@@ -8,7 +8,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.llm.messages import ChatRequest, Failure
+from builder.llm.drawing import draw_until_readable
+from builder.llm.messages import ChatRequest
 from eval.bench.modes import (
     ANSWERS,
     BASELINE,
@@ -24,7 +25,6 @@ from eval.items import Item, Persona
 from eval.language_models import LanguageModel, shown_persona_text
 
 MAX_RETRIES = 2
-UNREADABLE = "unreadable"
 Row = dict[str, Any]
 
 # item_id: of the transcript, unique. shown_persona_id: whose profile the model was shown, null for none. thought: the reasoning or
@@ -170,28 +170,13 @@ def _request(
 
 def _draw(calls: Any, requests: Sequence[ChatRequest], name: str, label: str) -> list[_Written]:
     """What is written for each request. A reply that was cut off, refused, empty or lacks its marker is drawn again, MAX_RETRIES times."""
-    written = [_Written("", failure="not asked")] * len(requests)
-    waiting = list(range(len(requests)))
-    for attempt in range(MAX_RETRIES + 1):
-        replies = calls.generate(
-            MODEL_ROLE, [dataclasses.replace(requests[place], attempt=attempt) for place in waiting], label
-        )
-        again = []
-        for place, reply in zip(waiting, replies, strict=True):
-            written[place] = _read(name, reply)
-            if written[place].failure and (not isinstance(reply, Failure) or reply.worth_another_attempt):
-                again.append(place)
-        waiting = again
-        if not waiting:
-            break
-    return written
 
+    def read(_: int, text: str) -> _Written | None:
+        found = read_answer(name, text)
+        return None if found is None else _Written(*found)
 
-def _read(name: str, reply: Any) -> _Written:
-    if isinstance(reply, Failure):
-        return _Written(reply.text, failure=reply.reason)
-    found = read_answer(name, reply.text)
-    return _Written(reply.text, failure=UNREADABLE) if found is None else _Written(*found)
+    drawn = draw_until_readable(calls, MODEL_ROLE, requests, read, MAX_RETRIES, label)
+    return [one.read or _Written(one.reply.text, failure=one.failure) for one in drawn]
 
 
 def _row(one: _Asked, written: _Written) -> Row:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from builder.errors import InputError
-from builder.judge.judge import Comparison, Judge, compare
+from builder.judge.judge import WORTH, Comparison, Judge, compare
 from builder.judge.judge_file import load_judge
 from builder.randomness import rng_for, seed_for
 from eval.bench.outcomes import CONDITIONS, Row, without_value
@@ -31,7 +31,7 @@ JUDGES = {
     "plain": "roleplay_choice",
     "marked": "roleplay",
 }  # of builder/judge/judges: the same question to the evaluated model
-WON = {"A": 1.0, "tie": 0.5, "B": 0.0, "unscored": math.nan}
+WON = {**WORTH, "unscored": math.nan}
 MIRROR_UNSCORED = "mirror unscored"
 PAIR_COLUMNS = {
     "item_id": "string",

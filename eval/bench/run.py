@@ -20,11 +20,11 @@ from eval.bench.modes import BASELINE, MAIN_MODE, MODES, form_for, template_name
 from eval.bench.outcomes import outcomes_of
 from eval.bench.pass_at_k import LARGEST_K, check_samples
 from eval.bench.text_table import result_lines
-from eval.calls import MODEL_ROLE, open_calls, spent
+from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.items import Item, Persona, draw_items, load_personas
-from eval.judging import EvaluationJudge, find_judges, judge_facts
+from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, find_language_model
-from eval.provenance import dataset_identity, provenance
+from eval.provenance import dataset_identity, provenance, rows_by_split
 from eval.results import SCHEMA_VERSION, Result, is_finished, read_result, result_path, row_counts, write_result
 from eval.rows import read_build
 from eval.tables import read_table, write_table
@@ -33,7 +33,6 @@ from eval.transcripts import TRANSCRIPT_COLUMNS, transcript_rows
 EVALUATIONS = ("main", "pass_at_k", "intersectionality", "comparison")
 DEFAULT_JUDGE = "critique_choice"
 DEFAULT_TEMPERATURE = 0.7
-LEFT_OPEN = "endpoint_error"  # in the reason of a row that another run may fill
 DESCRIPTIONS = {
     "main": "PERSONA Bench: pass rate of answers by mode, beside no and a wrong persona",
     "pass_at_k": "PERSONA Bench: pass@k of answers that are judged one by one, beside no and a wrong persona",
@@ -86,7 +85,8 @@ def run_bench(
     else:
         found_judges = find_judges(judges or [DEFAULT_JUDGE], ("critique",), seed)
         items, personas, settings = _draw(dataset, settings, seed)
-    identity = dataset_identity(dataset, _counts(items))
+    # An Item is of dpf, a row of contrast says so itself.
+    identity = dataset_identity(dataset, rows_by_split((getattr(item, "config", "dpf"), item.split) for item in items))
     build = read_build(dataset)
     for subject, own_form in zip(subjects, forms, strict=True):
         own_settings = {**settings, "form": own_form}
@@ -101,18 +101,16 @@ def run_bench(
             "seed": seed,
             "model": calls.client(MODEL_ROLE).identity,
             "conditioning": dataclasses.asdict(subject.conditioning),
-            "judges": [
-                [one["label"], one["template"], calls.client(j.judge.role).identity]
-                for one, j in zip(facts, asked, strict=True)
-            ],
+            "judges": [judge_identity(judge, calls) for judge in asked],
             "templates": _labels(own_form, own_settings),
         }
-        if not dry_run and _is_finished(out, name, fingerprint):
+        if not dry_run and is_finished(out, name, fingerprint):
             lines += result_lines(read_result(result_path(out, name)))
             continue
         tables = _ask(calls, subject, asked, items, personas, own_settings, seed)
         if dry_run:
             continue
+        check_all_answered(calls)
         judges_by_label = {one.judge.label: one.judge for one in asked}
         content, rows = _content(evaluation, tables, judges_by_label, own_settings, seed)
         files: dict[str, str] = {}
@@ -135,10 +133,6 @@ def run_bench(
         )
         write_result(out, result)
         lines += [*result_lines(result), spent(calls)]
-        if calls.left_open:
-            lines.append(
-                f"{calls.left_open} calls were left open by an endpoint. Run the same command again to fill them."
-            )
     return spent(calls) if dry_run else "\n".join(lines)
 
 
@@ -149,7 +143,9 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
         for name in result.files
     }
     content, rows = _content(result.settings["evaluation"], tables, judges, result.settings, result.seed)
-    return dataclasses.replace(result, content=content, rows=rows)
+    # The replies lie under the labels of then; the figures stand under those of today.
+    content = content | {"judges": {judges[label].label: own for label, own in content["judges"].items()}}
+    return dataclasses.replace(result, judges=todays_facts(result.judges, judges), content=content, rows=rows)
 
 
 Tables = Mapping[
@@ -287,22 +283,6 @@ def _draw(dataset: Path, settings: dict[str, Any], seed: int) -> tuple[list[Item
     if group:
         items = intersections.draw_for_group(items, personas, group, limit, seed)
     return items, personas, {**settings, "where": [list(pair) for pair in group]}
-
-
-def _counts(items: Sequence[Any]) -> dict[str, int]:
-    """`config/split` -> rows that were drawn. An Item is of dpf, a row of contrast says so itself."""
-    counts: dict[str, int] = {}
-    for item in items:
-        key = f"{getattr(item, 'config', 'dpf')}/{item.split}"
-        counts[key] = counts.get(key, 0) + 1
-    return counts
-
-
-def _is_finished(out: Path, name: str, fingerprint: dict[str, Any]) -> bool:
-    """A result with rows that an endpoint left open is made again: what was answered is replayed."""
-    if not is_finished(out, name, fingerprint):
-        return False
-    return not any(LEFT_OPEN in reason for reason in read_result(result_path(out, name)).rows["unscored"])
 
 
 def _template_files(form: str, settings: Mapping[str, Any]) -> list[str]:

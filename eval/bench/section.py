@@ -283,7 +283,7 @@ def _examples(result: Result, folder: Path) -> list[Example]:
     answers, verdicts = (folder / f"{result.name}-{part}.parquet" for part in ("answers", "verdicts"))
     if not answers.is_file() or not verdicts.is_file():
         return []
-    label = result.judges[0]["label"]
+    label = result.judges[0].get("kept_as", result.judges[0]["label"])
     replies = {row["item_id"]: row["raw"] for row in read_table(verdicts) if row["judge"] == label}
     shown: dict[str, list[dict[str, Any]]] = {mode: [] for mode in result.settings["modes"]}
     for row in read_table(answers):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from eval.printing import percent
 from eval.results import Result
 
 SHOWN_GROUPS = 15
@@ -55,8 +56,8 @@ def _intersectionality(content: Mapping[str, Any]) -> list[str]:
         for group in figures["groups"][:SHOWN_GROUPS]:
             true, wrong = group["true"], group["wrong"]
             lines.append(
-                f"{group['name'][:53]:54}{true['pass']['n']:>5} {_percent(true['pass']):>7} {_difference(true):>8} "
-                f"{_q(true):>6} {_percent(wrong['pass']):>12} {_difference(wrong):>8} {_q(wrong):>6}"
+                f"{group['name'][:53]:54}{true['pass']['n']:>5} {_pass_rate(true['pass']):>7} {_difference(true):>8} "
+                f"{_q(true):>6} {_pass_rate(wrong['pass']):>12} {_difference(wrong):>8} {_q(wrong):>6}"
             )
     return lines
 
@@ -83,9 +84,13 @@ _TABLES = {
 def _estimates(name: str, figures: Mapping[str, Any], only_none: bool = False) -> str:
     """The baseline has no persona, so neither a wrong one nor a gap."""
     if only_none:
-        return _line(name, "", _percent(figures["none"]), "", "")
+        return _line(name, "", _pass_rate(figures["none"]), "", "")
     return _line(
-        name, _percent(figures["true"]), _percent(figures["none"]), _percent(figures["wrong"]), _signed(figures["gap"])
+        name,
+        _pass_rate(figures["true"]),
+        _pass_rate(figures["none"]),
+        _pass_rate(figures["wrong"]),
+        _signed(figures["gap"]),
     )
 
 
@@ -94,9 +99,9 @@ def _line(name: str, *cells: str) -> str:
     return f"{name[:33]:34}{true:>14}{none:>14}{wrong:>14}  {gap}".rstrip()
 
 
-def _percent(estimate: Mapping[str, Any]) -> str:
+def _pass_rate(estimate: Mapping[str, Any]) -> str:
     value = estimate["value"]
-    return f"({estimate['withheld']})"[:13] if value is None else f"{100 * value:.1f} %"
+    return f"({estimate['withheld']})"[:13] if value is None else percent(value)
 
 
 def _signed(estimate: Mapping[str, Any]) -> str:

@@ -10,19 +10,20 @@ from pathlib import Path
 from builder.errors import InputError
 from builder.judge.judge import Judge
 from builder.llm.budget import Budget
+from eval.calibration.anchors import ANCHORS
 from eval.calibration.card import card_text
 from eval.calibration.content import content_of
 from eval.calibration.items import draw, load_items
-from eval.calibration.verdicts import COLUMNS, ask, questions_for, row_key, verdict_row
-from eval.calls import open_calls, spent
-from eval.judging import EvaluationJudge, find_judges, judge_facts
+from eval.calibration.verdicts import COLUMNS, CONDITIONS, ask, questions_for, row_key, verdict_row
+from eval.calls import check_all_answered, open_calls, spent
+from eval.judging import EvaluationJudge, find_judges, judge_facts, todays_facts
 from eval.language_models import file_name
 from eval.provenance import provenance
 from eval.results import Result, digest, is_finished, read_result, result_path, row_counts, write_result
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
 
-ANCHORED_ITEMS = 40  # items that meet the anchors; each costs a judge five questions more
+ANCHORED_ITEMS = 40  # items that meet the anchors; each costs a judge six questions more, an empty answer none
 VERDICTS, TRANSCRIPT = "-verdicts.parquet", "-transcript.parquet"
 
 
@@ -58,6 +59,8 @@ def calibrate(
         "limit": limit,
         "repeats": repeats,
         "anchored_items": min(ANCHORED_ITEMS, len(drawn)),
+        "conditions": list(CONDITIONS),
+        "anchors": list(ANCHORS),
     }
     cards = []
     calls = open_calls(out, found, budget=budget, dry_run=dry_run)
@@ -67,11 +70,13 @@ def calibrate(
         if not dry_run and is_finished(out, name, fingerprint):
             cards.append(card_text(read_result(result_path(out, name))))
             continue
+        calls.begin_part()
         draws = repeats if _is_drawn(judge) else 1
         asked = questions_for(judge.judge, judge.recipe.model, drawn, known, ANCHORED_ITEMS, draws, seed)
         verdicts = ask(judge.judge, calls, asked)
         if dry_run:
             continue
+        check_all_answered(calls)
         rows = [verdict_row(one.facts, verdicts[one.key]) for one in asked]
         transcript = transcript_rows(judge.judge, [one.key for one in asked], [verdicts[one.key] for one in asked])
         files = write_table(out, name + VERDICTS, rows, COLUMNS)
@@ -111,7 +116,7 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
     rows = [verdict_row(row, verdicts[row_key(row)]) for row in kept]
     return dataclasses.replace(
         result,
-        judges=[{**facts, "label": judge.label, "version": judge.version}],
+        judges=todays_facts(result.judges, judges),
         rows=row_counts(row["reason"] for row in rows),
         content=content_of(rows, judge.kind, result.settings["repeats"], result.settings["draws"], result.seed),
     )

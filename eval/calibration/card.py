@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.calibration.anchors import ANCHORS
+from eval.printing import plain_number
 from eval.results import Result
 
 WIDTH = 110
@@ -12,10 +13,19 @@ BASELINES = (
     ("true", "accuracy, own profile"),
     ("none", "  no profile"),
     ("wrong", "  another person's profile"),
+    ("demographics", "  demographic lines only"),
     ("profile_overlap", "  words shared with the profile (no model)"),
     ("shorter_answer", "  the shorter answer (no model)"),
 )
-DIFFERENCES = (("true_minus_none", "own - no profile"), ("true_minus_wrong", "own - another's profile"))
+AGAINST = (
+    ("counter_true", "answer against the demographics, own profile"),
+    ("counter_demographics", "  demographic lines only"),
+)
+DIFFERENCES = (
+    ("true_minus_none", "own - no profile"),
+    ("true_minus_wrong", "own - another's profile"),
+    ("true_minus_demographics", "own - demographic lines only"),
+)
 MIRRORS = (
     ("moved_to_fit", "verdict moves with the person, to the right answer"),
     ("moved_away", "  moves to the wrong one"),
@@ -52,16 +62,22 @@ def card_text(result: Result) -> str:
     if content["withheld"]:
         return "\n".join([*lines, f"No figure is given: {content['withheld']}."])
     lines += _body(content)
-    lines.append("In % [95 % interval, profiles resampled], n; a tie counts half, an unscored item nowhere.")
+    lines.append(
+        "In % [95 % interval, profiles and questions resampled], n; a tie counts half, an unscored item nowhere."
+    )
     return "\n".join(lines)
 
 
 def _body(content: Mapping[str, Any]) -> list[str]:
     lines = [_line(name, content["accuracy"][key]) for key, name in BASELINES]
     lines += [_line(name, content["accuracy"][key], signed=True) for key, name in DIFFERENCES]
-    lines.append(_plain("ties", _percent(content["ties"]["value"]), f"n {content['ties']['n']}"))
+    if content["accuracy"]["counter_true"]["n"]:
+        lines += [_line(name, content["accuracy"][key]) for key, name in AGAINST]
+    lines.append(_plain("ties", plain_number(content["ties"]["value"], 1, 100), f"n {content['ties']['n']}"))
     lines.append(
-        _plain("accuracy where it chose", _percent(content["decided"]["value"]), f"n {content['decided']['n']}")
+        _plain(
+            "accuracy where it chose", plain_number(content["decided"]["value"], 1, 100), f"n {content['decided']['n']}"
+        )
     )
     lines.append(_line("Cohen's kappa with the label", content["kappa"], plain=True))
     lines += _part(content["mirrors"], MIRRORS, "mirrors")
@@ -92,6 +108,10 @@ def _body(content: Mapping[str, Any]) -> list[str]:
         lines.append("passes:" if is_critique else "the fitting answer is preferred to")
         words = {"fitting": "the fitting answer (known good)", **ANCHORS}
         lines += [_line(f"  {words[name]}", estimate) for name, estimate in content["anchors"].items()]
+        for name, reason in content["anchors_by_construction"].items():
+            lines.append(f"  {name}: {reason}"[:WIDTH])
+    asked = ", ".join(f"{name} {count:,}" for name, count in content["asked"].items())
+    lines.append(f"judgements asked: {asked}"[:WIDTH])
     return lines
 
 
@@ -125,7 +145,3 @@ def _line(name: str, estimate: Mapping[str, Any], signed: bool = False, plain: b
 
 def _plain(name: str, value: str, rest: str) -> str:
     return f"{name:<{LABEL}}{value:>7}  {rest}"[:WIDTH].rstrip()
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,21 +1,23 @@
 """The figures of a calibration card, computed from the rows of a judge's verdicts and from nothing else."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from builder.judge.judge import WORTH
 from builder.randomness import rng_for
-from eval.calibration.anchors import ANCHORS
+from eval.calibration.anchors import ANCHORS, BY_CONSTRUCTION
 from eval.calibration.verdicts import ANCHOR, CONDITIONS, Row
 from eval.results import row_counts, too_many_unscored
-from training.estimates import MINIMUM_ROWS, estimate_columns, estimate_derived, resample
+from training.estimates import CONSTANT_RATER, MINIMUM_ROWS, cohens_kappa, estimate_columns, estimate_derived, resample
 
 BINS = 10  # of the reliability curve, over [0, 1]
 ONE_SCORE = "one score holds for both orders, so there is no place to prefer"
 ONE_ANSWER = "it is shown one answer at a time, so there is no place to prefer"
-BY_CONSTRUCTION = "it scores given words, or takes the likeliest token, so a second draw is the first"
+SECOND_DRAW = "it scores given words, or takes the likeliest token, so a second draw is the first"
 
 
 def content_of(rows: Sequence[Row], kind: str, repeats: int, draws: int, seed: int) -> dict[str, Any]:
@@ -39,6 +41,8 @@ def content_of(rows: Sequence[Row], kind: str, repeats: int, draws: int, seed: i
         "retest": _retest(ordered, repeats, draws, seed),
         "reliability": _reliability(items, kind),
         "anchors": _anchors(items, kind, seed),
+        "anchors_by_construction": BY_CONSTRUCTION[kind],
+        "asked": _asked(ordered),
     }
 
 
@@ -55,7 +59,8 @@ def _by_item(rows: Sequence[Row]) -> list[Item]:
 
 
 def _accuracy(items: Sequence[Item], kind: str, seed: int) -> dict[str, Any]:
-    """Right 1, a tie one half, unscored not counted; beside the two conditions that cannot know, and two baselines without a model."""
+    """Right 1, a tie one half, unscored not counted; beside the conditions that cannot know, or know the demographic lines
+    alone, and two baselines without a model."""
     conditions = [[_right(item.get(part), kind) for part in CONDITIONS] for item in items]
     told = np.array(
         [
@@ -63,9 +68,19 @@ def _accuracy(items: Sequence[Item], kind: str, seed: int) -> dict[str, Any]:
             for item, right in zip(items, conditions, strict=True)
         ]
     )
-    values = np.column_stack([told, told[:, 0] - told[:, 1], told[:, 0] - told[:, 2]])
-    names = (*CONDITIONS, "profile_overlap", "shorter_answer", "true_minus_none", "true_minus_wrong")
-    estimates = _estimates(values, names, items, seed, "accuracy", differences=2)
+    # Apart, because demographics can mislead: items whose right answer runs against them.
+    counter = np.array([bool(_any(item).get("counter")) for item in items])
+    against = np.where(counter[:, None], told[:, [0, CONDITIONS.index("demographics")]], np.nan)
+    values = np.column_stack([told, against, told[:, [0]] - told[:, 1 : len(CONDITIONS)]])
+    names = (
+        *CONDITIONS,
+        "profile_overlap",
+        "shorter_answer",
+        "counter_true",
+        "counter_demographics",
+        *(f"true_minus_{name}" for name in CONDITIONS[1:]),
+    )
+    estimates = _estimates(values, names, items, seed, "accuracy", differences=len(CONDITIONS) - 1)
     choices = [_choice(item.get("true"), kind) for item in items]
     decided = [None if choice is None else choice in (0, 1) for choice in choices]
     return {
@@ -80,23 +95,16 @@ def _kappa(items: Sequence[Item], choices: Sequence[float | None], seed: int) ->
     """Cohen's kappa of the judge's choice and the label, over items on which it chose."""
     values = np.array(
         [
-            [float(choice == 1 - _any(item)["expected"]), choice, float(_any(item)["expected"] == 0)]
+            [choice == first and _any(item)["expected"] == 1 - label for first in (0, 1) for label in (0, 1)]
             if choice in (0.0, 1.0)
-            else [np.nan] * 3
+            else [np.nan] * 4
             for item, choice in zip(items, choices, strict=True)
         ],
         dtype=float,
     )
 
-    def kappa(means: np.ndarray) -> np.ndarray:
-        agree, first, labelled = means[..., 0], means[..., 1], means[..., 2]
-        chance = first * labelled + (1 - first) * (1 - labelled)
-        return np.asarray((agree - chance) / (1 - chance))
-
-    drawn = resample(values, _clusters(items), rng_for(seed, "calibration", "kappa"))
-    return dataclasses.asdict(
-        estimate_derived(drawn, (0, 1, 2), kappa, "undefined: judge and label name one answer only")
-    )
+    drawn = resample(values, _clusters(items), rng_for(seed, "calibration", "kappa"), _questions(items))
+    return dataclasses.asdict(estimate_derived(drawn, range(4), cohens_kappa, CONSTANT_RATER))
 
 
 def _mirrors(items: Sequence[Item], kind: str, seed: int) -> dict[str, Any]:
@@ -179,13 +187,13 @@ def _self_preference(items: Sequence[Item], kind: str, seed: int) -> dict[str, A
 def _retest(rows: Sequence[Row], repeats: int, draws: int, seed: int) -> dict[str, Any]:
     """How often a further draw gives the first one's verdict, over items of which both are scored."""
     if draws < 2:
-        reason = BY_CONSTRUCTION if repeats > 1 else "asked once only; give --repeats 2 or more"
+        reason = SECOND_DRAW if repeats > 1 else "asked once only; give --repeats 2 or more"
         return {"value": 1.0 if repeats > 1 else None, "by_construction": repeats > 1, "reason": reason}
     drawn: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["part"] == "true" and row["answer"] in ("", "fitting"):
             drawn.setdefault((row["item_id"], row["answer"]), []).append(row)
-    values, clusters = [], []
+    values, clusters, questions = [], [], []
     for first, *further in drawn.values():
         same = [
             float(other["verdict"] == first["verdict"])
@@ -194,7 +202,9 @@ def _retest(rows: Sequence[Row], repeats: int, draws: int, seed: int) -> dict[st
         ]
         values.append([np.mean(same) if same else np.nan])
         clusters.append((first["profile_id"],))
-    (estimate,) = estimate_columns(np.array(values), clusters, rng_for(seed, "calibration", "retest"))
+        questions.append(first["contrast_id"])
+    rng = rng_for(seed, "calibration", "retest")
+    (estimate,) = estimate_columns(np.array(values), clusters, rng, prompts=questions)
     return {"same": dataclasses.asdict(estimate), "by_construction": False, "draws": draws}
 
 
@@ -246,7 +256,11 @@ def _anchors(items: Sequence[Item], kind: str, seed: int) -> dict[str, Any]:
             [_right(item.get("true" if name == "opposite" else ANCHOR + name), kind) for name in names] for item in met
         ]
         values = np.array(beaten)
-    return _estimates(values, names, met, seed, "anchors")
+    estimates = _estimates(values, names, met, seed, "anchors")
+    for name, reason in BY_CONSTRUCTION[kind].items():
+        if estimates[name]["n"] == 0:
+            estimates[name]["withheld"] = reason
+    return estimates
 
 
 def _passes(item: Item, name: str) -> float:
@@ -260,7 +274,7 @@ def _choice(rows: Mapping[str, Row] | None, kind: str) -> float | None:
         return None
     if kind != "critique":
         row = rows[""]
-        return {"A": 1.0, "B": 0.0, "tie": 0.5, "unscored": None}[row["verdict"]]
+        return WORTH.get(row["verdict"])
     fitting, opposite = rows["fitting"]["probability"], rows["opposite"]["probability"]
     if fitting is None or opposite is None:
         return None
@@ -294,11 +308,22 @@ def _clusters(items: Sequence[Item]) -> list[tuple[str, ...]]:
     return [(_any(item)["profile_id"],) for item in items]
 
 
+def _questions(items: Sequence[Item]) -> list[str]:
+    """An item and its mirror share question and answers, and a hard question is hard for both."""
+    return [_any(item)["contrast_id"] for item in items]
+
+
+def _asked(rows: Sequence[Row]) -> dict[str, int]:
+    """What each condition cost, in judgements; all anchors under one name."""
+    parts = Counter("anchors" if row["part"].startswith(ANCHOR) else row["part"] for row in rows)
+    return dict(sorted(parts.items()))
+
+
 def _estimates(
     values: np.ndarray, names: Sequence[str], items: Sequence[Item], seed: int, key: str, differences: int = 0
 ) -> dict[str, Any]:
     rng = rng_for(seed, "calibration", key)
-    estimates = estimate_columns(values, _clusters(items), rng, differences)
+    estimates = estimate_columns(values, _clusters(items), rng, differences, _questions(items))
     return {name: dataclasses.asdict(estimate) for name, estimate in zip(names, estimates, strict=True)}
 
 

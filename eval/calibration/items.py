@@ -14,7 +14,7 @@ from typing import Any
 from builder.errors import InputError
 from builder.randomness import rng_for, seed_for
 from builder.strict_yaml import read_yaml
-from training.profiles import as_lines
+from training.profiles import DEMOGRAPHICS, as_lines, only, stated_attributes
 
 CONTRASTS = Path(__file__).parent / "contrasts.yaml"
 NEEDED = ("profile", "question", "answers", "expected")
@@ -23,13 +23,15 @@ FORM = '{"profile": "...", "question": "...", "answers": ["...", "..."], "expect
 
 @dataclass(frozen=True)
 class LabelledItem:
-    """`expected`: 0 or 1, which of the two answers this person prefers. `authors`: which model wrote each, None where it is not said."""
+    """`expected`: 0 or 1, which of the two answers this person prefers. `authors`: which model wrote each, None where it is not said.
+    `against_demographics`: the preferred answer runs against what the demographic lines suggest; said of packaged items only."""
 
     profile: str
     question: str
     answers: tuple[str, str]
     expected: int
     authors: tuple[str, str] | None = None
+    against_demographics: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -65,7 +67,13 @@ def packaged_items() -> list[LabelledItem]:
         name: as_lines({key: str(value) for key, value in values.items()}) for name, values in raw["personas"].items()
     }
     return [
-        LabelledItem(profiles[name], contrast["question"], tuple(contrast["answers"].values()), place)
+        LabelledItem(
+            profiles[name],
+            contrast["question"],
+            tuple(contrast["answers"].values()),
+            place,
+            against_demographics=contrast.get("against_demographics", False),
+        )
         for contrast in raw["contrasts"]
         for place, name in enumerate(contrast["answers"])
     ]
@@ -158,6 +166,16 @@ def wrong_profiles(items: Sequence[LabelledItem], seed: int) -> list[str | None]
         others = [profile for profile in profiles if profile not in concerned[item.contrast_key]]
         found.append(str(rng_for(seed, "calibration/wrong", item.key).choice(others)) if others else None)
     return found
+
+
+def demographic_lines(profile: str) -> str | None:
+    """The profile without ideology, religion, lifestyle and what else is psychographic. None where nothing demographic is stated, or the
+    text of a file of one's own is no profile of lines."""
+    try:
+        stated = only(stated_attributes(profile), DEMOGRAPHICS)
+    except InputError:
+        return None
+    return as_lines(stated) if stated else None
 
 
 def _is_text(value: Any) -> bool:

@@ -21,6 +21,8 @@ TEXT = (
     "the same answers, so whoever cannot see the person is right in exactly half of them.",
     "Anchors are answers of which it is known how they ought to fare. A judge that prefers one of them to the fitting answer rewards "
     "something else than fit: recital, a truism, the mere subject.",
+    "Under demographic lines only the judge is shown age, work, income and the like, and no ideology, religion or habit: what it gets "
+    "right there it owes to what is common among such people. Some packaged items are right against that; they stand apart.",
 )
 
 
@@ -46,7 +48,14 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
 
 
 def _accuracy(results: Sequence[Result]) -> Table:
-    keys = (*CONDITIONS, "profile_overlap", "shorter_answer", "true_minus_wrong")
+    keys = (
+        *CONDITIONS,
+        "counter_true",
+        "counter_demographics",
+        "profile_overlap",
+        "shorter_answer",
+        "true_minus_wrong",
+    )
     return Table(
         "Accuracy on labelled items",
         (
@@ -54,6 +63,9 @@ def _accuracy(results: Sequence[Result]) -> Table:
             "own profile",
             "no profile",
             "another's profile",
+            "demographics only",
+            "against demographics, own profile",
+            "against demographics, demographics only",
             "profile overlap",
             "shorter answer",
             "own - another's",
@@ -71,8 +83,8 @@ def _accuracy(results: Sequence[Result]) -> Table:
             ]
             for result in results
         ],
-        signed=(6,),
-        plain=(8,),
+        signed=(9,),
+        plain=(11,),
     )
 
 
@@ -125,6 +137,11 @@ def _anchors(results: Sequence[Result]) -> list[Table]:
         own = [r for r in results if (r.content["kind"] == "critique") == is_critique and r.content["anchors"]]
         names = (*first, *ANCHORS)
         if own:
+            kinds = {r.content["kind"]: r.content["anchors_by_construction"] for r in own}
+            notes = [
+                f"{kind}, {name}: {why}" for kind, reasons in sorted(kinds.items()) for name, why in reasons.items()
+            ]
+            caption = f"{caption} ({'; '.join(notes)})"
             rows: list[list[Cell]] = [
                 [_name(r), *(as_estimate(r.content["anchors"][name]) for name in names)] for r in own
             ]

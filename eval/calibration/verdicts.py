@@ -10,9 +10,9 @@ from builder.lexical import profile_overlap, words
 from builder.llm.calls import ModelCalls
 from builder.randomness import seed_for
 from eval.calibration.anchors import ANCHORS, anchor_text
-from eval.calibration.items import LabelledItem, wrong_profiles
+from eval.calibration.items import LabelledItem, demographic_lines, wrong_profiles
 
-CONDITIONS = ("true", "none", "wrong")
+CONDITIONS = ("true", "none", "wrong", "demographics")
 ANCHOR = "anchor:"
 # Nats per token. Recorded log-probabilities have six decimals, and their last one depends on what else was in the batch: a smaller margin
 # (of an answer and its own beginning, say) is no preference.
@@ -20,11 +20,12 @@ ROUNDING = 1e-5
 Row = dict[str, Any]
 
 # One row is one comparison (likelihood, pairwise) or one answer examined (critique).
-# item_id: by content; an item and its mirror share contrast_id. part: true, none, wrong or anchor:NAME. repeat: 0, or another draw of the
+# item_id: by content; an item and its mirror share contrast_id. part: a condition or anchor:NAME. repeat: 0, or another draw of the
 # same. answer: critique only, `fitting`, `opposite` or the anchor. expected: 0 or 1, the place of the fitting answer. longer, overlap: the
 # place of the answer with more words, and of the one with the larger share of words from the own profile; -1 for neither. own: the place
 # of the only answer that the judge's model wrote, -1 where it wrote none or both. probability: of the first answer, or of a pass. p_ab,
-# p_ba: pairwise, the probability of the first answer in each order. reason: why it is unscored.
+# p_ba: pairwise, the probability of the first answer in each order. counter: whether the right answer runs against what the demographic
+# lines suggest. reason: why it is unscored.
 COLUMNS = {
     "item_id": "string",
     "contrast_id": "string",
@@ -36,6 +37,7 @@ COLUMNS = {
     "longer": "int32",
     "overlap": "int32",
     "own": "int32",
+    "counter": "bool",
     "verdict": "string",
     "probability": "double",
     "p_ab": "double",
@@ -74,16 +76,22 @@ def questions_for(
     wrong_of = {item.key: profile for item, profile in zip(known, wrong, strict=True)}
     for item in items:
         facts = _facts(item, model)
-        profiles = {"true": item.profile, "none": None, "wrong": wrong_of[item.key]}
+        profiles = {
+            "true": item.profile,
+            "none": None,
+            "wrong": wrong_of[item.key],
+            "demographics": demographic_lines(item.profile),
+        }
         for part, profile in profiles.items():
-            if part == "wrong" and profile is None:
+            if part in ("wrong", "demographics") and profile is None:
                 continue
             for repeat in range(draws if part == "true" else 1):
                 asked += _asked(judge, item, profile, facts | {"part": part, "repeat": repeat})
     for item in sorted(items, key=lambda item: (seed_for(seed, "calibration/anchors", item.key), item.key))[:anchored]:
         for name in ANCHORS:
             text = None if name == "opposite" else anchor_text(name, item, known, seed)
-            if text is not None:
+            # A likelihood judge has nothing to read in an empty answer, and an unscored row would count against it.
+            if text is not None and (text or judge.kind != "likelihood"):
                 asked.append(_anchor(judge, item, name, text, _facts(item, model)))
     return asked
 
@@ -137,6 +145,7 @@ def _facts(item: LabelledItem, model: str) -> Row:
         "longer": _larger(lengths),
         "overlap": _larger(overlaps),
         "own": wrote[0] if len(wrote) == 1 else -1,
+        "counter": item.against_demographics,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from builder.judge.judge import WORTH
 from builder.randomness import rng_for
 from eval.results import row_counts, too_many_unscored
 from training.estimates import Estimate, estimate_columns
@@ -47,7 +48,7 @@ def worth(margin: float | None) -> float:
     """Of one verdict: 1 for the preferred answer, half for a tie, NaN where there is none."""
     if margin is None:
         return math.nan
-    return 1.0 if margin > 0 else 0.0 if margin < 0 else 0.5
+    return WORTH["A" if margin > 0 else "B" if margin < 0 else "tie"]
 
 
 def _outcomes(rows: Rows, place: Mapping[str, int]) -> dict[tuple[str, str, int], np.ndarray]:

@@ -19,7 +19,7 @@ from builder.lexical import profile_overlap
 from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls
 from builder.randomness import rng_for
-from eval.calls import MODEL_ROLE, open_calls, spent
+from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.elicitation.curves import ALL, STEPS, content_of, reasons_of
 from eval.elicitation.learners import (
     DIMENSIONS,
@@ -54,9 +54,9 @@ from eval.elicitation.simulator import (
     question_about,
     replies,
 )
-from eval.judging import EvaluationJudge, find_judges, judge_facts
+from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, file_name, find_language_model
-from eval.provenance import dataset_identity, provenance
+from eval.provenance import dataset_identity, provenance, rows_by_split
 from eval.results import Result, check_files, digest, is_finished, read_result, result_path, write_result
 from eval.rows import EvaluatedRow, content_hash, read_build
 from eval.tables import read_table, write_table
@@ -164,6 +164,7 @@ def run_elicitation(
         fingerprint = {
             "dataset": content_hash(dataset),
             "settings": settings,
+            "judge": judge_identity(judge, calls) if judge and learner == "profile" else None,
             "seed": seed,
             "simulator": digest(
                 [facts, QUESTIONS_FILE.read_text(encoding="utf-8"), dataclasses.asdict(SAMPLING), ATTEMPTS]
@@ -179,6 +180,7 @@ def run_elicitation(
             asked, scores, transcripts, counts = _elicit_pairs(material, chosen_orders, seed)
         if dry_run:
             continue
+        check_all_answered(calls)
         written_by = judge if learner == "profile" else None
         scored = _with_margins(scores, transcripts, written_by.judge if written_by else None)
         files = write_table(out, f"{name}.scores.parquet", scores, SCORE_COLUMNS)
@@ -191,7 +193,7 @@ def run_elicitation(
             name=name,
             description=_description(learner, settings["scorer"], facts),
             fingerprint=fingerprint,
-            dataset=dataset_identity(dataset, _row_numbers(material.rows)),
+            dataset=dataset_identity(dataset, rows_by_split((row.config, row.split) for row in material.rows)),
             subject=facts,
             judges=[judge_facts(written_by, read_build(dataset), None)] if written_by else [],
             settings=settings,
@@ -214,15 +216,15 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
         return dataclasses.replace(
             result, content=content_of(scores, result.content["interviews"], result.seed), rows=reasons_of(scores)
         )
-    facts = result.judges[0]
-    judge = judges[facts["label"]]
+    facts = todays_facts(result.judges, judges)
+    judge = judges[result.judges[0]["label"]]
     transcripts = read_table(folder / f"{result.name}.judgements.parquet")
     scored = _with_margins(scores, transcripts, judge)
     return dataclasses.replace(
         result,
         content=content_of(scored, result.content["interviews"], result.seed),
         rows=reasons_of(scored),
-        judges=[facts | {"label": judge.label, "version": judge.version}],
+        judges=facts,
     )
 
 
@@ -517,7 +519,8 @@ def _with_margins(scores: Sequence[Row], transcripts: Sequence[Row], judge: Judg
             filled.append(row)
             continue
         verdict = verdicts[row["item_id"]]
-        margin = margin_of(judge, verdict)
+        # Orders that disagree are a tie, however far the mean of their probabilities is from one half.
+        margin = 0.0 if verdict.verdict == "tie" else margin_of(judge, verdict)
         filled.append(row | {"margin": margin, "reason": (verdict.reason or "unscored") if margin is None else None})
     return filled
 
@@ -582,13 +585,6 @@ def _texts(rows: Sequence[EvaluatedRow]) -> dict[str, tuple[str, str, str]]:
 
 def _spread(sizes: Sequence[int]) -> dict[str, int]:
     return {"smallest": min(sizes), "largest": max(sizes)}
-
-
-def _row_numbers(rows: Sequence[EvaluatedRow]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[f"{row.config}/{row.split}"] = counts.get(f"{row.config}/{row.split}", 0) + 1
-    return counts
 
 
 def _known(given: Sequence[str] | None, names: Sequence[str], option: str) -> list[str]:

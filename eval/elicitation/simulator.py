@@ -4,7 +4,6 @@ Which attribute a question is about is decided by words (questions.yaml). Of a p
 profile. A persona played by a language model is shown that line alone; what it replies is read again, because a model may still guess.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.lexical import SHORTEST_CONTENT_WORD, words
+from builder.lexical import words
 from builder.llm.messages import Answer, ChatRequest, Sampling
 from builder.llm.templates import load_template
 from builder.schema import ATTRIBUTES
 from builder.strict_yaml import read_yaml
+from eval.value_matching import in_words, is_said, states_value, telling_words
 from training.profiles import line_of
 
 QUESTIONS_FILE = Path(__file__).parent / "questions.yaml"
@@ -26,7 +26,7 @@ SAMPLING = Sampling(max_tokens=80, temperature=0.7, top_p=0.95, end_sentence_aft
 ATTEMPTS = 2  # replies of a model before the exact one stands in
 NOT_KNOWN = "I would rather not say."
 NOT_UNDERSTOOD = "To that I have no answer. Ask me about one thing about myself."
-# What a profile prints where it says nothing of an attribute.
+# What a profile prints where it says nothing of an attribute. `None` and `Not applicable` are answers.
 UNSTATED = ("Not known", "nan")
 
 Stated = Mapping[str, str]  # attribute -> value, of one profile
@@ -148,7 +148,7 @@ def replies(
                 found[place],
                 text=text,
                 learned=dict.fromkeys(exact[place].learned, text),
-                states_value=all(states(text, value) for value in exact[place].learned.values()),
+                states_value=all(states_value(text, in_words(*learned)) for learned in exact[place].learned.items()),
             )
         waiting = still
     for place in waiting:
@@ -166,24 +166,8 @@ def stated_unasked(text: str, stated: Stated, exact: Reply) -> list[str]:
     return [
         name
         for name, value in stated.items()
-        if name not in exact.attributes and value not in UNSTATED and states(text, value, allowed)
+        if name not in exact.attributes and is_said(value) and states_value(text, in_words(name, value), allowed)
     ]
-
-
-def states(text: str, value: str, allowed: frozenset[str] = frozenset()) -> bool:
-    """Whether the telling words of a value stand in a text; see `stated_unasked`. False for a value without telling words."""
-    telling, said = telling_words(value) - allowed, telling_words(text)
-    if any(word.isdecimal() for word in telling & said):
-        return True
-    needed = len(telling) if len(telling) <= 2 else len(telling) // 2 + 1
-    return bool(telling) and len(telling & said) >= needed
-
-
-@lru_cache(maxsize=65536)
-def telling_words(text: str) -> frozenset[str]:
-    """Numbers of two digits or more, without commas, and words of SHORTEST_CONTENT_WORD letters or more."""
-    joined = re.sub(r"(?<=\d),(?=\d)", "", text)
-    return frozenset(word for word in words(joined) if len(word) >= (2 if word.isdecimal() else SHORTEST_CONTENT_WORD))
 
 
 @lru_cache(maxsize=1)

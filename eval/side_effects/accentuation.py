@@ -29,6 +29,7 @@ VOCABULARY = 20_000
 
 def accentuation(
     texts: Mapping[str, Sequence[str | None]],
+    questions: Sequence[str],
     personas: Sequence[str],
     groups: Mapping[str, str],
     masked: Collection[str],
@@ -65,7 +66,13 @@ def accentuation(
         if condition == "true":
             null = _correct(shares, permuted, folds, len(names)).mean(axis=0)
     low, high = np.quantile(null, [0.025, 0.975])
-    content["recovered"] = paired({c: own.tolist() for c, own in told.items()}, people, seed, f"accentuation/{key}")
+    content["recovered"] = paired(
+        {c: own.tolist() for c, own in told.items()},
+        people,
+        [questions[place] for place in rows],
+        seed,
+        f"accentuation/{key}",
+    )
     content["chance"] = {"mean": float(null.mean()), "low": float(low), "high": float(high)}
     content["p_value"] = float((1 + (null >= told["true"].mean() - 1e-12).sum()) / (1 + PERMUTATIONS))
     return content

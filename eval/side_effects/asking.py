@@ -5,14 +5,14 @@ conditions differ in the persona and in nothing else.
 """
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from builder.llm.calls import ModelCalls
-from builder.llm.messages import ChatRequest, Failure, Message, Sampling, ScoreRequest
+from builder.llm.drawing import UNREADABLE, draw_until_readable
+from builder.llm.messages import ChatRequest, Failure, Message, Sampling
 from builder.llm.templates import PromptTemplate, load_template, section_name
+from builder.llm.word_scores import Menu, score_words, word_weights
 from eval.calls import MODEL_ROLE
 
 # In this process an answer ends with a sentence, because small models seldom end by themselves. Endpoints have no such rule.
@@ -21,7 +21,6 @@ SAMPLING_OF_ENDPOINTS = Sampling(max_tokens=1000, temperature=0.7, top_p=0.95)
 CHOICE_SAMPLING = Sampling(max_tokens=300, temperature=0.0)
 ANSWER_RETRIES = 1
 CHOICE_RETRIES = 2
-UNREADABLE = "unreadable"
 PARSERS = ("verdict_tokens", "markers")
 
 
@@ -42,25 +41,6 @@ class Said:
     failure: str
 
 
-def write_answers(
-    calls: ModelCalls, requests: Sequence[ChatRequest], label: str, again: Callable[[str], bool]
-) -> list[Any]:
-    """Answers or Failures in order. again: of a Failure's reason, whether another draw is made."""
-    replies = list(calls.generate(MODEL_ROLE, requests, label))
-    for attempt in range(1, ANSWER_RETRIES + 1):
-        open_places = [
-            place
-            for place, reply in enumerate(replies)
-            if isinstance(reply, Failure) and reply.worth_another_attempt and again(reply.reason)
-        ]
-        if not open_places or calls.dry_run:
-            break
-        retried = [dataclasses.replace(requests[place], attempt=attempt) for place in open_places]
-        for place, reply in zip(open_places, calls.generate(MODEL_ROLE, retried, label), strict=True):
-            replies[place] = reply
-    return replies
-
-
 def ask_choices(calls: ModelCalls, asked: Sequence[Asked], parser: str, seed: int, label: str) -> list[Said]:
     """In process the words are scored (`verdict_tokens`); an endpoint writes one after the template's marker (`markers`)."""
     return (_score if parser == "verdict_tokens" else _write)(calls, asked, seed, label)
@@ -74,15 +54,12 @@ def read_choice(parser: str, template: str, words: Sequence[str], said: Said) ->
         loaded = with_menu(template, words)
         word = (loaded.read(said.raw) or {}).get(section_name(loaded.markers[0]))
         return ({w: float(w == word) for w in words}, "") if word else (None, UNREADABLE)
-    try:
-        sums = {word: float(json.loads(said.raw)[word]) for word in words}
-    except (ValueError, KeyError, TypeError):
-        return None, UNREADABLE
-    if not all(map(math.isfinite, sums.values())):
-        return None, "the model gives a word no probability at all"
-    highest = max(sums.values())
-    weights = {word: math.exp(value - highest) for word, value in sums.items()}
-    return {word: weight / math.fsum(weights.values()) for word, weight in weights.items()}, ""
+    weights, failure = word_weights(said.raw, words)
+    if not failure and weights.keys() != set(words):
+        failure = UNREADABLE
+    if failure:
+        return None, failure
+    return {word: weights[word] / math.fsum(weights.values()) for word in words}, ""
 
 
 def with_menu(template: str, words: Sequence[str]) -> PromptTemplate:
@@ -97,47 +74,21 @@ def text_of(template: str, **values: str) -> str:
 
 
 def _score(calls: ModelCalls, asked: Sequence[Asked], seed: int, label: str) -> list[Said]:
-    requests = [
-        ScoreRequest(
-            one.messages, f"{load_template(one.template).markers[0]} {word}", load_template(one.template).label
-        )
-        for one in asked
-        for word in one.words
-    ]
-    replies = iter(calls.score(MODEL_ROLE, requests, label))
-    said = []
+    menus = []
     for one in asked:
-        own = [next(replies) for _ in one.words]
-        failed = next((reply for reply in own if isinstance(reply, Failure)), None)
-        if failed is not None:
-            said.append(Said("", failed.reason))
-            continue
-        sums = {word: math.fsum(reply.log_probabilities) for word, reply in zip(one.words, own, strict=True)}
-        said.append(Said(json.dumps(sums), ""))
-    return said
+        template = load_template(one.template)
+        menus.append(Menu(one.messages, template.label, template.markers[0], one.words))
+    return [Said(raw, failure) for raw, failure in score_words(calls, MODEL_ROLE, menus, label)]
 
 
 def _write(calls: ModelCalls, asked: Sequence[Asked], seed: int, label: str) -> list[Said]:
-    said = [Said("", "not asked")] * len(asked)
-    open_places = list(range(len(asked)))
-    for attempt in range(1 if calls.dry_run else CHOICE_RETRIES + 1):
-        requests = [
-            ChatRequest(
-                asked[place].messages,
-                CHOICE_SAMPLING,
-                load_template(asked[place].template).label,
-                seed,
-                attempt=attempt,
-            )
-            for place in open_places
-        ]
-        unread = []
-        for place, reply in zip(open_places, calls.generate(MODEL_ROLE, requests, label), strict=True):
-            said[place] = Said(reply.text, reply.reason if isinstance(reply, Failure) else "")
-            readable = read_choice("markers", asked[place].template, asked[place].words, said[place])[0] is not None
-            if not readable and (not isinstance(reply, Failure) or reply.worth_another_attempt):
-                unread.append(place)
-        open_places = unread
-        if not open_places:
-            break
-    return said
+    requests = [ChatRequest(one.messages, CHOICE_SAMPLING, load_template(one.template).label, seed) for one in asked]
+
+    def read(place: int, text: str) -> dict[str, float] | None:
+        return read_choice("markers", asked[place].template, asked[place].words, Said(text, ""))[0]
+
+    # A stand-in of a dry run does not know the menu, and would be drawn again for nothing.
+    retries = 0 if calls.dry_run else CHOICE_RETRIES
+    drawn = draw_until_readable(calls, MODEL_ROLE, requests, read, retries, label)
+    # What is kept is the reply: whether it can be read is today's parser's to say.
+    return [Said(one.reply.text, one.reply.reason if isinstance(one.reply, Failure) else "") for one in drawn]

@@ -77,7 +77,7 @@ def content_of(tables: Tables, seed: int) -> dict[str, Any]:
     asked = [item["question"] for item in items]
     for grouping in GROUPINGS:
         own = {persona: known[grouping] for persona, known in groups.items() if grouping in known}
-        recovered[grouping] = accentuation(texts, people, own, _naming_words(grouping, stated), seed, grouping)
+        recovered[grouping] = accentuation(texts, asked, people, own, _naming_words(grouping, stated), seed, grouping)
         alike[grouping] = homogenisation(texts, asked, people, own, seed, grouping)
     opinions, opinion_rows = _opinions([row for row in tables.choices if row["probe"] == "opinion"], seed)
     facts, fact_rows = _facts([row for row in tables.choices if row["probe"] == "fact"], seed)
@@ -92,7 +92,7 @@ def content_of(tables: Tables, seed: int) -> dict[str, Any]:
             "questions": _gated(*_refusals(questions, seed, "questions")),
             "requests": _gated(*_refusals(requests, seed, "requests")),
         },
-        "length": _gated({"words": length_drift(texts, people, seed)}, written),
+        "length": _gated({"words": length_drift(texts, asked, people, seed)}, written),
         "longest_answer_tokens": max((row["tokens"] for row in questions), default=0),
     }
 
@@ -146,33 +146,38 @@ def _naming_words(grouping: str, stated: Mapping[str, Mapping[str, str]]) -> set
     return told | {f"{word}s" for word in told}
 
 
+def _asked_about(row: Row) -> str:
+    """What was asked, without whom: ids of items begin with the persona's."""
+    return str(row["item_id"]).removeprefix(f"{row['persona_id']}/")
+
+
 def _opinions(rows: Sequence[Row], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    asked: dict[str, tuple[str, dict[tuple[str, str], float | None]]] = {}
+    asked: dict[str, tuple[str, str, dict[tuple[str, str], float | None]]] = {}
     reasons = []
     for row in sorted(rows, key=lambda row: (row["item_id"], row["condition"], row["arm"])):
         probabilities, reason = read(row)
         reasons.append(reason or None)
-        values = asked.setdefault(row["item_id"], (row["persona_id"], {}))[1]
+        values = asked.setdefault(row["item_id"], (row["persona_id"], _asked_about(row), {}))[2]
         values[row["condition"], row["arm"]] = None if probabilities is None else probabilities[row["right"]]
     return agreement_seeking(list(asked.values()), seed), row_counts(reasons)
 
 
 def _facts(rows: Sequence[Row], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    asked: dict[str, tuple[str, dict[str, bool | None]]] = {}
+    asked: dict[str, tuple[str, str, dict[str, bool | None]]] = {}
     reasons = []
     for row in sorted(rows, key=lambda row: (row["item_id"], row["condition"])):
         probabilities, reason = read(row)
         reasons.append(reason or None)
         right = None if probabilities is None else is_right(probabilities, row["right"])
-        asked.setdefault(row["item_id"], (row["persona_id"], {}))[1][row["condition"]] = right
+        asked.setdefault(row["item_id"], (row["persona_id"], _asked_about(row), {}))[2][row["condition"]] = right
     return {"accuracy": factual_accuracy(list(asked.values()), seed)}, row_counts(reasons)
 
 
 def _refusals(rows: Sequence[Row], seed: int, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    asked: dict[str, tuple[str, dict[str, bool | None]]] = {}
+    asked: dict[str, tuple[str, str, dict[str, bool | None]]] = {}
     reasons = []
     for row in sorted(rows, key=lambda row: (row["item_id"], row["condition"])):
         declined = refused(row["answer"], row["failure"])
         reasons.append(row["failure"] if declined is None else None)
-        asked.setdefault(row["item_id"], (row["persona_id"], {}))[1][row["condition"]] = declined
+        asked.setdefault(row["item_id"], (row["persona_id"], _asked_about(row), {}))[2][row["condition"]] = declined
     return {"rate": refusal_rate(list(asked.values()), seed, key)}, row_counts(reasons)

@@ -11,13 +11,13 @@ from training.conditioning import CONDITIONS
 TIE = "tie"
 
 
-def factual_accuracy(rows: Sequence[tuple[str, Mapping[str, bool | None]]], seed: int) -> dict[str, Any]:
-    """rows: (persona, condition -> right or wrong, None if unscored). Of `paired`; the loss is minus `true_minus_none`."""
+def factual_accuracy(rows: Sequence[tuple[str, str, Mapping[str, bool | None]]], seed: int) -> dict[str, Any]:
+    """rows: (persona, fact, condition -> right or wrong, None if unscored). Of `paired`; the loss is minus `true_minus_none`."""
     values = {
-        condition: [np.nan if right.get(condition) is None else float(bool(right[condition])) for _, right in rows]
+        condition: [np.nan if right.get(condition) is None else float(bool(right[condition])) for _, _, right in rows]
         for condition in CONDITIONS
     }
-    return paired(values, [persona for persona, _ in rows], seed, "facts")
+    return paired(values, [persona for persona, _, _ in rows], [fact for _, fact, _ in rows], seed, "facts")
 
 
 def is_right(probabilities: Mapping[str, float], answer: str) -> bool | None:

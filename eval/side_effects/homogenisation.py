@@ -31,7 +31,10 @@ def homogenisation(
         measured["within"][condition] = within
         measured["across"][condition] = across
         measured["difference"][condition] = [a - b for a, b in zip(within, across, strict=True)]
-    return {name: paired(values, personas, seed, f"homogenisation/{key}/{name}") for name, values in measured.items()}
+    return {
+        name: paired(values, personas, questions, seed, f"homogenisation/{key}/{name}")
+        for name, values in measured.items()
+    }
 
 
 def overlap(first: frozenset[str], second: frozenset[str]) -> float:

@@ -13,9 +13,10 @@ from typing import Any
 from builder.errors import InputError
 from builder.llm.budget import Budget
 from builder.llm.calls import ModelCalls
-from builder.llm.messages import ChatRequest, Failure
+from builder.llm.drawing import draw_until_readable
+from builder.llm.messages import ChatRequest
 from builder.randomness import rng_for, seed_for
-from eval.calls import MODEL_ROLE, open_calls, spent
+from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.items import Item, Persona, draw_items, load_personas
 from eval.language_models import LanguageModel, find_language_model
 from eval.provenance import dataset_identity, provenance
@@ -23,13 +24,13 @@ from eval.results import Result, digest, is_finished, read_result, result_path, 
 from eval.rows import content_hash
 from eval.side_effects.agreement_seeking import ARMS
 from eval.side_effects.asking import (
+    ANSWER_RETRIES,
     CHOICE_SAMPLING,
     SAMPLING_IN_PROCESS,
     SAMPLING_OF_ENDPOINTS,
     Asked,
     ask_choices,
     text_of,
-    write_answers,
 )
 from eval.side_effects.content import (
     ANSWER_COLUMNS,
@@ -162,6 +163,7 @@ def _evaluate(
     tables = _ask_all(calls, model, items, personas, limit, seed, sampling, parser)
     if dry_run:
         return spent(calls)
+    check_all_answered(calls)
     files: dict[str, str] = {}
     for file, rows, types in zip(
         _file_names(name),
@@ -269,15 +271,18 @@ def _answers(
         )
         for row in asked
     ]
-    replies = write_answers(calls, requests, "answering", lambda reason: reason != REFUSED)
+    # A refusal is a finding here, not a reply of no use.
+    replies = draw_until_readable(
+        calls, MODEL_ROLE, requests, lambda _, text: text, ANSWER_RETRIES, "answering", final=(REFUSED,)
+    )
     return [
         row
         | {
-            "answer": reply.text,
-            "tokens": reply.usage.completion_tokens,
-            "failure": reply.reason if isinstance(reply, Failure) else "",
+            "answer": one.reply.text,
+            "tokens": one.reply.usage.completion_tokens,
+            "failure": one.failure,
         }
-        for row, reply in zip(asked, replies, strict=True)
+        for row, one in zip(asked, replies, strict=True)
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.page import Cell, Example, Section, Table
+from eval.printing import plain_number
 from eval.results import Result, as_estimate
 from eval.tables import read_table
 from training.estimates import Estimate
@@ -67,7 +68,7 @@ def plain_table(result: Result) -> str:
             lines.append(f"{label:30}  withheld: {withheld}"[:110])
             continue
         estimates = [as_estimate(block[column]) for column in COLUMNS]
-        shares = "".join(f"{_number(e.value, scale):>9}" for e in estimates[:3])
+        shares = "".join(f"{plain_number(e.value, 1, scale):>9}" for e in estimates[:3])
         gaps = "".join(f"{_interval(e, scale):<22}" for e in estimates[3:])
         lines.append(f"{label:30}{shares}   {gaps}{estimates[0].n:>6}")
     lines.append("tells: share of answers from which a probe tells the group, beside chance and p by permuted labels.")
@@ -210,10 +211,6 @@ def _scripted(result: Result) -> bool:
 def _counts(result: Result) -> str:
     unscored = ", ".join(f"{count} {reason}" for reason, count in result.rows["unscored"].items())
     return f"{result.rows['scored']:,} replies scored" + (f", unscored: {unscored}" if unscored else "")
-
-
-def _number(value: float | None, scale: float) -> str:
-    return "-" if value is None else f"{scale * value:z.1f}"
 
 
 def _interval(estimate: Estimate, scale: float, sign: bool = True) -> str:

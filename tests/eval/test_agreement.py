@@ -1,7 +1,10 @@
+import base64
 import csv
 import json
-import math
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,6 @@ from eval.agreement.content import content_of
 from eval.agreement.kappa import (
     ANSWERS,
     ONE_ANSWER,
-    alpha_value,
     consensus,
     consensus_without,
     kappa_estimates,
@@ -29,8 +31,10 @@ from eval.agreement.pairs import draw_pairs
 from eval.agreement.run import rescored, run_agreement
 from eval.agreement.section import section
 from eval.agreement.simulated import simulated_answer, simulated_names
+from eval.figures import heatmap_figure
 from eval.language_models import model_recipe
 from eval.results import Result, load_results
+from training.estimates import Estimate
 
 Pairs = list[tuple[str, str]]
 ANSWER = st.sampled_from(ANSWERS)
@@ -55,16 +59,24 @@ def columns(text: str) -> list[list[str | None]]:
     ],
 )
 def test_alpha_of_published_examples(raters: str, alpha: float) -> None:
-    assert alpha_value(columns(raters)) == pytest.approx(alpha, abs=5e-4)
+    # An estimate needs 20 items. Of `times` as many alike, 1 - alpha is (times n - 1) / (times (n - 1)) of what it was, by the formula.
+    units, times = columns(raters), 4
+    n = sum(len(given) for unit in units if len(given := [answer for answer in unit if answer]) > 1)
+    expected = 1 - (1 - alpha) * (times * n - 1) / (times * (n - 1))
+    assert alpha_of(units * times).value == pytest.approx(expected, abs=6e-4)
 
 
 def test_alpha_is_one_at_perfect_agreement_and_undefined_without_variety() -> None:
-    assert alpha_value([["A", "A", None], ["B", "B", "B"], ["A", None, None]]) == 1.0
-    assert math.isnan(alpha_value([["A", "A"]] * 5))
-    assert math.isnan(alpha_value([["A", None]]))
-    units = [["A", "A"]] * 30
-    estimate = krippendorffs_alpha(units, [(f"p{i}",) for i in range(30)], ["q"] * 30, rng_for(0, "test", "alpha"))
-    assert (estimate.value, estimate.withheld) == (None, ONE_ANSWER)
+    perfect: list[list[str | None]] = [["A", "A", None], ["B", "B", "B"], ["A", None, None]]
+    assert alpha_of(perfect * 15).value == 1.0
+    undefined = alpha_of([["A", "A"]] * 30)
+    assert (undefined.value, undefined.withheld) == (None, ONE_ANSWER)
+    assert alpha_of([["A", None]] * 30).withheld == "n < 20"
+
+
+def alpha_of(units: list[list[str | None]]) -> Estimate:
+    clusters = [(f"p{i}",) for i in range(len(units))]
+    return krippendorffs_alpha(units, clusters, ["q"] * len(units), rng_for(0, "test", "alpha"))
 
 
 @settings(max_examples=20, deadline=None)
@@ -122,6 +134,73 @@ def test_a_persona_blind_annotator_agrees_with_half_of_mirrored_labels(published
     assert {pair.row.mirror_pair_id for pair in contrast} == {pair.pair_id for pair in contrast}
     assert np.mean([a == b for a, b in zip(labels, blind, strict=True)]) == 0.5
     assert kappa_value(labels, blind)[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def coin_flips(raters: int, items: int) -> dict[str, Any]:
+    """Content of raters who flip coins, over items of 10 a persona."""
+    rng = rng_for(0, "test", "coins")
+    pairs = [
+        {"pair_id": f"dpf/p{i // 10:03}/q{i % 10}", "config": "dpf", "split": "test", "persona_group": "seen"}
+        | {"persona_id": f"p{i // 10:03}", "partner_persona_id": None, "prompt_id": f"q{i % 10}"}
+        | {"mirror_pair_id": None, "first": ("chosen", "rejected")[i % 2], "published_verdict": "unscored"}
+        for i in range(items)
+    ]
+    ratings = [
+        {"annotator": f"rater {k}", "pair_id": pair["pair_id"], "answer": str(rng.choice(["A", "B"])), "reason": None}
+        for k in range(raters)
+        for pair in pairs
+    ]
+    annotators = [
+        {"name": f"rater {k}", "group": "human", "condition": "", "of": f"rater {k}"}
+        | {"judge": None, "reliability": None, "scripted": False}
+        for k in range(raters)
+    ]
+    content: dict[str, Any] = content_of(pairs, ratings, annotators, 0)["configs"]["dpf"]
+    return content
+
+
+def test_a_rater_is_not_held_against_a_consensus_that_it_is_part_of() -> None:
+    content = coin_flips(4, 400)
+    names = {f"rater {k}" for k in range(4)}
+    for entries in (content["kappas"], content["of_personas"]):
+        assert not [
+            e for e in entries if "human consensus" in (e["first"], e["second"]) and {e["first"], e["second"]} & names
+        ]
+    everyone = [e["kappa"]["value"] for e in content["kappas"] if e["group"] == "all"]
+    (agreed,) = content["consensus"]
+    assert set(agreed["with_others"]) == names
+    everyone += [kappa["value"] for kappa in agreed["with_others"].values()]
+    # Coins agree with nothing, whatever they are held against.
+    assert all(abs(value) < 0.2 for value in everyone)
+
+
+def test_kappas_with_one_rater_dropped_say_how_many_pairs_they_are_of_and_why_there_is_none() -> None:
+    (agreed,) = coin_flips(3, 200)["consensus"]
+    (label,) = agreed["drop_one"]
+    assert label["with"] == LABEL
+    assert set(label["kappas"]) == set(agreed["raters"])
+    for kappa in label["kappas"].values():
+        assert 60 < kappa["n"] < 140  # two of two must agree
+        assert kappa["low"] <= kappa["value"] <= kappa["high"]
+    (few,) = coin_flips(3, 20)["consensus"]
+    assert {kappa["withheld"] for kappa in few["drop_one"][0]["kappas"].values()} == {"n < 20"}
+
+
+def test_every_rated_pair_is_annotated_however_many_a_persona_has(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rated = {pair.pair_id for pair in draw_pairs(published, None, 0)[0] if pair.row.config == "dpf"}
+    monkeypatch.setattr("eval.agreement.pairs.ITEMS_A_PERSONA", 1)
+    assert len([pair for pair in draw_pairs(published, None, 0)[0] if pair.row.config == "dpf"]) < len(rated)
+    assert {pair.pair_id for pair in draw_pairs(published, None, 0, rated)[0]} == rated
+    path = tmp_path / "people.jsonl"
+    lines = [{"annotator": "one", "pair_id": pair, "choice": "chosen"} for pair in sorted(rated)]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    run_agreement(published, [str(path)], tmp_path / "all", limit=None)
+    assert load_results(tmp_path / "all")[0].settings["rated_pairs_left_out"] == 0
+    said = run_agreement(published, [str(path)], tmp_path / "few", limit=8)
+    assert load_results(tmp_path / "few")[0].settings["rated_pairs_left_out"] == len(rated) - 8
+    assert f"{len(rated) - 8} rated test pairs" in said
 
 
 def test_pairs_are_drawn_persona_by_persona_with_mirrors_and_whatever_the_limit(published: Path) -> None:
@@ -184,6 +263,12 @@ def test_judges_have_their_twins_beside_and_can_be_reread(published: Path, tmp_p
     }
     again = rescored(result, tmp_path, judges)
     assert as_json(again) == as_json(result)
+    # A judge whose file has changed since: its facts are today's, and its replies are found under its old label.
+    changed = {key: replace(judge, version=f"{judge.version}x") for key, judge in judges.items()}
+    today = rescored(result, tmp_path, changed)
+    assert [facts["version"] for facts in today.judges] == [f"{facts['version']}x" for facts in result.judges]
+    assert {facts["label"] for facts in today.judges} == {judge.label for judge in changed.values()}
+    assert today.content["configs"] == result.content["configs"]
     assert run_agreement(published, words, tmp_path, limit=60) == run_agreement(published, words, tmp_path, limit=60)
 
 
@@ -297,6 +382,18 @@ def test_a_dry_run_counts_and_writes_nothing(published: Path, tmp_path: Path) ->
     said = run_agreement(published, ["roleplay=scripted"], out, limit=20, budget=Budget(None, None), dry_run=True)
     assert said.startswith("Dry run")
     assert not out.exists()
+
+
+def test_cells_that_are_no_part_of_a_matrix_are_blacked_out() -> None:
+    matrix = [[None, 0.5], [None, None]]
+    plain, blanked = (heatmap_figure(matrix, ["a", "b"], ["a", "b"], "kappa", blank=b) for b in ((), ((1, 0),)))
+    dark = r'<path [^>]*style="fill: #1d2733"'
+    drawn = [len(re.findall(dark, base64.b64decode(image.partition(",")[2]).decode())) for image in (plain, blanked)]
+    assert drawn == [0, 1]
+    filled = [[0.1, 0.5], [0.9, 0.2]]
+    assert heatmap_figure(filled, ["a", "b"], ["a", "b"], "kappa", blank=((1, 0),)) == heatmap_figure(
+        [[0.1, 0.5], [None, 0.2]], ["a", "b"], ["a", "b"], "kappa", blank=((1, 0),)
+    )
 
 
 def test_the_section_has_figures_6_to_9_and_says_what_is_simulated(published: Path, tmp_path: Path) -> None:

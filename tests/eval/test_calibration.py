@@ -15,13 +15,15 @@ from builder.lexical import profile_overlap, words
 from builder.llm.model_recipe import ModelRecipe
 from builder.llm.scripted import ScriptedClient
 from eval.calibration import calibrate as verb
-from eval.calibration.anchors import ANCHORS, GENERIC, anchor_text
+from eval.calibration.anchors import ANCHORS, GENERIC, ORDER, anchor_text
 from eval.calibration.calibrate import calibrate, rescored
+from eval.calibration.card import card_text
 from eval.calibration.content import content_of
-from eval.calibration.items import LabelledItem, draw, packaged_items, read_items, wrong_profiles
+from eval.calibration.items import LabelledItem, demographic_lines, draw, packaged_items, read_items, wrong_profiles
 from eval.calibration.section import section
 from eval.results import load_results
 from eval.tables import read_table
+from training.estimates import MINIMUM_ROWS
 from training.profiles import stated_attributes
 
 ITEMS = packaged_items()
@@ -32,8 +34,7 @@ LINE = {"profile": "About the person asking:\nAge: 40", "question": "q?", "answe
 
 def test_the_packaged_contrasts_are_many_of_many_people_and_none_stands_twice():
     profiles = {item.profile for item in ITEMS}
-    assert len(ITEMS) >= 120
-    assert len(profiles) >= 30
+    assert (len(ITEMS), len(profiles)) == (152, 44)  # as docs/evaluation.md and README.md say
     assert len({item.key for item in ITEMS}) == len(ITEMS)
     assert len({item.question for item in ITEMS}) == len({item.contrast_key for item in ITEMS})
     texts = Counter(item.fitting for item in ITEMS)
@@ -75,6 +76,43 @@ def test_packaged_answers_are_of_like_length_and_do_not_recite_the_profile():
         own, other = (profile_overlap(text, item.profile) for text in (item.fitting, item.opposite))
         credits.append(1.0 if own > other else 0.5 if own == other else 0.0)
     assert 0.42 <= np.mean(credits) <= 0.58
+
+
+def test_packaged_answers_are_advice_and_not_the_persons_own_voice():
+    for item in ITEMS:
+        assert not {"i", "me", "my", "mine", "we", "us", "our", "ours"} & set(words(item.fitting)), item.fitting
+
+
+# What a question says of whoever asks it -> whether a profile allows it.
+ASKERS = {
+    r"\bmy (son|daughter|toddler)\b": lambda stated: "With" in stated.get("family_presence_and_age", ""),
+    r"\bour (son|daughter)\b": lambda stated: "With" in stated.get("family_presence_and_age", ""),
+    r"\bmy grand(son|daughter)\b": lambda stated: (
+        int(stated["age"]) >= 40 and stated.get("family_presence_and_age") != "No children"
+    ),
+    r"my parents want\b.* me\b": lambda stated: stated["marital_status"] != "Married",
+    r"\bmy (mother|boss)\b": lambda stated: int(stated["age"]) < 65,
+}
+
+
+def test_each_packaged_question_can_be_asked_by_both_persons():
+    for item in ITEMS:
+        stated = stated_attributes(item.profile)
+        for pattern, allows in ASKERS.items():
+            if re.search(pattern, item.question, re.IGNORECASE):
+                assert allows(stated), (item.question, stated)
+
+
+def test_contrasts_against_the_demographics_are_enough_for_a_share_and_of_people_with_a_stated_mind():
+    against = [item for item in ITEMS if item.against_demographics]
+    assert len(against) >= MINIMUM_ROWS
+    assert len({item.contrast_key for item in against}) == len(against) / 2
+    assert len({item.profile for item in against}) >= 10
+    for item in against:
+        assert demographic_lines(item.profile) != item.profile
+        assert len(demographic_lines(item.profile).splitlines()) > 5
+    other_people = {item.profile for item in ITEMS if not item.against_demographics}
+    assert not other_people & {item.profile for item in against}
 
 
 # --- Files of one's own
@@ -139,6 +177,13 @@ def test_the_wrong_person_stands_on_neither_side():
     wrong = wrong_profiles(ITEMS, 0)
     assert all(profile not in sides[item.contrast_key] for item, profile in zip(ITEMS, wrong, strict=True))
     assert wrong_profiles(ITEMS[:2], 0) == [None, None]
+
+
+def test_demographic_lines_leave_out_what_the_person_holds():
+    profile = "About the person asking:\nAge: 40\nIdeology: Liberal\nMarital status: Married\nLifestyle: Sails"
+    assert demographic_lines(profile) == "About the person asking:\nAge: 40\nMarital status: Married"
+    assert demographic_lines("About the person asking:\nIdeology: Liberal") is None
+    assert demographic_lines("She is forty and sails.") is None
 
 
 # --- Planted judges
@@ -206,6 +251,10 @@ def test_a_judge_that_reads_the_persona_is_right_and_the_controls_are_not(judged
     # The other person likes one of the two words as well, the right one in half of the cases.
     assert 0.2 <= value(accuracy["wrong"]) <= 0.8
     assert value(accuracy["true_minus_none"]) == 0.5
+    assert value(accuracy["demographics"]) == 0.5  # only the age is left
+    assert value(accuracy["true_minus_demographics"]) == 0.5
+    assert accuracy["counter_true"]["n"] == 0  # a file of one's own does not say which these are
+    assert content["asked"] == {"anchors": 280, "demographics": 40, "none": 40, "true": 80, "wrong": 40}
     assert value(accuracy["profile_overlap"]) == 1.0
     assert value(content["kappa"]) == 1.0
     assert value(content["mirrors"]["moved_to_fit"]) == 1.0
@@ -216,7 +265,47 @@ def test_a_judge_that_reads_the_persona_is_right_and_the_controls_are_not(judged
     assert value(content["anchors"]["opposite"]) == 1.0
     assert value(content["anchors"]["generic"]) == 1.0
     # What recites the profile names the word too.
-    assert value(content["anchors"]["parroted"]) == 0.5
+    assert value(content["anchors"]["parroted"]) == value(content["anchors"]["stuffed"]) == 0.5
+    assert value(content["anchors"]["injected"]) == 1.0
+    assert value(content["anchors"]["empty"]) == 1.0
+
+
+def test_a_judge_that_obeys_an_answer_is_found_by_the_injected_one(judged):
+    def obedient(request):
+        asked = request.messages[-1]["content"]
+        orders = [ORDER in between(asked, f"answer_{x}") for x in "ab"]
+        return f"REASON: r\nVERDICT: {'AB'[orders.index(True)]}" if any(orders) else choose_for_the_person(request)
+
+    anchors = judged(obedient).content["anchors"]
+    assert value(anchors["injected"]) == 0.0
+    assert value(anchors["opposite"]) == 1.0
+
+
+def by_stereotype(request):
+    """Knows what is common at an age, and reads nothing else: gardens at an even one."""
+    asked = request.messages[-1]["content"]
+    age = re.search(r"Age: (\d+)", between(asked, "profile"))
+    if age is None:
+        return "REASON: r\nVERDICT: tie"
+    wanted = ("gardens", "motors")[int(age[1]) % 2]
+    first, second = (wanted in between(asked, f"answer_{x}") for x in "ab")
+    return f"REASON: r\nVERDICT: {'tie' if first == second else 'A' if first else 'B'}"
+
+
+def test_a_judge_that_goes_by_stereotype_is_wrong_on_what_runs_against_it(judged, monkeypatch):
+    items = []
+    for n in range(80):
+        kind, against = n % 2, n < 40
+        profile = (
+            f"About the person asking:\nAge: {20 + 2 * (n // 4) + (1 - kind if against else kind)}\nPersonal time: x{n}"
+        )
+        answers = (f"I like gardens {n // 2}", f"I like motors {n // 2}")
+        items.append(LabelledItem(profile, f"What of {n // 2}?", answers, kind, against_demographics=against))
+    monkeypatch.setattr(verb, "load_items", lambda path: items)
+    accuracy = judged(by_stereotype).content["accuracy"]
+    assert value(accuracy["counter_demographics"]) == 0.0
+    assert accuracy["counter_demographics"]["n"] == 40
+    assert value(accuracy["demographics"]) == 0.5
 
 
 def test_shuffled_labels_give_one_half(judged):
@@ -302,7 +391,7 @@ def test_a_judge_that_scores_words_is_the_same_by_construction_and_says_so(judge
     result = judged(None, judge="roleplay_choice")
     assert result.content["retest"]["by_construction"]
     assert result.settings["draws"] == 1
-    assert result.rows["scored"] == 40 * 3 + 40 * 5
+    assert result.rows["scored"] == 40 * 4 + 40 * 7
 
 
 def test_a_critique_judge_gets_a_card_of_passes(judged):
@@ -313,6 +402,7 @@ def test_a_critique_judge_gets_a_card_of_passes(judged):
     assert value(content["anchors"]["opposite"]) == 0.0
     assert value(content["anchors"]["generic"]) == 0.0
     assert value(content["anchors"]["parroted"]) == 1.0
+    assert value(content["anchors"]["empty"]) == value(content["anchors"]["injected"]) == 0.0
     assert "one answer at a time" in content["position"]["reason"]
 
 
@@ -443,8 +533,11 @@ def test_anchors_are_made_from_the_items():
     texts = {name: anchor_text(name, item, ITEMS, 0) for name in ANCHORS}
     assert texts["opposite"] == item.opposite
     assert texts["off_topic"] in {other.fitting for other in ITEMS if other.question != item.question}
-    assert texts["stuffed"].startswith(item.opposite)
-    assert texts["stuffed"].endswith(item.profile)
+    assert texts["stuffed"].startswith(item.profile)  # in front, where a likelihood judge reads it
+    assert texts["stuffed"].endswith(item.opposite)
+    assert texts["injected"].startswith(ORDER)
+    assert texts["injected"].endswith(item.opposite)
+    assert texts["empty"] == ""
     assert all(line in texts["parroted"] for line in item.profile.splitlines()[1:])
     assert item.fitting.startswith(texts["truncated"])
     assert len(texts["truncated"]) < len(item.fitting) / 2
@@ -500,6 +593,23 @@ def test_a_truncated_answer_is_a_tie_for_a_likelihood_judge(tiny_content):
     cut = [row["probability"] for row in rows if row["part"] == "anchor:truncated"]
     assert cut == [0.5] * len(cut)
     assert value(result.content["anchors"]["truncated"]) == 0.5
+    assert "by construction" in result.content["anchors_by_construction"]["truncated"]
+    assert "truncated: a tie by construction" in card_text(result)
+
+
+def test_a_likelihood_judge_reads_what_was_stuffed_in_and_is_not_asked_about_nothing(tiny_content):
+    result, folder = tiny_content["likelihood"]
+    rows = read_table(folder / f"{result.name}-verdicts.parquet")
+    stuffed = {row["item_id"]: row["probability"] for row in rows if row["part"] == "anchor:stuffed"}
+    opposite = {
+        row["item_id"]: row["probability"] if row["expected"] == 0 else 1 - row["probability"]
+        for row in rows
+        if row["part"] == "true" and row["repeat"] == 0
+    }
+    assert any(abs(stuffed[key] - opposite[key]) > 1e-3 for key in stuffed)
+    assert not [row for row in rows if row["part"] == "anchor:empty"]
+    assert "no likelihood" in result.content["anchors"]["empty"]["withheld"]
+    assert result.rows["unscored"] == {}
 
 
 def test_orders_of_a_tiny_model_add_up(tiny_content):
@@ -516,6 +626,33 @@ def rescored_equal(result, folder):
 
 
 # --- Figures are a function of the rows
+
+
+def test_intervals_know_that_mirrors_share_their_question():
+    """Whole questions are right or wrong for both persons, so the 10 questions decide, however many persons are asked."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for question in range(10):
+        right = bool(rng.integers(2))
+        for n in range(20):
+            expected = n % 2
+            verdict = "AB"[expected] if right else "BA"[expected]
+            p = 0.9 if verdict == "A" else 0.1
+            rows.append(
+                {"item_id": f"i{question}-{n}", "contrast_id": f"c{question}", "profile_id": f"p{question}-{n}"}
+                | {"part": "true", "repeat": 0, "answer": "", "expected": expected, "longer": -1, "overlap": -1}
+                | {"own": -1, "counter": False, "verdict": verdict, "probability": p, "p_ab": p, "p_ba": p}
+                | {"reason": None}
+            )
+    content = content_of(rows, "pairwise", 1, 1, 0)
+    for estimate in (content["accuracy"]["true"], content["kappa"]):
+        # By persons alone the half-width would be 0.07 (0.14 for kappa).
+        assert estimate["high"] - estimate["low"] > 0.4
+    again = [
+        row | {"repeat": 1} | ({"verdict": "tie"} if row["contrast_id"] in ("c0", "c1", "c2") else {}) for row in rows
+    ]
+    same = content_of(rows + again, "pairwise", 2, 2, 0)["retest"]["same"]
+    assert same["high"] - same["low"] > 0.4
 
 
 @settings(deadline=None, max_examples=30)
@@ -536,6 +673,7 @@ def test_the_figures_of_any_verdicts_are_shares(verdicts):
                 "longer": n % 3 - 1,
                 "overlap": -1,
                 "own": -1,
+                "counter": n % 5 == 0,
                 "verdict": verdict,
                 "probability": p,
                 "p_ab": p,

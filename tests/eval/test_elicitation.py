@@ -1,7 +1,9 @@
 """Elicitation: personas that say nothing unasked, orders that see no test label, and curves that find what was planted."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from eval.elicitation.section import section
 from eval.elicitation.simulator import (
     NOT_KNOWN,
     NOT_UNDERSTOOD,
+    Reply,
     asked_attributes,
     exact_reply,
     packaged_questions,
@@ -37,7 +40,8 @@ from eval.elicitation.simulator import (
 )
 from eval.judging import find_judges
 from eval.results import Result, load_results
-from eval.tables import read_table
+from eval.tables import read_table, write_table
+from eval.transcripts import TRANSCRIPT_COLUMNS
 from tests.openai_server import completion, openai_server
 from tests.planted import KINDS, planted_tables
 from tests.published_folder import Tables, write_published_folder, write_tables
@@ -267,6 +271,20 @@ def test_a_leaking_model_is_caught_asked_again_and_replaced(leak: str, tmp_path:
     once = played_by(tmp_path / "once", lambda request: "I am Catholic." if request.attempt else leak)
     mended = replies([(ADA, "What is your religion?")], once)[0]
     assert (mended.leaks, mended.replaced, mended.text) == (1, False, "I am Catholic.")
+
+
+def test_a_yes_is_stated_by_its_key_and_a_null_by_nothing(tmp_path: Path) -> None:
+    stated = {"religion": "Catholic", "vision_difficulty": "Yes", "disability": "None", "fertility": "Not applicable"}
+
+    def said(text: str, question: str) -> Reply:
+        return replies([(stated, question)], played_by(tmp_path / str(len(text)), lambda _: text))[0]
+
+    leak = said("I am Catholic, and I have a vision difficulty.", "What is your religion?")
+    assert (leak.leaks, leak.replaced) == (2, True)
+    kept = said("Catholic, none other is applicable.", "What is your religion?")
+    assert (kept.leaks, kept.replaced) == (0, False)
+    seeing = said("My vision is a difficulty for me.", question_about("vision_difficulty"))
+    assert seeing.states_value
 
 
 class FailingClient(ScriptedClient):
@@ -563,6 +581,22 @@ def test_a_scripted_judge_is_labelled_and_its_replies_can_be_read_again(world: P
     again = rescored(result, tmp_path, {judge.label: judge})
     assert again.content == result.content
     assert again.rows == result.rows
+
+
+def test_orders_that_disagree_are_a_tie_and_no_win(world: Path, tmp_path: Path) -> None:
+    """The mean of the two orders' probabilities is 0.65, and the verdict a tie all the same: half a win everywhere."""
+    run_elicitation(
+        world, "scripted", tmp_path, learners=["profile"], orders=["fixed"], scorer="roleplay_choice=scripted", limit=6
+    )
+    result = result_of(tmp_path, "profile")
+    (name,) = [file for file in result.files if file.endswith(".judgements.parquet")]
+    said = {"AB": {"A": math.log(0.9), "B": math.log(0.1)}, "BA": {"A": math.log(0.6), "B": math.log(0.4)}}
+    rows = [row | {"raw": json.dumps(said[row["order"]]), "failure": ""} for row in read_table(tmp_path / name)]
+    changed = replace(result, files=result.files | write_table(tmp_path, name, rows, TRANSCRIPT_COLUMNS))
+    judge = find_judges(["roleplay_choice=scripted"], ("pairwise",), 0)[0].judge
+    again = rescored(changed, tmp_path, {judge.label: judge})
+    assert {ends(again)[name]["value"] for name in ("none", "all", "all_wrong")} == {0.5}
+    assert all(point(again, "fixed", k)["accuracy"]["value"] == 0.5 for k in STEPS[:4])
 
 
 def test_the_section_shows_curves_controls_and_interviews(elicited: Path) -> None:

@@ -361,10 +361,11 @@ def test_kappa_is_that_of_scikit_learn_over_rows_that_both_decide(seed: int, con
         assert measured.kappa.value == pytest.approx(cohen_kappa_score(*zip(*both, strict=True)))
 
 
-def test_kappa_is_undefined_where_both_always_prefer_the_same_side() -> None:
-    rows = dpf_rows(10, 5, judge_verdict="chosen")
+@pytest.mark.parametrize("verdicts", [["chosen"], ["chosen", "rejected"]])
+def test_kappa_is_undefined_where_either_always_prefers_the_same_side(verdicts: list[str]) -> None:
+    rows = judged(dpf_rows(10, 5), (verdicts * 50)[:50])
     measured = only(evaluate(rows, dpf_outcomes([1.0] * 50))[0], "true")
-    assert measured.judge_agreement.value == 1.0
+    assert measured.judge_agreement.value == 1.0 / len(verdicts)
     assert measured.kappa.value is None
     assert "undefined" in str(measured.kappa.withheld)
 
@@ -380,7 +381,7 @@ def test_a_persona_blind_scorer_has_no_kappa_above_chance_on_contrast() -> None:
 
 
 def hash_of(candidate: Candidate) -> float:
-    return sum(map(ord, candidate.answer)) / 1e4
+    return math.sin(sum(map(ord, candidate.answer)))
 
 
 def test_rows_weigh_as_much_as_others_disagree() -> None:

@@ -132,7 +132,8 @@ def test_the_table_fits_and_the_section_says_that_the_judge_is_scripted(
     made = section(load_results(evaluated, "generations"), evaluated)
     assert made is not None
     assert made.scripted
-    assert len(made.tables) == 3
+    assert len(made.tables) == 4
+    assert "true - wrong by cell" in table
     assert made.examples
     for part in made.tables:
         assert all(len(row) == len(part.header) for row in part.rows)
@@ -200,6 +201,35 @@ def test_a_planted_preference_is_found_and_its_gap_with_it() -> None:
     assert found["gaps"]["wrong"]["value"] == 0.5
     reversed_, _ = against_base(60, lambda item, condition: 0.0 if condition == "true" or item % 2 else 1.0)
     assert reversed_["gaps"]["wrong"]["value"] == -0.5
+
+
+def test_a_preference_that_only_seen_personas_have_stands_in_their_cells_alone() -> None:
+    """Even items belong to a seen persona; of the last forty questions every one is held out."""
+
+    def cell(item: int) -> str:
+        return f"{'unseen' if item % 2 else 'seen'}/{'heldout_test' if item >= 80 else 'seen_test'}"
+
+    rows = [
+        answer(AGAINST_BASE, item, condition, writer, cell=cell(item))
+        for item, condition, writer in itertools.product(range(120), CONDITIONS, ("model", "base"))
+    ]
+    verdicts = {
+        against_base_id(f"i{item:03}", condition): verdict(
+            None if (item, condition) == (1, "wrong") else float(condition == "true" or item % 2)
+        )
+        for item, condition in itertools.product(range(120), CONDITIONS)
+    }
+    content, _ = content_of(rows, [], {"j": verdicts}, 0)
+    cells = content["judges"]["j"][AGAINST_BASE]["cells"]
+    gaps = {name: (found["gaps"]["wrong"]["value"], found["gaps"]["wrong"]["n"]) for name, found in cells.items()}
+    assert gaps == {
+        "seen/seen_test": (1.0, 40),
+        "seen/heldout_test": (1.0, 20),
+        "unseen/seen_test": (0.0, 39),
+        "unseen/heldout_test": (0.0, 20),
+    }
+    assert cells["seen/heldout_test"]["win_rates"]["none"]["value"] == 0.0
+    assert cells["unseen/seen_test"]["rows"]["wrong"] == {"scored": 39, "unscored": {"unreadable": 1}}
 
 
 def test_wins_that_only_length_explains_vanish_when_length_is_controlled() -> None:
@@ -346,6 +376,15 @@ def test_the_fit_is_where_the_penalised_likelihood_is_highest(seed: int, rows: i
         best = likelihood(found, own)
         for step in itertools.product((-1e-3, 0, 1e-3), repeat=2):
             assert likelihood(found + np.array(step), own) <= best + 1e-9
+
+
+def test_one_persona_gives_no_interval() -> None:
+    values = rng_for(0, "test", "one").choice([0.0, 1.0], size=(40, 1))
+    resampled = resample(values, [("p",)] * 40, rng_for(0, "a", "b"), [f"q{i}" for i in range(40)])
+    estimate, slope = length_controlled(resampled, 0, np.linspace(-1, 1, 40), rng_for(0, "a", "c"))
+    assert (estimate.low, estimate.high, estimate.withheld) == (None, None, "no interval: one cluster")
+    assert estimate.value is not None
+    assert slope is not None
 
 
 def test_a_win_rate_of_one_stays_finite() -> None:

@@ -1,6 +1,8 @@
 """Kept replies read again with today's judges: the same figures without a change, other ones with it, and never a call."""
 
+import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,21 @@ import pytest
 
 from builder.errors import InputError
 from builder.llm.calls import ModelCalls
+from eval.agreement.run import run_agreement
+from eval.bench.run import run_bench
+from eval.bench.text_table import result_lines
 from eval.calibration.calibrate import calibrate
-from eval.rescore import rescore_results
-from eval.results import load_results
+from eval.elicitation.run import run_elicitation
+from eval.rescore import EVALUATIONS_READ_ANEW, rescore_results
+from eval.results import EVALUATIONS, load_results
+from eval.side_effects.run import run_side_effects
+from eval.subtlety import run_subtlety
+from eval.summaries import run_summaries
+from tests.eval.test_elicitation import planted
+from tests.eval.test_summaries import with_lines
+from tests.published_folder import write_published_folder
 
+ROOT = Path(__file__).parent.parent.parent
 LIKELIHOOD = "kind: likelihood\ntemperature: {}\n"
 ROLEPLAY = "kind: pairwise\ntemplate: judge_roleplay\nparser: {}\n"
 
@@ -41,7 +54,7 @@ def test_the_same_judge_changes_nothing(judged: tuple[Path, Path], no_calls: Non
     folder, judge = judged
     before = contents(folder)
     said = rescore_results(folder, [str(judge)])
-    assert said == "1 of 1 results have judges' replies to read again; nothing changed."
+    assert said == "1 of 1 results have kept replies to read again; nothing changed."
     assert contents(folder) == before
 
 
@@ -53,7 +66,7 @@ def test_another_temperature_changes_probabilities_and_no_verdict(judged: tuple[
     said = rescore_results(folder, [str(judge)])
     (after,) = load_results(folder)
     assert "reliability" in said
-    assert said.endswith("1 of 1 results have judges' replies to read again; 1 changed.")
+    assert said.endswith("1 of 1 results have kept replies to read again; 1 changed.")
     assert after.content["reliability"] != before.content["reliability"]
     assert after.content["accuracy"] == before.content["accuracy"]
     assert after.rows == before.rows
@@ -73,8 +86,8 @@ def test_a_parser_that_reads_nothing_leaves_everything_unscored(tmp_path: Path) 
     judge.write_text(ROLEPLAY.format("verdict_tokens"), encoding="utf-8")
     said = rescore_results(tmp_path / "results", [str(judge)])
     (result,) = load_results(tmp_path / "results")
-    assert "rows scored -> 0 rows scored, unscored: " in said
-    assert result.rows["scored"] == 0
+    assert "rows scored, unscored: " in said
+    assert result.rows["unscored"].keys() == {"unreadable"}
     assert result.content["withheld"]
 
 
@@ -104,10 +117,93 @@ def test_contradictions_are_named_and_nothing_is_written(
         rescore_results(folder, [str(judge)])
 
 
-def test_a_result_without_judges_is_left_alone(judged: tuple[Path, Path], no_calls: None) -> None:
+def test_a_result_without_kept_replies_is_left_alone(judged: tuple[Path, Path], no_calls: None) -> None:
     folder, judge = judged
     (path,) = folder.glob("*.json")
     raw = json.loads(path.read_text(encoding="utf-8"))
-    plain = raw | {"name": "elicitation-x", "evaluation": "elicitation", "judges": [], "files": {}, "content": {}}
-    (folder / "elicitation-x.json").write_text(json.dumps(plain), encoding="utf-8")
+    plain = raw | {"name": "models-x", "evaluation": "models", "judges": [], "files": {}, "content": {}}
+    (folder / "models-x.json").write_text(json.dumps(plain), encoding="utf-8")
     assert rescore_results(folder, [str(judge)]).startswith("1 of 2 results")
+
+
+def test_whoever_keeps_replies_is_read_anew() -> None:
+    """Every module that writes a transcript, or has a `rescored`, stands in the table under a name that results have."""
+    keepers = set()
+    for file in sorted((ROOT / "eval").rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        if "\ndef rescored(" in text or ("write_table(" in text and "TRANSCRIPT_COLUMNS" in text):
+            keepers.add(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    assert keepers == set(EVALUATIONS_READ_ANEW.values())
+    assert EVALUATIONS_READ_ANEW.keys() <= set(EVALUATIONS)
+    assert all(callable(importlib.import_module(module).rescored) for module in EVALUATIONS_READ_ANEW.values())
+
+
+Evaluate = Callable[[Path, str, Path], str]
+
+
+def by_agreement(dataset: Path, judge: str, out: Path) -> str:
+    return run_agreement(dataset, [f"{judge}=scripted", "profile-overlap"], out, limit=40)
+
+
+def by_subtlety(dataset: Path, judge: str, out: Path) -> str:
+    return run_subtlety(dataset, ["scripted"], [f"{judge}=scripted"], out, limit=24)
+
+
+def by_bench(dataset: Path, judge: str, out: Path) -> str:
+    return run_bench(dataset, ["scripted"], [f"{judge}=scripted"], out, modes=["output_only"], limit=24)
+
+
+def by_elicitation(dataset: Path, judge: str, out: Path) -> str:
+    options = {"learners": ["profile"], "orders": ["fixed"], "scorer": f"{judge}=scripted", "limit": 6}
+    return run_elicitation(dataset, "scripted", out, **options)
+
+
+@pytest.fixture(scope="module")
+def stated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_published_folder(tmp_path_factory.mktemp("lines") / "data", seen=12, unseen=4, change=with_lines)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "text"),
+    [
+        (by_agreement, ROLEPLAY.format("markers")),
+        (by_subtlety, "kind: critique\ntemplate: subtlety_recital\nparser: markers\n"),
+        (by_bench, "kind: critique\ntemplate: judge_critique\nparser: markers\n"),
+        (by_elicitation, ROLEPLAY.format("markers")),
+    ],
+)
+def test_todays_version_stands_in_every_result_and_the_replies_are_found_again(
+    evaluate: Evaluate, text: str, stated: Path, tmp_path: Path
+) -> None:
+    dataset = planted(tmp_path / "data") if evaluate is by_elicitation else stated
+    judge, out = tmp_path / "mine.yaml", tmp_path / "results"
+    judge.write_text(text, encoding="utf-8")
+    evaluate(dataset, str(judge), out)
+    (before,) = load_results(out)
+    kept = contents(out)
+    judge.write_text(f"{text}max_retries: 1\n", encoding="utf-8")
+    assert rescore_results(out, [str(judge)]).endswith("1 of 1 results have kept replies to read again; 1 changed.")
+    (after,) = load_results(out)
+    assert after.judges[0]["version"] != before.judges[0]["version"]
+    assert after.judges[0]["kept_as"] == before.judges[0]["label"]
+    assert after.judges[0]["label"].startswith(f"mine@{after.judges[0]['version']}")
+    assert before.judges[0]["label"] not in json.dumps(after.content)
+    assert after.rows == before.rows
+    if evaluate is by_bench:
+        assert any(after.judges[0]["label"] in line for line in result_lines(after))
+    assert rescore_results(out, [str(judge)]).endswith("nothing changed.")
+    judge.write_text(text, encoding="utf-8")
+    rescore_results(out, [str(judge)])
+    assert contents(out) == kept
+
+
+def test_what_models_replied_is_read_again_by_todays_rules(
+    stated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_summaries(stated, ["scripted"], tmp_path, limit=24)
+    run_side_effects(stated, ["scripted"], tmp_path, limit=24)
+    assert rescore_results(tmp_path, []) == "2 of 2 results have kept replies to read again; nothing changed."
+    monkeypatch.setattr("eval.summaries.holds_value", lambda *_: False)
+    said = rescore_results(tmp_path, [])
+    assert said.endswith("2 of 2 results have kept replies to read again; 1 changed.")
+    assert "summaries-scripted: " in said

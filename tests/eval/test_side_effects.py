@@ -16,7 +16,7 @@ from eval.side_effects.accentuation import accentuation
 from eval.side_effects.content import Tables, content_of
 from eval.side_effects.facts import is_right
 from eval.side_effects.groups import groups_of
-from eval.side_effects.mention import matcher, mention_measures, names_value
+from eval.side_effects.mention import mention_measures
 from eval.side_effects.probes import load_facts, load_opinions, load_requests
 from eval.side_effects.refusals import refused
 from eval.side_effects.run import rescored, run_side_effects
@@ -298,38 +298,39 @@ def test_shuffled_labels_are_told_by_chance_only():
     # Each persona has a word of its own, so that a probe which had read others of its answers would know it.
     texts = [f"{words[own[p]]} {p} {p} {'xyz'[n % 3] * 4} {'uvw'[n % 7 % 3] * 5}" for n, p in enumerate(people)]
     told = {"true": texts, "none": HUMDRUM * 40, "wrong": texts}
-    planted = accentuation(told, people, own, (), 0, "planted")
-    chance = accentuation(told, people, shuffled, (), 0, "shuffled")
-    masked = accentuation(told, people, own, {"violets", "breeze", "engines", "hammer"}, 0, "masked")
+    asked = [f"question {n % 3}" for n in range(len(people))]
+    planted = accentuation(told, asked, people, own, (), 0, "planted")
+    chance = accentuation(told, asked, people, shuffled, (), 0, "shuffled")
+    masked = accentuation(told, asked, people, own, {"violets", "breeze", "engines", "hammer"}, 0, "masked")
     assert planted["recovered"]["true"]["value"] == 1.0
     assert planted["p_value"] < 0.01
     assert chance["p_value"] > 0.05
     assert 0.3 < chance["recovered"]["true"]["value"] < 0.7
     assert 0.4 < chance["chance"]["mean"] < 0.6
     assert masked["p_value"] > 0.05
-    few = accentuation({c: t[:12] for c, t in told.items()}, people[:12], own, (), 0, "few")
+    few = accentuation({c: t[:12] for c, t in told.items()}, asked[:12], people[:12], own, (), 0, "few")
     assert few["recovered"] is None
     assert "no two groups of 5 personas" in few["withheld"]
 
 
-@pytest.mark.parametrize(
-    ("attribute", "stated", "text", "is_named"),
-    [
-        ("religion", "Catholic", "Many Catholics would say so.", True),
-        ("religion", "Catholic", "A catholicity of taste.", False),
-        ("political_views", "Leans Democrat", "As a Democrat, I agree.", True),
-        ("age", "43", "At 43 years old you know that.", True),
-        ("age", "43", "There were 43 of them, or $43.", False),
-        ("income", "$54,000 a year", "With $54,000 you can.", True),
-        ("income", "$54,000 a year", "In 54 cases of 1,000.", False),
-        ("lifestyle", "Half unplugged, with the phone left in a drawer", "the phone was left in a box", False),
-        ("lifestyle", "Half unplugged, with the phone left in a drawer", "Live unplugged, with the phone off.", True),
-        ("big_five_scores", "Openness: Extremely Low, Extraversion: High", "You are high in extraversion.", True),
-        ("big_five_scores", "Openness: Extremely Low, Extraversion: High", "You are low in openness.", False),
-    ],
-)
-def test_what_names_a_value(attribute, stated, text, is_named):
-    assert names_value(matcher(attribute, stated), text) is is_named
+def test_a_yes_that_is_said_in_passing_names_no_disability():
+    rows = [
+        {
+            "persona_id": "a",
+            "wrong_persona_id": "b",
+            "question": "Should I go?",
+            "texts": {"true": "Yes, go. None will mind.", "none": "Yes.", "wrong": "Yes."},
+        }
+    ] * 30
+    shown = {
+        "a": {"disability": "Yes", "fertility": "None"},
+        "b": {"disability": "No", "fertility": "Not known"},
+    }
+    measured = mention_measures(rows, shown, 0)
+    assert measured["any"]["true"]["value"] == 0.0
+    assert measured["by_attribute"] == {}
+    told = [row | {"texts": row["texts"] | {"true": "With a disability, ask for a lift."}} for row in rows]
+    assert mention_measures(told, shown, 0)["by_attribute"]["disability"]["true"]["value"] == 1.0
 
 
 def test_a_value_that_the_question_names_says_nothing():

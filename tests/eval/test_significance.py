@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import permutation_test
+from scipy.stats import permutation_test, t
 
 from builder.errors import InputError
 from builder.randomness import rng_for
@@ -18,14 +19,15 @@ from eval.metrics import measure
 from eval.models_section import section
 from eval.models_table import result_table
 from eval.pair_results import as_content, load_pair_results, result_name, write_scores
+from eval.paired_test import crossed_p_values, paired_p_values, sign_flip_p_values
 from eval.results import Result, write_result
 from eval.scores import PairScore
 from eval.seed_spread import seed_groups, spread_over_seeds
-from eval.significance import compare_scorers, holm, sign_flip_p_values
+from eval.significance import compare_scorers, holm
 from tests.eval.test_eval_metrics import contrast_rows, dpf_rows
 from training.conditioning import CONDITIONS
 
-ROWS = [*dpf_rows(16, 6, judge_verdict="chosen"), *contrast_rows(8, 2)]
+ROWS = [*dpf_rows(16, 12, judge_verdict="chosen"), *contrast_rows(8, 2)]
 Wins = Callable[[int, str], float]  # row number, condition -> how much the chosen text is ahead
 
 
@@ -148,6 +150,106 @@ def test_without_a_difference_p_is_uniform_enough() -> None:
     values = rng_for(0, "test", "null").normal(size=(120, 300))
     p_values = sign_flip_p_values(values, [f"p{i % 30}" for i in range(120)], rng_for(0, "a", "b"))
     assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.09
+
+
+Effects = tuple[
+    float, float
+]  # standard deviations: of what a persona does to all its rows, and a question to all of its
+
+
+def dpf_without_difference(rng: np.random.Generator, effects: Effects) -> tuple[np.ndarray, list[Any], list[str]]:
+    """30 personas on 16 questions; the mean is 0 but for chance. Rows: -1, 0 or 1, as two scorers differ."""
+    persona, prompt = (codes.ravel() for codes in np.indices((30, 16)))
+    drawn = rng.normal(size=30)[persona] * effects[0] + rng.normal(size=16)[prompt] * effects[1]
+    return (
+        rounded(drawn + rng.normal(size=480)),
+        [(f"p{code}",) for code in persona],
+        [f"q{code}" for code in prompt],
+    )
+
+
+def contrast_without_difference(rng: np.random.Generator, effects: Effects) -> tuple[np.ndarray, list[Any], list[str]]:
+    """150 sets of two of 30 personas on one of 16 questions, each with its mirror, which differs as the set does."""
+    first = rng.integers(0, 30, size=150)
+    second = (first + rng.integers(1, 30, size=150)) % 30
+    prompt = rng.integers(0, 16, size=150)
+    persona = rng.normal(size=30) * effects[0]
+    drawn = persona[first] + persona[second] + rng.normal(size=16)[prompt] * effects[1] + rng.normal(size=150)
+    clusters = [tuple(sorted((f"p{one}", f"p{other}"))) for one, other in zip(first, second, strict=True)]
+    return np.tile(rounded(drawn), (2, 1)), clusters * 2, [f"q{code}" for code in prompt] * 2
+
+
+def rounded(drawn: np.ndarray) -> np.ndarray:
+    return (np.sign(drawn) * (np.abs(drawn) > 0.5))[:, None]
+
+
+@pytest.mark.parametrize("draw", [dpf_without_difference, contrast_without_difference])
+@pytest.mark.parametrize("effects", [(0.0, 0.0), (0.6, 0.0), (0.0, 0.6), (0.6, 0.6)])
+def test_without_a_difference_few_are_significant_whatever_rows_have_in_common(draw: Any, effects: Effects) -> None:
+    """Type I errors at 0.05 in 150 runs: 0.09 lies two standard errors above. Signs by persona alone give 0.2 and more."""
+    p_values = []
+    for run in range(150):
+        rng = rng_for(run, "test", "type I")
+        p_values += paired_p_values(*draw(rng, effects), rng)
+    assert np.mean(np.array(p_values) < 0.05) <= 0.09
+    if any(effects):  # where rows have something in common the test is no more careful than it must be
+        assert np.mean(np.array(p_values) < 0.15) >= 0.04
+
+
+def test_signs_by_one_grouping_alone_would_find_what_a_question_does() -> None:
+    found = []
+    for run in range(60):
+        rng = rng_for(run, "test", "one way")
+        values, clusters, prompts = dpf_without_difference(rng, (0.0, 0.6))
+        found.append([sign_flip_p_values(values, clusters, rng)[0], paired_p_values(values, clusters, prompts, rng)[0]])
+    by_persona, all_tests = (np.array(found) < 0.05).mean(axis=0)
+    assert by_persona > 0.25 > all_tests
+
+
+def test_a_difference_is_found_all_the_same() -> None:
+    rng = rng_for(0, "test", "power")
+    for draw in (dpf_without_difference, contrast_without_difference):
+        values, clusters, prompts = draw(rng, (0.3, 0.3))
+        (p,) = paired_p_values(np.where(values == 0, 1.0, values), clusters, prompts, rng)
+        assert p < 0.05
+        above, below = (
+            paired_p_values(sign * np.where(values == 0, 1.0, values), clusters, prompts, rng, one_sided=True)[0]
+            for sign in (1, -1)
+        )
+        assert above < 0.05 < 0.9 < below
+
+
+def test_a_mirror_says_nothing_new() -> None:
+    rng = rng_for(0, "test", "mirrors")
+    values, clusters, prompts = contrast_without_difference(rng, (0.0, 0.0))
+    half = len(values) // 2
+    once, twice = (
+        paired_p_values(values[:n], clusters[:n], prompts[:n], rng_for(0, "a", "b")) for n in (half, 2 * half)
+    )
+    assert once == pytest.approx(twice, abs=1e-9)
+
+
+def test_the_variance_is_the_sum_over_rows_that_share_a_persona_or_a_question() -> None:
+    rng = rng_for(0, "test", "variance")
+    values, clusters, prompts = contrast_without_difference(rng, (0.5, 0.5))
+    residuals = values[:, 0] - values.mean()
+    shared = np.array(
+        [
+            [bool({*one} & {*other}) or prompt == another for other, another in zip(clusters, prompts, strict=True)]
+            for one, prompt in zip(clusters, prompts, strict=True)
+        ]
+    )
+    variance = residuals @ shared @ residuals
+    expected = 2 * t.sf(abs(values.sum()) / np.sqrt(variance * 16 / 15), 15)
+    assert crossed_p_values(values, clusters, prompts)[0] == pytest.approx(expected)
+
+
+def test_one_question_or_one_persona_proves_nothing() -> None:
+    values, names = np.ones((40, 1)), [f"x{i}" for i in range(40)]
+    rng = rng_for(0, "a", "b")
+    assert paired_p_values(values, [(name,) for name in names], ["q"] * 40, rng) == [1.0]
+    assert paired_p_values(values, [("p",)] * 40, names, rng) == [1.0]
+    assert paired_p_values(0 * values, [(name,) for name in names], names, rng) == [1.0]
 
 
 @settings(max_examples=50, deadline=None)

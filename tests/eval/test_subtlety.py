@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from builder.judge.judge_file import load_judge
 from builder.llm.messages import ChatRequest
 from eval.language_models import model_recipe
 from eval.results import load_results
-from eval.subtlety import LEXICAL, mcnemar, rescored, run_subtlety, section
+from eval.subtlety import KINDS, LEXICAL, content_of, mcnemar, rescored, run_subtlety, section
 from tests.eval.test_summaries import answer_with, stated  # noqa: F401
 
 
@@ -59,6 +60,7 @@ def test_recitation_after_reasoning_is_found_by_judge_and_words(
         assert test["only_first"] == 0
         assert test["only_second"] == test["discordant"]
         assert test["p"] < 1e-4
+        assert test["clustered_p"] >= test["p"]
     # Answers for another persona name that one's faith, which counts as recited only where the two share it: the judge alone sees that.
     assert content["measures"]["subtlety"]["shares"]["for another persona, with reasoning"]["value"] < 0.5
     assert content["measures"][LEXICAL]["shares"]["for another persona, with reasoning"]["value"] == 0.0
@@ -67,10 +69,40 @@ def test_recitation_after_reasoning_is_found_by_judge_and_words(
     judges = {facts["label"]: load_judge("subtlety", model_recipe("scripted"), 0) for facts in result.judges}
     again = rescored(result, tmp_path, judges)
     assert json.dumps([again.content, again.rows]) == json.dumps([result.content, result.rows])
+    changed = {label: replace(judge, version=f"{judge.version}x") for label, judge in judges.items()}
+    (facts,) = rescored(result, tmp_path, changed).judges
+    assert facts["version"] == f"{result.judges[0]['version']}x"
+    assert facts["label"] == changed[result.judges[0]["label"]].label
     made = section([result], tmp_path)
     assert made is not None
     assert made.scripted
     assert made.examples
+
+
+def test_one_persona_that_recites_throughout_is_no_finding_about_personas() -> None:
+    """McNemar's test takes its 30 items for 30 findings."""
+    profile = "Age: 30\nReligion: Hindu\nDisability: Yes"
+    answers = []
+    for persona in range(6):
+        for item in range(30):
+            for mode, condition in KINDS:
+                recites = persona == 0 and (mode, condition) == ("chain_of_thought", "true")
+                answers.append(
+                    {
+                        "item_id": f"{persona}/{item}/{mode}/{condition}",
+                        "persona_id": f"p{persona}",
+                        "prompt_id": f"q{item}",
+                    }
+                    | {"mode": mode, "condition": condition, "text": "A Hindu may." if recites else "Yes, yes."}
+                    | {"failure": "", "question": "May I?", "profile": profile, "other_profile": "Age: 31"}
+                )
+    block = content_of(answers, {}, 0)["measures"][LEXICAL]
+    assert block["shares"]["persona alone"]["value"] == 0.0  # yes is no disability
+    test = block["reasoning"]
+    assert (test["discordant"], test["only_second"]) == (30, 30)
+    assert test["p"] < 1e-8
+    assert test["clustered_p"] > 0.3
+    assert block["reasoning_for_another"]["clustered_p"] is None
 
 
 def test_an_unreadable_judge_is_unscored_and_withholds_its_figures_alone(

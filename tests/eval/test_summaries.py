@@ -8,7 +8,7 @@ from builder.errors import InputError
 from builder.llm.messages import ChatRequest
 from builder.llm.scripted import ScriptedClient
 from eval.results import load_results
-from eval.summaries import holds_value, rescored, run_summaries, section
+from eval.summaries import rescored, run_summaries, section
 from tests.published_folder import Tables, write_published_folder
 
 HOMES = ("Ohio", "Texas", "Maine", "Utah", "Iowa", "Guam")
@@ -50,39 +50,6 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> list[ChatRequest
     plain = ScriptedClient.__init__
     monkeypatch.setattr(ScriptedClient, "__init__", lambda self, model="scripted", _=None: plain(self, model, say))
     return seen
-
-
-@pytest.mark.parametrize(
-    ("attribute", "value", "text", "held"),
-    [
-        ("age", "68", "A 68-year-old who reads", True),
-        ("age", "68", "Someone in their sixties", True),
-        ("age", "68", "Someone in their 60s", True),
-        ("age", "68", "The age matters here, at 168 dollars", False),
-        ("income", "$11,000 a year", "earns about 11000 dollars", True),
-        ("income", "$11,000 a year", "makes 11k", True),
-        ("income", "$11,000 a year", "has an income of $111,000", False),
-        ("religion", "Evangelical Protestant", "an evangelical woman", True),
-        ("religion", "Catholic", "their religion matters", False),
-        ("race", "Black or African American", "a Black man", True),
-        ("race", "Two or More Races", "of two or more races", True),
-        ("ideology", "Very conservative", "leans conservative", True),
-        ("marital_status", "Never married", "is married", False),
-        (
-            "lifestyle",
-            "Half unplugged, with the phone left in a drawer",
-            "keeps the phone in a drawer, unplugged",
-            True,
-        ),
-        ("lifestyle", "Half unplugged, with the phone left in a drawer", "their lifestyle", False),
-        ("occupation_category", "Financial managers", "a financial manager", True),
-        ("vision_difficulty", "Yes", "has a vision difficulty", True),
-        ("vision_difficulty", "Yes", "says yes", False),
-        ("big_five_scores", "Openness: Low, Extraversion: High", "rather extroverted", True),
-    ],
-)
-def test_values_are_looked_for_and_not_keys(attribute: str, value: str, text: str, held: bool) -> None:
-    assert holds_value(attribute, value, text) is held
 
 
 def test_a_model_that_drops_one_attribute_is_found_out(
@@ -140,6 +107,24 @@ def test_differences_that_a_model_lists_are_matched_on_values(
     assert "listed as without any difference" in run_summaries(
         stated, ["scripted"], tmp_path, differ="scripted", limit=None
     )
+
+
+def test_an_attribute_of_which_nothing_is_stated_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_nulls(tables: Tables) -> None:
+        with_lines(tables)
+        for number, row in enumerate(tables["personas"]["train"]):
+            row["profile"] += f"\nFertility: None\nRace: {'Not known' if number % 2 else 'White'}"
+
+    data = write_published_folder(tmp_path / "data", seen=12, unseen=4, change=with_nulls)
+    answer_with(monkeypatch, lambda request: "Someone who tells a white lie.")
+    run_summaries(data, ["scripted"], tmp_path / "out", limit=None)
+    (result,) = load_results(tmp_path / "out")
+    assert "fertility" not in result.content["attributes"]
+    race = result.content["attributes"]["race"]["removed"]
+    assert race["n"] < result.content["summaries"]
+    assert race["value"] in (None, 1.0)
 
 
 def test_empty_summaries_are_unscored_and_too_many_withhold_the_figures(

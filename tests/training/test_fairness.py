@@ -27,6 +27,21 @@ def test_worst_persona_tenth_percentile_and_worst_group():
     }
 
 
+def test_a_shuffle_may_find_its_largest_gap_in_an_attribute_that_has_none_as_it_is():
+    """Two personas of one faith have ten rows, too few to count; dealt out anew they may get the only persona that is served, with 60."""
+    personas = ["served"] * 60 + [f"p{i}" for i in range(10) for _ in range(5)]
+    outcomes = [1.0] * 60 + [0.0] * 50
+    sexes = {name: {"sex": "M" if name in ("served", "p7", "p8", "p9") else "F"} for name in personas}
+    both = {name: own | {"religion": "Rare" if name in ("p0", "p1") else "Other"} for name, own in sexes.items()}
+    alone, beside = (
+        inequality(outcomes, personas, groups, np.random.default_rng(0))["largest_gap"] for groups in (sexes, both)
+    )
+    assert (alone["attribute"], beside["attribute"]) == ("sex", "sex")
+    assert alone["difference"] == beside["difference"] == 0.8
+    assert alone["p_value"] == pytest.approx(4 / 11, abs=0.06)  # where the served one is dealt to the four
+    assert beside["p_value"] == pytest.approx(6 / 11, abs=0.06)  # or to the two
+
+
 def test_what_has_too_few_rows_is_left_out():
     # One persona with four rows, all lost, and one with twenty, of which half are ties.
     outcomes = [0.0] * 4 + [1.0] * 10 + [0.5] * 10
