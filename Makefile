@@ -27,18 +27,18 @@ INTO := --out runs/paper
 paper: setup
 	test -f $(DATA)/build.json || $(BIN)/persona demo
 	$(EVAL) models $(DATA) $(MODELS) --judge likelihood --generations 24 $(INTO)
-	$(EVAL) calibrate --judge likelihood --limit 64 $(INTO)
-	$(EVAL) calibrate --judge roleplay_choice --judge critique_choice --limit 24 $(INTO)
-	$(EVAL) bench $(DATA) --model embedded --limit 24 $(INTO)
+	$(EVAL) calibrate --judge likelihood --limit 48 $(INTO)
+	$(EVAL) calibrate --judge roleplay_choice --judge critique_choice --limit 20 $(INTO)
+	$(EVAL) bench $(DATA) --model embedded --limit 20 $(INTO)
 	$(EVAL) bench $(DATA) --evaluation pass_at_k --samples 4 --mode output_only --limit 20 $(INTO)
-	$(EVAL) bench $(DATA) --evaluation comparison --limit 48 $(INTO)
+	$(EVAL) bench $(DATA) --evaluation comparison --limit 40 $(INTO)
 	$(EVAL) attributes $(DATA) --judge likelihood=scripted --model scripted $(INTO)
-	$(EVAL) agreement $(DATA) --annotator likelihood --annotator roleplay_choice --annotator simulated:4 --limit 48 $(INTO)
-	$(EVAL) summaries $(DATA) --limit 32 $(INTO)
-	$(EVAL) subtlety $(DATA) --limit 24 $(INTO)
-	$(EVAL) side-effects $(DATA) --limit 24 $(INTO)
+	$(EVAL) agreement $(DATA) --annotator likelihood --annotator roleplay_choice --annotator simulated:4 --limit 40 $(INTO)
+	$(EVAL) summaries $(DATA) --limit 20 $(INTO)
+	$(EVAL) subtlety $(DATA) --limit 20 $(INTO)
+	$(EVAL) side-effects $(DATA) --limit 20 $(INTO)
 	$(EVAL) elicit $(DATA) --scorer profile-overlap $(INTO)
-	$(EVAL) elicit $(DATA) --learner profile --order uncertainty --limit 3 $(INTO)
+	$(EVAL) elicit $(DATA) --learner profile --order uncertainty --limit 2 $(INTO)
 	$(BIN)/persona report runs/paper --dataset $(DATA) --run runs/demo/build
 
 # One process a core, each with one thread: two processes with two threads each stand in each other's way. A file stays in one process,

@@ -201,7 +201,11 @@ def _cell_rows(result: Result, judge: str) -> list[list[Cell]]:
 
 
 def _cells(estimates: Sequence[tuple[Estimate, bool]]) -> list[str]:
-    return [plain_estimate(estimate, signed)[:16] for estimate, signed in estimates]
+    # The whole reason stands on the page.
+    return [
+        "many unscored" if estimate.withheld and "unscored" in estimate.withheld else plain_estimate(estimate, signed)
+        for estimate, signed in estimates
+    ]
 
 
 def _row(cells: Sequence[str]) -> str:
