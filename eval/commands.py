@@ -275,7 +275,7 @@ def summaries(
     dry_run: DryRun = False,
 ) -> None:
     """Which attributes a model's summary of a persona leaves out (paper, section 5.3)."""
-    from eval.summaries import run_summaries
+    from eval.summaries.run import run_summaries
 
     typer.echo(
         run_summaries(
@@ -305,7 +305,7 @@ def subtlety(
     dry_run: DryRun = False,
 ) -> None:
     """Do answers recite the persona, and do they more after reasoning? The same questions in both arms, McNemar's test (section 5.2)."""
-    from eval.subtlety import run_subtlety
+    from eval.subtlety.run import run_subtlety
 
     typer.echo(
         run_subtlety(

@@ -25,8 +25,8 @@ EVALUATIONS_READ_ANEW = {
     "elicitation": "eval.elicitation.run",
     "generations": "eval.generations",
     "side_effects": "eval.side_effects.run",
-    "subtlety": "eval.subtlety",
-    "summaries": "eval.summaries",
+    "subtlety": "eval.subtlety.run",
+    "summaries": "eval.summaries.run",
 }
 SHOWN = 5  # figures of a result that are named; of the others the number
 

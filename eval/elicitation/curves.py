@@ -17,7 +17,7 @@ STEPS = (0, 1, 2, 4, 8)  # answers, or labelled pairs
 ALL = -1  # in a row's `k`: the whole profile, or all labelled pairs
 CONDITIONS = ("true", "wrong")
 
-Rows = Sequence[Mapping[str, Any]]  # of SCORE_COLUMNS in run.py, with `margin` and `reason` filled in
+Rows = Sequence[Mapping[str, Any]]  # of SCORE_COLUMNS in rows.py, with `margin` and `reason` filled in
 
 
 def content_of(rows: Rows, counts: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -17,8 +17,8 @@ def evaluation_sections(results: Sequence[Result], folder: Path) -> list[Section
     from eval.generations_section import section as generations
     from eval.models_section import section as models
     from eval.side_effects.section import section as side_effects
-    from eval.subtlety import section as subtlety
-    from eval.summaries import section as summaries
+    from eval.subtlety.section import section as subtlety
+    from eval.summaries.section import section as summaries
 
     written = (
         ("models", models),

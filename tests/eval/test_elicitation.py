@@ -20,12 +20,13 @@ from builder.llm.model_recipe import ModelRecipe
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient
 from builder.schema import ATTRIBUTES
-from eval.elicitation import run
 from eval.elicitation.curves import ALL, STEPS, content_of, trapezoid
 from eval.elicitation.learners import fit_features, learn_taste, most_uncertain_pair
 from eval.elicitation.material import PAIRS_A_PERSONA, Pair, askable, load_material, wrong_persona
 from eval.elicitation.orders import ORDERS, describe_population, fixed_order, random_order
-from eval.elicitation.run import ask_pairs, interview, rescored, run_elicitation
+from eval.elicitation.pairs import ask_pairs
+from eval.elicitation.profiles import interview
+from eval.elicitation.run import OVERLAP, rescored, run_elicitation
 from eval.elicitation.section import section
 from eval.elicitation.simulator import (
     NOT_KNOWN,
@@ -670,4 +671,4 @@ def test_profiles_without_lines_cannot_be_asked_about(tmp_path: Path) -> None:
         run_elicitation(folder, "scripted", tmp_path / "out", scorer="profile-overlap")
     table = run_elicitation(folder, "scripted", tmp_path / "out", learners=["pairs"])
     assert "elicitation-pairs" in table
-    assert run.OVERLAP not in table
+    assert OVERLAP not in table

@@ -18,8 +18,8 @@ from eval.elicitation.run import run_elicitation
 from eval.rescore import EVALUATIONS_READ_ANEW, rescore_results
 from eval.results import EVALUATIONS, load_results
 from eval.side_effects.run import run_side_effects
-from eval.subtlety import run_subtlety
-from eval.summaries import run_summaries
+from eval.subtlety.run import run_subtlety
+from eval.summaries.run import run_summaries
 from tests.eval.test_elicitation import planted
 from tests.eval.test_summaries import with_lines
 from tests.published_folder import write_published_folder
@@ -203,7 +203,7 @@ def test_what_models_replied_is_read_again_by_todays_rules(
     run_summaries(stated, ["scripted"], tmp_path, limit=24)
     run_side_effects(stated, ["scripted"], tmp_path, limit=24)
     assert rescore_results(tmp_path, []) == "2 of 2 results have kept replies to read again; nothing changed."
-    monkeypatch.setattr("eval.summaries.holds_value", lambda *_: False)
+    monkeypatch.setattr("eval.summaries.content.holds_value", lambda *_: False)
     said = rescore_results(tmp_path, [])
     assert said.endswith("2 of 2 results have kept replies to read again; 1 changed.")
     assert "summaries-scripted: " in said

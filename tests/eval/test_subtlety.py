@@ -11,7 +11,9 @@ from builder.judge.judge_file import load_judge
 from builder.llm.messages import ChatRequest
 from eval.language_models import model_recipe
 from eval.results import load_results
-from eval.subtlety import KINDS, LEXICAL, content_of, mcnemar, rescored, run_subtlety, section
+from eval.subtlety.content import KINDS, LEXICAL, content_of, mcnemar
+from eval.subtlety.run import rescored, run_subtlety
+from eval.subtlety.section import section
 from tests.eval.test_summaries import answer_with, stated  # noqa: F401
 
 

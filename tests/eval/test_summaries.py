@@ -8,7 +8,8 @@ from builder.errors import InputError
 from builder.llm.messages import ChatRequest
 from builder.llm.scripted import ScriptedClient
 from eval.results import load_results
-from eval.summaries import rescored, run_summaries, section
+from eval.summaries.run import rescored, run_summaries
+from eval.summaries.section import section
 from tests.published_folder import Tables, write_published_folder
 
 HOMES = ("Ohio", "Texas", "Maine", "Utah", "Iowa", "Guam")
