@@ -257,7 +257,7 @@ def _figures(results: Sequence[Result]) -> list[Figure]:
             figures.append(
                 Figure(
                     f"Specificity gap on {config}",
-                    points_figure(gaps, "accuracy(true) - accuracy(wrong), points", 0.0),
+                    points_figure(gaps, "true - wrong, in points", 0.0),
                     f"Accuracy with the true persona less that with a wrong one, in points with 95 % interval. {words}.",
                 )
             )

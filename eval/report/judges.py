@@ -36,17 +36,18 @@ def judges_section(results: Sequence[Result]) -> Section | None:
 
 
 def judges_in_words(results: Sequence[Result]) -> dict[str, dict[str, str]]:
-    """Label -> name, version with model, and the words that stand beside a row that this judge judged."""
+    """Label -> name, model, and the words that stand beside a row that this judge judged."""
     cards = calibration_cards(results)
     said = {}
     for label, facts in _judges(results).items():
-        words = ["scripted"] if facts["scripted"] else []
-        words += [f"its model {' and '.join(facts['also'])}"] if facts["also"] else []
+        words = []
+        # What it did stands in the section of the judges; beside each of its rows a few words must do.
+        words += ["judges its own work"] if facts["also"] else []
         _, consistency = cards.get(label, ("", NOT_CALIBRATED))
-        words.append(consistency if consistency == NOT_CALIBRATED else f"order consistency: {_in_words(consistency)}")
+        words.append(consistency if consistency == NOT_CALIBRATED else f"orders agree: {_in_words(consistency)}")
         said[label] = {
             "name": str(facts["name"]),
-            "version": label.removeprefix(facts["name"]),
+            "model": "scripted" if facts["scripted"] else str(facts["model"]).rsplit("/", 1)[-1],
             "words": "; ".join(words),
         }
     return said

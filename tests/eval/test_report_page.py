@@ -72,7 +72,7 @@ def visible(page: str) -> str:
 
 
 def test_every_kind_of_cell_is_drawn() -> None:
-    judges = {LABEL: {"name": "roleplay", "version": "@0123", "words": "order consistency: 83.0 % (n = 128)"}}
+    judges = {LABEL: {"name": "roleplay", "model": "a-model", "words": "orders agree: 83.0 % (n = 128)"}}
     page = page_of(sections(), title="demo", judges=judges)
     assert Tags(page).open == []
     text = visible(page)
@@ -82,7 +82,7 @@ def test_every_kind_of_cell_is_drawn() -> None:
         "0.41 0.30 to 0.50",
         "withheld n < 20 (n = 3)",
         "1,240",
-        "roleplay @0123 order consistency: 83.0 % (n = 128)",
+        "roleplay a-model orders agree: 83.0 % (n = 128)",
         "By cell.",
         "0.125",
         "Figure 10 of the paper",
@@ -92,7 +92,7 @@ def test_every_kind_of_cell_is_drawn() -> None:
 
 
 def test_texts_of_models_and_persons_are_text() -> None:
-    judges = {LABEL: {"name": ATTACK, "version": ATTACK, "words": ATTACK}}
+    judges = {LABEL: {"name": ATTACK, "model": ATTACK, "words": ATTACK}}
     page = page_of(
         sections(ATTACK), title=ATTACK, version=ATTACK, lead=[ATTACK], judges=judges, samples=sections(ATTACK)[1:]
     )
@@ -171,19 +171,17 @@ def a_result(folder: Path, evaluation: str, name: str, content: dict, **facts: o
 
 def test_what_is_known_of_a_judge_stands_beside_its_rows(tmp_path: Path) -> None:
     judged = a_result(tmp_path, "bench", "bench-x", {}, also=["wrote the revisions"])
-    assert judges_in_words([judged])[LABEL]["words"] == (
-        "its model wrote the revisions; not calibrated: persona eval calibrate"
-    )
+    assert judges_in_words([judged])[LABEL]["words"] == ("judges its own work; not calibrated: persona eval calibrate")
     estimate = {"value": 0.83, "low": 0.7, "high": 0.9, "n": 128, "clusters": 64, "withheld": None}
     content = {"withheld": None, "accuracy": {"true": estimate}, "position": {"order_consistency": estimate}}
     card = a_result(tmp_path, "calibration", "calibration-x", content)
     said = judges_in_words([judged, card])[LABEL]
-    assert said["words"] == "its model wrote the revisions; order consistency: 83.0 % (n = 128)"
+    assert said["words"] == "judges its own work; orders agree: 83.0 % (n = 128)"
     section = judges_section([judged, card])
     assert section is not None
     assert section.tables[0].rows[0][-2:] == [Estimate(**estimate), Estimate(**estimate)]
     withheld = a_result(tmp_path, "calibration", "calibration-x", {"withheld": "40% of rows unscored"})
-    assert judges_in_words([withheld])[LABEL]["words"] == "order consistency: withheld: 40% of rows unscored"
+    assert judges_in_words([withheld])[LABEL]["words"] == "orders agree: withheld: 40% of rows unscored"
 
 
 def test_calibration_alone_makes_a_page(tmp_path: Path) -> None:
