@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training import made_dataset, report
+from benchmarks.whole_texts import token_scores
 from builder.files import write_json
 from builder.judge.judge import Comparison, compare
 from builder.judge.judge_file import load_judge
@@ -154,34 +155,13 @@ def likelihood_judge(rows: list[EvaluatedRow], profiles: dict[str, str], rounds:
 
 
 def scored_whole(client: TransformersClient, requests: list[ScoreRequest]) -> list[list[float]]:
-    """The same token scores with each text run in full, like lengths together, padded on the right."""
-    import torch
-
+    """The same token scores with each text run in full."""
     sequences = []
     for request in requests:
         prefix = client.tokenizer(client._render(request.messages), add_special_tokens=False)["input_ids"]
         own = client.tokenizer(request.continuation, add_special_tokens=False)["input_ids"]
         sequences.append((prefix + own, len(prefix)))
-    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index][0]))
-    scores: list[list[float]] = [[] for _ in sequences]
-    for begin in range(0, len(order), BATCH):
-        batch = order[begin : begin + BATCH]
-        width = max(len(sequences[index][0]) for index in batch)
-        padded = torch.full((len(batch), width), client.tokenizer.pad_token_id)
-        mask = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, index in enumerate(batch):
-            padded[row, : len(sequences[index][0])] = torch.tensor(sequences[index][0])
-            mask[row, : len(sequences[index][0])] = 1
-        shortest = min(sequences[index][1] for index in batch)
-        with torch.inference_mode():
-            # Only the answers' logits, as anybody who minds the time would.
-            logits = client.model(input_ids=padded, attention_mask=mask, logits_to_keep=width - shortest + 1).logits
-        for row, index in enumerate(batch):
-            tokens, start = sequences[index]
-            answer = torch.tensor(tokens[start:])
-            own_logits = logits[row, start - shortest : start - shortest + len(answer)].float()
-            scores[index] = torch.log_softmax(own_logits, -1).gather(1, answer[:, None])[:, 0].tolist()
-    return scores
+    return token_scores(client.model, client.tokenizer.pad_token_id, sequences, BATCH)
 
 
 def judge_at_endpoint(comparisons: int, folder: Path) -> dict[str, Any]:

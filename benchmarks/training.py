@@ -13,6 +13,7 @@ Without a dataset one is made of sentences of about the demo's lengths.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.whole_texts import token_scores
 from builder.files import write_json
 from builder.llm.weights import embedded_model
 from builder.randomness import rng_for
@@ -195,9 +197,7 @@ def scoring(dataset: Path, texts: int, rounds: int) -> dict[str, Any]:
 
 
 def scored_whole(model: Any, items: list[Any], batch_size: int = 16) -> list[float]:
-    """Each text in full, padded on the right, like lengths together."""
-    import torch
-
+    """The same scores with each text run in full."""
     from training.tokens import common_prefix_length, token_ids
 
     sequences = []
@@ -205,26 +205,8 @@ def scored_whole(model: Any, items: list[Any], batch_size: int = 16) -> list[flo
         prompt = token_ids(model.tokenizer, messages, open_answer=True)
         ids = token_ids(model.tokenizer, messages + assistant_message(text))
         sequences.append((ids, common_prefix_length(prompt, ids)))
-    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index][0]))
-    scores = [0.0] * len(sequences)
-    for begin in range(0, len(order), batch_size):
-        batch = order[begin : begin + batch_size]
-        width = max(len(sequences[index][0]) for index in batch)
-        padded = torch.full((len(batch), width), model.tokenizer.pad_token_id)
-        mask = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, index in enumerate(batch):
-            padded[row, : len(sequences[index][0])] = torch.tensor(sequences[index][0])
-            mask[row, : len(sequences[index][0])] = 1
-        shortest = min(sequences[index][1] for index in batch)
-        with torch.no_grad():
-            # Only the answers' logits, as anybody who minds the time would.
-            logits = model.model(input_ids=padded, attention_mask=mask, logits_to_keep=width - shortest + 1).logits
-        for row, index in enumerate(batch):
-            tokens, start = sequences[index]
-            answer = torch.tensor(tokens[start:])
-            own = logits[row, start - shortest : start - shortest + len(answer)]
-            scores[index] = -torch.nn.functional.cross_entropy(own.float(), answer, reduction="sum").item()
-    return scores
+    found = token_scores(model.model, model.tokenizer.pad_token_id, sequences, batch_size)
+    return [math.fsum(scores) for scores in found]
 
 
 def made_dataset(folder: Path) -> Path:
