@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from eval import commands as evaluation
+from eval.human import commands as human_study
 
 app = typer.Typer(
     add_completion=False,
@@ -18,6 +19,7 @@ app = typer.Typer(
 train_app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(human_study.app, name="annotate")
 census_app = typer.Typer(no_args_is_help=True, help="Get census files, and compare personas with the census.")
 app.add_typer(census_app, name="census")
 responses_app = typer.Typer(
@@ -423,6 +425,21 @@ def report(
 
     page = write_report(results, output or results / "report.html", dataset, run)
     typer.echo(f"Report in {page}. Open it in a browser.")
+
+
+@app.command()
+def explore(
+    dataset: Annotated[
+        str, typer.Argument(metavar="FOLDER|hub:org/name", help="A published folder, or one on the Hub.")
+    ],
+    results: Annotated[Path | None, typer.Option(help="A folder of results, to walk through beside the data.")] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 for everybody who reaches this machine.")] = "127.0.0.1",
+    port: int = 7861,
+) -> None:
+    """Walk through a dataset in the browser: personas, pairs side by side with their differences, verdicts, results."""
+    from eval.explore.app import serve
+
+    serve(dataset, results, host, port)
 
 
 @app.command()
