@@ -1,8 +1,8 @@
 """A human study as a file: whom it asks about what, how often, and which answers count. Read strictly, and hashed.
 
-The numbers that are taken where the file says nothing are the paper's (section 4.2): 20 personas, 4 raters each, 10 of 20 questions. Two things
-differ, and the file says so: half of the pairs are contrast pairs, because on `dpf` "take the refined answer" needs no persona; and the rules
-of exclusion stand in the file before the first answer, because chosen afterwards they could choose the result.
+The numbers that are taken where the file says nothing are the paper's (section 4.2): 20 personas, 4 raters each, 10 of 20 questions.
+Two things differ: half of the pairs are contrast pairs, because on `dpf` "take the refined answer" needs no persona; and the rules of
+exclusion stand in the file before the first answer, because chosen afterwards they could choose the result.
 """
 
 import dataclasses
@@ -42,8 +42,8 @@ class Consent:
 class Exclusions:
     """Which finished raters do not count. null switches a rule off.
 
-    attention_checks_failed: so many or more. median_seconds_below: the median time on a question. pasted_share_above: of the reasonings, with
-    PASTED characters or more pasted in. same_place_share_above: of the choices, on one side. repeated_reasoning_above: share of
+    attention_checks_failed: so many or more. median_seconds_below: the median time on a question. pasted_share_above: of the reasonings,
+    with PASTED characters or more pasted in. same_place_share_above: of the choices, on one side. repeated_reasoning_above: share of
     reasonings that the rater had written before, word for word.
     """
 
@@ -58,9 +58,10 @@ class Exclusions:
 class Study:
     """`dataset`: a published folder (from the study file's own folder) or `hub:org/name@version`.
 
-    attributes: lines of a persona's card, the two EXTRAS among them. idle_minutes: after so long without an answer a rater's place is given to
-    the next one; who comes back may still finish. recruiting: `tokens` lets in who has a token of `persona annotate tokens`; `open` gives one to
-    whoever comes, once for each id that the panel puts into the address as panel_parameter. completion_code: what the panel wants back.
+    attributes: lines of a persona's card, the two EXTRAS among them. idle_minutes: after so long without an answer a rater's place is
+    given to the next one; who comes back may still finish. recruiting: `tokens` lets in who has a token of `persona annotate tokens`;
+    `open` gives one to whoever comes, once for each id that the panel puts into the address as panel_parameter. completion_code: what
+    the panel wants back.
     """
 
     title: str

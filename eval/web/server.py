@@ -1,4 +1,4 @@
-"""The host of our pages: Gradio's server mode, so that the same file runs here and as a Hugging Face Space, with nothing of Gradio's own reachable.
+"""The host of our pages: Gradio's server mode, which runs here as in a Hugging Face Space, with nothing of Gradio's own reachable.
 
 The pages are plain HTML forms, rendered here. A form needs no script, keeps its text when a request fails, and a POST that answers with a
 redirect can be reloaded without being sent twice: what a study needs first of all.
