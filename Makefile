@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo paper test test-slow bench lint clean-demo
+.PHONY: setup demo paper test test-thorough test-slow bench lint clean-demo
 
 setup: $(VENV)/ready
 
@@ -45,6 +45,10 @@ paper: setup
 # because its tests share builds and models.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# More models, methods, engines and kills than `test` takes.
+test-thorough: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m thorough --numprocesses auto --dist loadfile
 
 # Minutes to half an hour: the embedded model, the whole demo, kills at random moments.
 test-slow: setup

@@ -268,6 +268,7 @@ def test_a_version_whose_personas_come_from_a_file_is_refused(tmp_path):
         run_build(scripted_recipe("personas.count=14"), tmp_path / "more", extend=str(tmp_path / "published"))
 
 
+@pytest.mark.thorough
 def test_only_more_prompts(version_one, tmp_path):
     """No new persona and no new pair: every pair table is as it was."""
     recipe = scripted_recipe(CONFIGS, "prompts.count=20", "prompts.heldout=5")
@@ -313,6 +314,7 @@ def test_a_build_folder_is_no_published_version(extended, tmp_path):
         run_build(scripted_recipe(CONFIGS, *LARGER), tmp_path / "run", extend=str(extended[0].folder))
 
 
+@pytest.mark.thorough
 def test_a_version_on_the_hub_is_extended_by_its_tag(version_one, tmp_path):
     settings = [f"--set={s}" for s in (*SCRIPTED, *TEMPLATES, CONFIGS, *LARGER)]
     with hub_server() as hub:

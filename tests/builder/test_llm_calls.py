@@ -192,6 +192,7 @@ def test_failures_that_may_pass_are_no_replies_of_a_part(tmp_path):
     assert calls.part_usage() == {"generator": [1, 0, 0]}
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_parts(tmp_path):
     calls = calls_to(tmp_path)
     sizes = []

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.thorough
 def test_any_change_of_code_or_of_a_template_is_another_code(tmp_path):
     """Shards that other code finished are not taken over, whatever the version number says."""
     shutil.copytree(ROOT / "builder", tmp_path / "builder", ignore=shutil.ignore_patterns("*.parquet", "__pycache__"))

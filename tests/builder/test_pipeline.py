@@ -150,7 +150,9 @@ def recorded_answers(folder: Path) -> int:
         return connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(5, marks=pytest.mark.thorough), pytest.param(50, marks=pytest.mark.slow)]
+)
 def test_killed_builds_lose_nothing_pay_nothing_twice_and_end_the_same(tmp_path, kills):
     """An endpoint counts the calls; SIGKILL at random moments of one build, then a run to the end."""
     at_once = 4

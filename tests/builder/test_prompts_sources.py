@@ -244,6 +244,7 @@ def test_a_hub_dataset_is_read_by_id_and_revision_and_its_commit_is_kept(tmp_pat
             assert words in result["error"]
 
 
+@pytest.mark.thorough
 def test_without_the_hub_a_commit_comes_from_the_cache_and_never_another_in_its_place(tmp_path):
     with hub_server() as server:
         old = server.commit("org/own", {"train.csv": "question\nIs it old?\n"})

@@ -72,6 +72,7 @@ def test_a_dry_run_checks_and_writes_nothing(scripted_build, mended, tmp_path):
         publish(mended, tmp_path / "v1", "1.0.0", dry_run=True)
 
 
+@pytest.mark.thorough
 def test_the_recorded_responses_go_with_it_on_request(scripted_build, tmp_path):
     publish(scripted_build.folder, tmp_path / "without", "1.0.0")
     assert not list((tmp_path / "without").rglob("*responses*"))
@@ -173,6 +174,7 @@ def test_a_target_that_cannot_take_the_version_is_refused_before_the_audit(scrip
 
 
 @pytest.mark.parametrize("target", ["empty", "."])
+@pytest.mark.thorough
 def test_an_empty_folder_is_filled_and_stays_the_folder_it_is(scripted_build, tmp_path, monkeypatch, target):
     publish(scripted_build.folder, tmp_path / "v1", "1.0.0")
     place = tmp_path / "empty"
@@ -188,6 +190,7 @@ def test_an_empty_folder_is_filled_and_stays_the_folder_it_is(scripted_build, tm
     publish(scripted_build.folder, target, "1.0.0")  # it holds this: nothing is done
 
 
+@pytest.mark.thorough
 def test_what_a_publish_into_an_empty_folder_left_is_completed(scripted_build, tmp_path):
     publish(scripted_build.folder, tmp_path / "v1", "1.0.0")
     place = tmp_path / "begun"
@@ -198,6 +201,7 @@ def test_what_a_publish_into_an_empty_folder_left_is_completed(scripted_build, t
     assert hashes(place) == hashes(tmp_path / "v1")
 
 
+@pytest.mark.thorough
 def test_what_is_absent_what_is_more_and_what_is_otherwise_is_told_apart(scripted_build, tmp_path):
     target = tmp_path / "v1"
     publish(scripted_build.folder, target, "1.0.0")
@@ -216,6 +220,7 @@ def test_a_published_version_is_not_taken_for_a_build(scripted_build, tmp_path):
         publish(tmp_path / "v1", tmp_path / "v2", "1.0.0")
 
 
+@pytest.mark.thorough
 def test_a_folder_that_looks_like_a_repository_is_said_to_be_one(scripted_build, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
@@ -235,6 +240,7 @@ def test_another_publish_to_the_same_place_is_named_as_one(scripted_build, tmp_p
         publish(scripted_build.folder, tmp_path / "file" / "v1", "1.0.0")
 
 
+@pytest.mark.thorough
 def test_replies_that_the_version_before_had_are_missed_aloud(scripted_build, tmp_path):
     publish(scripted_build.folder, tmp_path / "v1", "1.0.0", responses=True)
     published = publish(scripted_build.folder, tmp_path / "v2", "1.0.1", previous=str(tmp_path / "v1"))

@@ -588,6 +588,7 @@ def test_what_the_owner_keeps_beside_the_versions_stays_and_is_no_defect(hub, re
     assert two.upload().commit == hub.head(REPO)  # its files are there, whatever else is
 
 
+@pytest.mark.thorough
 def test_a_relative_run_goes_to_the_hub_and_is_read_back(hub, scripted_build, tmp_path, monkeypatch):
     shutil.copytree(scripted_build.folder, tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)

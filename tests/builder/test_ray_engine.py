@@ -145,7 +145,9 @@ def described(run: Run) -> list[Any]:
     return [[s.path.name, s.counts, s.ledger, s.details, s.check, s.usage] for s in run.finished]
 
 
-@pytest.mark.parametrize("at_once", [1, 5], ids=["one worker", "two workers"])
+@pytest.mark.parametrize(
+    "at_once", [pytest.param(1, id="one worker", marks=pytest.mark.thorough), pytest.param(5, id="two workers")]
+)
 def test_ray_gives_what_the_local_engine_gives(cluster, tmp_path, at_once):
     def answer(body: dict[str, Any], number: int) -> Any:
         time.sleep(0.02)
@@ -174,6 +176,7 @@ def workers() -> list[Any]:
     return [p for p in psutil.Process().children(recursive=True) if "work_on_shard" in " ".join(p.cmdline()[:1])]
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_loses_nothing(cluster, tmp_path):
     killed = []
 
@@ -205,6 +208,7 @@ def test_a_killed_worker_loses_nothing(cluster, tmp_path):
     assert on_ray.calls.spending == local.calls.spending
 
 
+@pytest.mark.thorough
 def test_a_build_whose_worker_is_killed_has_the_tables_of_the_local_engine(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("builder.pair_stages.PAIRS_PER_SHARD", 20)
     killed = []
@@ -235,6 +239,7 @@ def test_a_build_whose_worker_is_killed_has_the_tables_of_the_local_engine(clust
     assert Run(tmp_path / "ray", None).replies() == Run(tmp_path / "local", None).replies()
 
 
+@pytest.mark.thorough
 def test_a_shard_that_kills_every_worker_is_given_up_and_keeps_its_replies(cluster, tmp_path):
     def answer(body: dict[str, Any], number: int) -> Any:
         if "7 of 2" in body["messages"][0]["content"]:
@@ -345,6 +350,7 @@ run(Path(sys.argv[1]), endpoint_recipe(SimpleNamespace(base_url=sys.argv[2])))
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_build_leaves_no_reply_behind(tmp_path):
     """SIGKILL to the driver: whichever engine goes on takes over what the shards had on file."""
 
@@ -368,6 +374,7 @@ def test_a_killed_build_leaves_no_reply_behind(tmp_path):
     assert not list((tmp_path / "b" / "shards").rglob("*.sqlite*"))
 
 
+@pytest.mark.thorough
 def test_the_empty_record_of_a_worker_killed_at_birth_breaks_nothing(tmp_path):
     """Killed before the file has tables, or before they have a row; the third shard has an answer."""
     stage = tmp_path / "shards" / "test"
@@ -449,6 +456,7 @@ def test_calls_granted_to_a_dead_worker_are_free_again():
     assert purse.spent()[0] == 50
 
 
+@pytest.mark.thorough
 def test_a_successor_begins_with_what_the_dead_worker_spent(cluster):
     purse = ray.remote(num_cpus=0)(Purse).remote(100, None, 10, 0.0, 2)
     assert SharedBudget(purse=purse).affordable(80) == 80

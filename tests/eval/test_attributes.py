@@ -441,6 +441,7 @@ def test_rows_in_any_order_give_the_same_figures(evaluate, tmp_path):
     assert rows == result.rows
 
 
+@pytest.mark.thorough
 def test_hash_seeds_change_nothing(evaluate, dataset, tmp_path):
     options = {"attributes": HELD, "personas": 10, "questions": 5, "designs": ["swap"]}
     code = (

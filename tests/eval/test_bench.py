@@ -331,6 +331,7 @@ def test_a_result_says_where_it_comes_from(published: Path, tmp_path: Path) -> N
         run_bench(published, ["scripted"], [SCRIPTED], tmp_path, limit=21)
 
 
+@pytest.mark.thorough
 def test_a_trained_adapter_is_evaluated(trained: Trained, published: Path, tmp_path: Path) -> None:
     run_bench(
         published,

@@ -50,6 +50,7 @@ def test_output_only_is_the_prompt_of_training(mode: str, role: str) -> None:
     assert list(sent) == persona_messages(model.conditioning, PROFILE, QUESTION)
 
 
+@pytest.mark.thorough
 def test_output_only_of_a_trained_model_is_its_own_prompt(trained: Trained) -> None:
     folder = trained.models[0]
     model = find_language_model(str(folder))

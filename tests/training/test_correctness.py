@@ -27,6 +27,8 @@ from training.scoring import (
 )
 from training.tokens import token_ids
 
+pytestmark = pytest.mark.thorough
+
 REPOSITORY = Path(__file__).parents[2]
 MAIN = {"dpo": dpo.main, "reward": reward.main}
 TEST_SPLITS = ("seen_test", "heldout_test")

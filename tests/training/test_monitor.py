@@ -13,6 +13,8 @@ from builder.errors import InputError
 from training import dpo, monitor, reward, time_estimate
 from training.trainers import NamedSplitsDPOTrainer, NamedSplitsRewardTrainer
 
+pytestmark = pytest.mark.thorough
+
 EVALUATED = ["--eval_strategy", "steps", "--eval_steps", "2"]
 METRIC = "validation/contrast/gap_wrong"
 STOPPING = [*EVALUATED, "--validation_share", "0.34", "--early_stopping_metric", METRIC]

@@ -18,6 +18,8 @@ from training import dpo, reward
 from training.checkpoints import check_checkpoint, check_resuming
 from training.scoring import load_base_model, load_dpo_model, load_reward_model
 
+pytestmark = pytest.mark.thorough
+
 MAIN = {"dpo": dpo.main, "reward": reward.main}
 LOAD = {"dpo": load_dpo_model, "reward": load_reward_model}
 ONE_STEP = ("--max_steps", "1", "--eval_max_rows", "0")

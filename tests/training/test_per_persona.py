@@ -17,6 +17,8 @@ from training.per_persona import most_rows
 from training.trained import load_scorer
 from training.trainers import NamedSplitsRewardTrainer
 
+pytestmark = pytest.mark.thorough
+
 CHOSEN = ["p00000", "p00001", "p00002"]
 
 

@@ -365,6 +365,7 @@ def test_a_dataset_on_the_hub_is_named_by_tag_commit_and_content(hub, tmp_path):
         load_preference_data("hub:org/personas@v1.2.0", ["dpf"], revision="main")
 
 
+@pytest.mark.thorough
 def test_from_a_hub_dataset_to_a_merged_model_on_the_hub_by_one_command(hub, tmp_path, place, monkeypatch):
     commit = publish(hub, tmp_path / "data")
     out = tmp_path / "model"

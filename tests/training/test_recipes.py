@@ -13,6 +13,8 @@ from tests.published_folder import Tables, write_published_folder
 from training import dpo, reward
 from training.trainers import NamedSplitsDPOTrainer, NamedSplitsRewardTrainer
 
+pytestmark = pytest.mark.thorough
+
 # What a GPU recipe needs to run here.
 HERE = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
 HERE += ["--dataset_num_proc", "1", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1"]

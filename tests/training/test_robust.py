@@ -17,6 +17,8 @@ from training.robust import GroupWeights
 from training.scoring import load_reward_model, score_rewards
 from training.trainers import NamedSplitsRewardTrainer
 
+pytestmark = pytest.mark.thorough
+
 # Blind, so that no model can serve both groups; five personas of the large group, one of the small one.
 COMMON = ["--dataset_configs", "dpf", "--persona", "none", "--per_device_train_batch_size", "6", "--eval_max_rows", "0"]
 COMMON += ["--lr_scheduler_type", "constant", "--warmup_steps", "0", "--center_rewards_coefficient", "0"]

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from training import dpo, reward
 from training.shared_prompt import common_beginnings
 
+pytestmark = pytest.mark.thorough
+
 MAINS = {"dpo": dpo.main, "reward": reward.main}
 
 

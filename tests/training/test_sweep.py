@@ -41,6 +41,8 @@ from training.sweep import (
 from training.sweep_table import sweep_table, write_table
 from training.vpl import VplConfig
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 MAINS = {
     "training.dpo": dpo.main,
