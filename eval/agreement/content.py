@@ -1,6 +1,6 @@
 """Every figure of the agreement evaluation, from the kept tables: who agrees with whom, over all personas and in each.
 
-The configs dpf and contrast are never pooled. On dpf a rule that never looks at the persona, take the refined answer, agrees highly with
+The configs dpf and contrast are never pooled here (the human study asks for that, with both beside it). On dpf a rule that never looks at the persona, take the refined answer, agrees highly with
 whoever prefers refined answers. On contrast every text is chosen as often as it is rejected, and such a rule agrees with the labels
 exactly as often as not.
 """
@@ -34,30 +34,37 @@ Row = Mapping[str, Any]
 PEOPLE = ("human", "simulated")
 PERSONA_GROUPS = ("all", "seen", "unseen")
 CONSENSUS_SUFFIX = " consensus"
+EVERY_CONFIG = "all"
 
 
-def content_of(pairs: Sequence[Row], ratings: Sequence[Row], annotators: Sequence[Row], seed: int) -> dict[str, Any]:
+def content_of(
+    pairs: Sequence[Row],
+    ratings: Sequence[Row],
+    annotators: Sequence[Row],
+    seed: int,
+    configs: Sequence[str] = EVALUATED_CONFIGS,
+) -> dict[str, Any]:
     """pairs: rows of PAIR_COLUMNS. ratings: rows of RATING_COLUMNS. annotators: as eval.agreement.annotators.Annotator has them.
 
-    The order of rows changes nothing.
+    configs: those to report, EVERY_CONFIG for all pairs together. The order of rows changes nothing.
     """
     pairs = sorted(pairs, key=lambda pair: pair["pair_id"])
     given: dict[str, dict[str, Row]] = {}
     for row in ratings:
         given.setdefault(row["annotator"], {})[row["pair_id"]] = row
-    described = [*map(dict, annotators), *_of_the_data()]
-    configs = {}
+    described = [*map(dict, annotators), *annotators_of_the_data()]
+    contents = {}
     items: dict[str, dict[str, Any]] = {annotator["name"]: {} for annotator in described}
-    for config in EVALUATED_CONFIGS:
-        own = [pair for pair in pairs if pair["config"] == config]
+    for config in configs:
+        own = [pair for pair in pairs if config in (pair["config"], EVERY_CONFIG)]
         if own:
-            answers, counted = _answers(own, given, described)
-            configs[config] = _config_content(config, own, answers, described, seed)
+            answers, counted = annotator_answers(own, given, described)
+            contents[config] = _config_content(config, own, answers, described, seed)
             for name, counts in counted.items():
                 items[name][config] = counts
     return {
         "annotators": [{**annotator, "items": items[annotator["name"]]} for annotator in described],
-        "configs": configs,
+        "configs": contents,
     }
 
 
@@ -67,7 +74,7 @@ def judged_rows(ratings: Sequence[Row], annotators: Sequence[Row]) -> dict[str, 
     return row_counts([row["reason"] for row in ratings if row["annotator"] in judges])
 
 
-def _of_the_data() -> list[dict[str, Any]]:
+def annotators_of_the_data() -> list[dict[str, Any]]:
     nobody = {"condition": "", "judge": None, "reliability": None, "scripted": False}
     return [
         {"name": LABEL, "group": "rule", "of": LABEL, **nobody},
@@ -75,7 +82,7 @@ def _of_the_data() -> list[dict[str, Any]]:
     ]
 
 
-def _answers(
+def annotator_answers(
     pairs: Sequence[Row], given: Mapping[str, Mapping[str, Row]], annotators: Sequence[Row]
 ) -> tuple[dict[str, list[str | None]], dict[str, dict[str, Any]]]:
     """(name -> an answer a pair, of those who answered any; name -> what they answered and what not)."""
@@ -158,7 +165,7 @@ def _kappas(
                 *((own[one], own[other]) for one, other in both),
                 *((decided[one], decided[other]) for one, other in both),
             ],
-            [_cluster(pairs[i]) for i in places],
+            [cluster_of(pairs[i]) for i in places],
             [pairs[i]["prompt_id"] for i in places],
             rng_for(seed, "agreement/kappa", f"{config}/{group}"),
         )
@@ -230,7 +237,7 @@ def _alphas(
             names = [member["name"] for member in members]
             alpha = krippendorffs_alpha(
                 _units(answers, names),
-                [_cluster(pair) for pair in pairs],
+                [cluster_of(pair) for pair in pairs],
                 [pair["prompt_id"] for pair in pairs],
                 rng_for(seed, "agreement/alpha", f"{config}/{name}"),
             )
@@ -253,7 +260,7 @@ def _consensus(
     estimate = (
         estimate_columns(
             share,
-            [_cluster(pairs[i]) for i in rated],
+            [cluster_of(pairs[i]) for i in rated],
             rng_for(seed, "agreement/consensus", f"{config}/{kind}"),
             prompts=[pairs[i]["prompt_id"] for i in rated],
         )[0]
@@ -264,7 +271,7 @@ def _consensus(
     asked = [(name, name) for name in names] + [(other, name) for other in others for name in names]
     found = kappa_estimates(
         [(answers[who], majority[dropped]) for who, dropped in asked],
-        [_cluster(pair) for pair in pairs],
+        [cluster_of(pair) for pair in pairs],
         [pair["prompt_id"] for pair in pairs],
         rng_for(seed, "agreement/drop_one", f"{config}/{kind}"),
     )
@@ -284,6 +291,6 @@ def _units(answers: Mapping[str, Answers], names: Sequence[str]) -> list[Answers
     return [list(unit) for unit in zip(*(answers[name] for name in names), strict=True)]
 
 
-def _cluster(pair: Row) -> tuple[str, ...]:
+def cluster_of(pair: Row) -> tuple[str, ...]:
     partner = pair["partner_persona_id"]
     return (pair["persona_id"],) if partner is None else tuple(sorted((pair["persona_id"], partner)))

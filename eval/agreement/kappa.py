@@ -57,6 +57,65 @@ def kappa_estimates(
     return [_estimates_of(columns, number * WIDTH, *pair) for number, pair in enumerate(pairs)]
 
 
+def pooled_kappa(
+    both: Sequence[tuple[Answers, Answers]],
+    clusters: Sequence[Cluster],
+    prompts: Sequence[str],
+    rng: np.random.Generator,
+    symmetric: bool = False,
+) -> tuple[Estimate, Estimate]:
+    """(kappa, raw agreement) of several comparisons taken together: an item counts once, however many of them it is in.
+
+    both: in each comparison the two sides' answers to every item. symmetric: the two sides are of one kind (two raters), so that it does
+    not matter which comes first. `n` counts items.
+    """
+    columns = resample(_pooled_cells(both), clusters, rng, prompts)
+    statistic = _symmetric_kappa if symmetric else cohens_kappa
+    return estimate_derived(columns, range(WIDTH - 1), statistic, ONE_ANSWER), estimate_mean(columns, WIDTH - 1)
+
+
+def pooled_kappa_value(
+    both: Sequence[tuple[Answers, Answers]], fewest: int, symmetric: bool = False
+) -> tuple[float | None, int, str | None]:
+    """As kappa_value, of several comparisons taken together."""
+    cells = _pooled_cells(both)
+    counted = cells[~np.isnan(cells[:, 0])]
+    if len(counted) < fewest:
+        return None, len(counted), f"n < {fewest}"
+    value = float((_symmetric_kappa if symmetric else cohens_kappa)(counted[:, :-1].mean(axis=0)))
+    return (None, len(counted), ONE_ANSWER) if math.isnan(value) else (value, len(counted), None)
+
+
+def kappa_difference(
+    first: Sequence[tuple[Answers, Answers]],
+    second: Sequence[tuple[Answers, Answers]],
+    clusters: Sequence[Cluster],
+    prompts: Sequence[str],
+    rng: np.random.Generator,
+) -> Estimate:
+    """How much higher the pooled kappa of `first` is than that of `second`, on the items that both have."""
+    columns = resample(np.hstack([_pooled_cells(first), _pooled_cells(second)]), clusters, rng, prompts)
+    cells = WIDTH - 1
+
+    def difference(means: np.ndarray) -> np.ndarray:
+        return cohens_kappa(means[..., :cells]) - cohens_kappa(means[..., cells:])
+
+    return estimate_derived(columns, [*range(cells), *range(WIDTH, WIDTH + cells)], difference, ONE_ANSWER)
+
+
+def _pooled_cells(both: Sequence[tuple[Answers, Answers]]) -> np.ndarray:
+    """As _cells, each item the mean of its comparisons."""
+    cells = np.stack([_cells(*pair) for pair in both])
+    counted = ~np.isnan(cells)
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, cells, 0.0).sum(axis=0) / counted.sum(axis=0)
+
+
+def _symmetric_kappa(shares: np.ndarray) -> np.ndarray:
+    table = shares.reshape(*shares.shape[:-1], len(ANSWERS), len(ANSWERS))
+    return cohens_kappa(((table + table.swapaxes(-1, -2)) / 2).reshape(shares.shape))
+
+
 def _cells(first: Answers, second: Answers) -> np.ndarray:
     """Shape (items, WIDTH): one column for each pair of answers and one for "the same answer"; NaN where one of the two gave none."""
     cells = np.full((len(first), WIDTH), np.nan)

@@ -7,7 +7,7 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.files import make_folder, sha256_file
-from builder.judge.judge import Judge, Verdict, compare
+from builder.judge.judge import Judge
 from builder.llm.budget import Budget
 from builder.llm.templates import load_template
 from eval.agreement.annotators import (
@@ -16,20 +16,16 @@ from eval.agreement.annotators import (
     RATING_COLUMNS,
     Annotator,
     Asked,
-    comparison,
-    file_rating,
     judge_annotators,
     lexical_annotators,
-    lexical_answer,
     parse_annotators,
-    rating,
-    verdict_rating,
 )
 from eval.agreement.choices import Choice, read_choices
 from eval.agreement.content import content_of, judged_rows
-from eval.agreement.pairs import PAIR_COLUMNS, AnnotatedPair, draw_pairs
+from eval.agreement.pairs import PAIR_COLUMNS, draw_pairs
+from eval.agreement.ratings import ask_judges, other_ratings, reread_ratings, templates_of, todays_annotators
 from eval.agreement.section import agreement_table
-from eval.agreement.simulated import simulated_answer, simulated_names
+from eval.agreement.simulated import simulated_names
 from eval.calls import check_all_answered, open_calls, spent
 from eval.judging import judge_facts, todays_facts
 from eval.language_models import file_name
@@ -37,7 +33,7 @@ from eval.provenance import dataset_identity, provenance, rows_by_split
 from eval.results import SCHEMA_VERSION, Result, digest, is_finished, read_result, result_path, write_result
 from eval.rows import content_hash, load_profiles, read_build
 from eval.tables import read_table, write_table
-from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
+from eval.transcripts import TRANSCRIPT_COLUMNS
 
 EVALUATION = "agreement"
 PAIRS, RATINGS, TRANSCRIPTS = "pairs.parquet", "ratings.parquet", "transcripts.parquet"
@@ -69,7 +65,7 @@ def run_agreement(
         "dataset": content_hash(dataset),
         "annotators": [asdict(annotator) for annotator in annotators],
         "models": {judge.judge.label: calls.client(judge.judge.role).identity for judge in asked.judges},
-        "templates": [load_template(template).label for template in _templates(asked)],
+        "templates": [load_template(template).label for template in templates_of(asked)],
         "files": {path.name: sha256_file(path) for path in asked.files},
         "limit": limit,
         "seed": seed,
@@ -78,11 +74,11 @@ def run_agreement(
         return agreement_table(read_result(result_path(out, name)))
     pairs, unknown = draw_pairs(dataset, limit, seed, {choice.pair_id for choice in choices} if choices else None)
     profiles = load_profiles(dataset)
-    transcripts, judged = _ask_judges(asked, annotators, pairs, profiles, calls)
+    transcripts, judged = ask_judges(asked, annotators, pairs, profiles, calls)
     if dry_run:
         return spent(calls)
     check_all_answered(calls)
-    ratings = _other_ratings(annotators, choices, pairs, profiles, seed)
+    ratings = other_ratings(annotators, choices, pairs, profiles, seed)
     rows, described = [pair.as_row() for pair in pairs], [asdict(annotator) for annotator in annotators]
     make_folder(out)
     files = write_table(out, f"{name}-{PAIRS}", rows, PAIR_COLUMNS)
@@ -106,7 +102,7 @@ def run_agreement(
             else 0,
         },
         seed=seed,
-        provenance=provenance(command, _templates(asked), calls),
+        provenance=provenance(command, templates_of(asked), calls),
         rows=judged_rows([*judged, *ratings], described),
         files=files,
         content=content_of(rows, [*judged, *ratings], described, seed),
@@ -124,24 +120,8 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
         {key: value for key, value in annotator.items() if key != "items"}
         for annotator in result.fingerprint["annotators"]
     ]
-    judged = []
-    for annotator in annotators:
-        if annotator["judge"]:
-            own = [
-                {**row, "item_id": row["item_id"].rpartition("|")[0]}
-                for row in transcripts
-                if row["judge"] == annotator["judge"] and row["item_id"].endswith(f"|{annotator['condition']}")
-            ]
-            judged += [
-                verdict_rating(annotator["name"], pair_id, verdict)
-                for pair_id, verdict in reread(judges[annotator["judge"]], own).items()
-                if isinstance(verdict, Verdict)
-            ]
-    every = [*judged, *ratings]
-    today = [
-        annotator | ({"judge": judges[annotator["judge"]].label} if annotator["judge"] else {})
-        for annotator in annotators
-    ]
+    every = [*reread_ratings(annotators, transcripts, judges), *ratings]
+    today = todays_annotators(annotators, judges)
     return replace(
         result,
         judges=todays_facts(result.judges, judges),
@@ -167,58 +147,8 @@ def _annotators(asked: Asked, choices: Sequence[Choice]) -> list[Annotator]:
     return found
 
 
-def _ask_judges(
-    asked: Asked,
-    annotators: Sequence[Annotator],
-    pairs: Sequence[AnnotatedPair],
-    profiles: Mapping[str, str],
-    calls: Any,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(the rows of the transcripts, the ratings). item_id of a transcript: PAIR|CONDITION."""
-    by_label = {judge.judge.label: judge.judge for judge in asked.judges}
-    transcripts, ratings = [], []
-    for annotator in annotators:
-        if annotator.judge is None:
-            continue
-        judge = by_label[annotator.judge]
-        comparisons = [comparison(pair, annotator.condition, profiles) for pair in pairs]
-        verdicts = compare(judge, calls, comparisons, annotator.name)
-        transcripts += transcript_rows(judge, [f"{pair.pair_id}|{annotator.condition}" for pair in pairs], verdicts)
-        ratings += [verdict_rating(annotator.name, p.pair_id, v) for p, v in zip(pairs, verdicts, strict=True)]
-    return transcripts, ratings
-
-
-def _other_ratings(
-    annotators: Sequence[Annotator],
-    choices: Sequence[Choice],
-    pairs: Sequence[AnnotatedPair],
-    profiles: Mapping[str, str],
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Of lexical rules, simulated people and files."""
-    ratings = []
-    for annotator in annotators:
-        if annotator.group == "lexical":
-            ratings += [rating(annotator.name, p.pair_id, lexical_answer(annotator, p, profiles)) for p in pairs]
-        elif annotator.reliability is not None:
-            ratings += [
-                rating(
-                    annotator.name,
-                    p.pair_id,
-                    simulated_answer(annotator.name, annotator.reliability, p.pair_id, p.label, seed),
-                )
-                for p in pairs
-            ]
-    by_id = {pair.pair_id: pair for pair in pairs}
-    return [*ratings, *(file_rating(choice, by_id[choice.pair_id]) for choice in choices if choice.pair_id in by_id)]
-
-
 def _name_of(given: Sequence[str]) -> str:
     """Of the words, without folders and addresses; a long one is cut and made distinct by its hash."""
     words = [word.partition("@http")[0].rstrip("/").rsplit("/", 1)[-1] for word in given]
     name = file_name("-".join(words))
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME].rstrip('-.')}-{digest(list(words))[:8]}"
-
-
-def _templates(asked: Asked) -> list[str]:
-    return sorted({judge.judge.template for judge in asked.judges if judge.judge.template})

@@ -36,7 +36,7 @@ def agreement_table(result: Result) -> str:
     """For a terminal, at most 110 columns: every annotator with its controls against the label and against what most people say."""
     lines: list[str] = []
     for config, content in result.content["configs"].items():
-        look = _Kappas(content)
+        look = Kappas(content)
         people = _consensus_names(content)
         lines += [
             "",
@@ -46,10 +46,10 @@ def agreement_table(result: Result) -> str:
             f"{'annotator':<30}{'n':>5}{'ties':>6}{'unsc.':>6}  {'with the label':<21}{'no pers.':>9}{'wrong p.':>9}"
         )
         lines.append(heading + ("  with most raters" if people else ""))
-        for annotator in _own(result, config):
+        for annotator in own_annotators(result, config):
             items = annotator["items"][config]
             name = annotator["name"]
-            line = f"{_cut(name, 29):<30}{items['answered']:>5}{items['ties']:>6}{sum(items['unscored'].values()):>6}  "
+            line = f"{cut(name, 29):<30}{items['answered']:>5}{items['ties']:>6}{sum(items['unscored'].values()):>6}  "
             line += f"{ITSELF[config] if name == LABEL else number_with_interval(look.kappa(name, LABEL)):<21}"
             line += "".join(f"{plain_number(look.twin(annotator, c, LABEL)['value']):>9}" for c in ("none", "wrong"))
             lines.append(
@@ -92,7 +92,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
     )
 
 
-class _Kappas:
+class Kappas:
     """Look-up of the pooled kappas of one config."""
 
     def __init__(self, content: Mapping[str, Any]):
@@ -125,7 +125,7 @@ class _Kappas:
 
 def _tables(result: Result, config: str) -> list[Table]:
     content = result.content["configs"][config]
-    look, own = _Kappas(content), _own(result, config)
+    look, own = Kappas(content), own_annotators(result, config)
     references = [LABEL, *_consensus_names(content)]
     references += [a["name"] for a in own if a["group"] == "model" and a["name"] not in references]
     rows: list[list[Cell]] = []
@@ -181,7 +181,7 @@ def _tables(result: Result, config: str) -> list[Table]:
             f"{config}: who answered what ({result.name})",
             ["Annotator", "kind", "answered", "ties", "unscored", "stated reliability"],
             [
-                _counts_row(annotator, config)
+                counts_row(annotator, config)
                 for annotator in result.content["annotators"]
                 if config in annotator["items"]
             ],
@@ -203,7 +203,7 @@ def _tables(result: Result, config: str) -> list[Table]:
                 folded=True,
             )
         )
-    if dropped := _drop_one_rows(content):
+    if dropped := drop_one_rows(content):
         tables.append(
             Table(
                 f"{config}: kappa with the majority of the raters but one, in turn ({result.name})",
@@ -218,7 +218,7 @@ def _tables(result: Result, config: str) -> list[Table]:
 
 def _figures(result: Result, config: str) -> list[Figure]:
     content = result.content["configs"][config]
-    look, own = _Kappas(content), _own(result, config)
+    look, own = Kappas(content), own_annotators(result, config)
     people = [a["name"] for a in own if a["group"] in PEOPLE]
     models = [a["name"] for a in own if a["group"] == "model"]
     twins = [
@@ -230,34 +230,36 @@ def _figures(result: Result, config: str) -> list[Figure]:
     figures = []
     if people:
         names = [*people, *_consensus_names(content), *models, LABEL]
-        figures += _matrix(look, names, "6", f"Kappa of people and models on {config}{mark}", result.name)
+        figures += matrix_figure(look, names, "6", f"Kappa of people and models on {config}{mark}", result.name)
         wanted = [
             *_inside(people),
             *((name, other) for name in _consensus_names(content) or people for other in models),
         ]
-        figures += _histograms(
+        figures += persona_histograms(
             content, wanted, "7", f"Kappa of people and models by persona, on {config}{mark}", result.name
         )
     names = [*known, *(a["name"] for a in own if a["group"] == "lexical")]
     if models:
-        figures += _matrix(look, names, "8", f"Kappa of models on {config}, with their controls", result.name)
+        figures += matrix_figure(look, names, "8", f"Kappa of models on {config}, with their controls", result.name)
         wanted = [*_inside(models), *((name, LABEL) for name in [*models, *twins])]
-        figures += _histograms(content, wanted, "9", f"Kappa of models by persona, on {config}", result.name)
+        figures += persona_histograms(content, wanted, "9", f"Kappa of models by persona, on {config}", result.name)
     return figures
 
 
-def _matrix(look: _Kappas, names: Sequence[str], paper: str, title: str, result: str) -> list[Figure]:
+def matrix_figure(look: Kappas, names: Sequence[str], paper: str, title: str, result: str) -> list[Figure]:
     """The upper triangle only: kappa is symmetric, and the paper blacks the other one out."""
     if len(names) < 2:
         return []
     matrix = [
-        [look.kappa(one, other)["value"] if column > row else None for column, other in enumerate(names)]
+        [look.kappa(one, other)["value"] if column >= row else None for column, other in enumerate(names)]
         for row, one in enumerate(names)
     ]
+    # On the diagonal stands nothing but what is several annotators at once, as raters with each other.
     said = [
         f"{one} with {other}: {number_with_interval(look.kappa(one, other))}"
         for row, one in enumerate(names)
-        for other in names[row + 1 :]
+        for column, other in enumerate(names)
+        if column > row or (column == row and matrix[row][column] is not None)
     ]
     blank = [(row, column) for row in range(len(names)) for column in range(row)]
     image = heatmap_figure(matrix, names, names, "Cohen's kappa", blank=blank)
@@ -278,7 +280,7 @@ def _matrix(look: _Kappas, names: Sequence[str], paper: str, title: str, result:
     ]
 
 
-def _histograms(
+def persona_histograms(
     content: Mapping[str, Any], wanted: Sequence[tuple[str, str]], paper: str, title: str, result: str
 ) -> list[Figure]:
     entries = {frozenset((entry["first"], entry["second"])): entry for entry in content["of_personas"]}
@@ -303,7 +305,7 @@ def _histograms(
     return [Figure(title, image, "; ".join(said), paper, caption)]
 
 
-def _own(result: Result, config: str) -> list[Mapping[str, Any]]:
+def own_annotators(result: Result, config: str) -> list[Mapping[str, Any]]:
     """Who annotated this config, without the twins."""
     return [a for a in result.content["annotators"] if a["condition"] in ("", "true") and config in a["items"]]
 
@@ -312,7 +314,7 @@ def _consensus_names(content: Mapping[str, Any]) -> list[str]:
     return [f"{entry['of']}{CONSENSUS_SUFFIX}" for entry in content["consensus"]]
 
 
-def _counts_row(annotator: Mapping[str, Any], config: str) -> list[Cell]:
+def counts_row(annotator: Mapping[str, Any], config: str) -> list[Cell]:
     items = annotator["items"][config]
     unscored = ", ".join(f"{count} {reason}" for reason, count in items["unscored"].items())
     if items["withheld"]:
@@ -321,7 +323,7 @@ def _counts_row(annotator: Mapping[str, Any], config: str) -> list[Cell]:
     return [annotator["name"], kind, items["answered"], items["ties"], unscored or 0, annotator["reliability"]]
 
 
-def _drop_one_rows(content: Mapping[str, Any]) -> list[list[Cell]]:
+def drop_one_rows(content: Mapping[str, Any]) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for entry in content["consensus"]:
         for other in entry["drop_one"]:
@@ -372,5 +374,5 @@ def _notes(result: Result) -> list[str]:
     return notes
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"

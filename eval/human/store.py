@@ -3,82 +3,139 @@
 Who a rater is, nobody knows: of a token only its hash is kept, as the rater's id. Times are seconds since 1970, UTC.
 """
 
+import base64
+import dataclasses
+import hashlib
+import hmac
+import json
+import secrets
+import sqlite3
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from eval.human.material import Material
-from eval.human.study import Study
+from builder.errors import InputError, few
+from eval.human.assignment import assign, taken_places
+from eval.human.database import SCHEMA, Database, StorageError, is_laid_out, touch
+from eval.human.exclusion import Standing, standings
+from eval.human.material import Material, material_from_dict, material_to_dict
+from eval.human.order import first_answer, item_order
+from eval.human.records import CHOICES, Answer, Rater
+from eval.human.study import LONGEST_ANSWER, Study, changed_keys, fingerprint_of, settings_of
 
 KINDS = ("human", "simulated")  # of a whole database: the two are never mixed
-CHOICES = ("A", "B")
+PREFIXES = {"human": "r", "simulated": "s"}  # of rater ids
+LONGEST_PANEL_ID = 200
+SIGN_OF_LIFE = 60  # seconds; a page that is loaded again within them writes nothing
 
 
 class StudyFullError(Exception):
     """Every place is taken."""
 
 
-@dataclass(frozen=True)
-class Rater:
-    """persona_id: None before `begin`. state: `new`, `open` or `finished`."""
-
-    rater_id: str
-    state: str
-    persona_id: str | None
-    began: float | None
-    last_seen: float | None
-    finished: float | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """choice: the place chosen, `A` or `B`; preferred: `chosen` or `rejected`, the text that stood there. seconds: from the first time the
-    question was shown to the first answer. pasted: characters pasted into the reasoning, all pastes together. changes: later versions."""
-
-    rater_id: str
-    item_id: str
-    position: int
-    first: str
-    choice: str
-    preferred: str
-    reason: str
-    pasted: int
-    shown: float
-    answered: float
-    seconds: float
-    changes: int
-
-
 class Store:
-    """Safe for several threads and processes at once; every method is one transaction."""
+    """Safe for several threads and processes at once: what a method writes, it writes whole, and it is on the disk when the method returns.
 
-    def __init__(self, path: Path, study: Study, material: Material, kind: str) -> None:
-        """Use open_store."""
+    Any method raises database.StorageError, an InputError, where the file cannot be read or written, and the writing ones where the study
+    file has changed since this store was opened.
+    """
+
+    def __init__(self, path: Path, study: Study, material: Material, kind: str, database: Database) -> None:
+        """Use open_store. checks: the item ids of all attention checks."""
         self.path, self.study, self.material, self.kind = path, study, material, kind
+        self._database = database
+        self._fingerprint = fingerprint_of(study)
+        self.checks = frozenset(
+            item.item_id for persona in material.personas for item in persona.items if item.kind == "check"
+        )
 
-    def issue_tokens(self, count: int) -> list[str]:
+    def issue_tokens(self, count: int, now: float | None = None) -> list[str]:
         """New tokens, 22 characters each, shown this once."""
-        raise NotImplementedError
+        tokens = [new_token() for _ in range(count)]
+        with self._database.writing() as connection:
+            for token in tokens:
+                self._register(connection, token, now)
+        return tokens
 
-    def token_for(self, panel_id: str) -> str:
-        """recruiting: open. The same id gets the same token; only a keyed hash of the token is kept, the id nowhere."""
-        raise NotImplementedError
+    def token_for(self, panel_id: str, now: float | None = None) -> str:
+        """recruiting: open. The same id gets the same token; only a keyed hash of the token is kept, the id nowhere.
+
+        Raises InputError where the study lets in holders of tokens only, and for an id that is empty or longer than LONGEST_PANEL_ID.
+        """
+        if self.study.recruiting != "open":
+            raise InputError("This study lets in only those who were sent a link. Ask who invited you for yours.")
+        panel_id = panel_id.strip()
+        if not 0 < len(panel_id) <= LONGEST_PANEL_ID:
+            raise InputError(
+                f"The panel's id is {len(panel_id)} characters long; it takes 1 to {LONGEST_PANEL_ID}. Open the study by the panel's link."
+            )
+        with self._database.reading() as connection:
+            secret = bytes.fromhex(_fact(connection, "secret"))
+        # Without the secret nobody can compute a participant's token, nor try ids until a rater's comes out.
+        digest = hmac.digest(secret, panel_id.encode("utf-8", "surrogatepass"), "sha256")
+        token = base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
+        if self.rater(token) is None:
+            with self._database.writing() as connection:
+                self._register(connection, token, now)
+        return token
 
     def rater(self, token: str) -> Rater | None:
         """None for a token that was not issued."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return self._find(connection, self._rater_id(token))
 
     def begin(self, rater_id: str, now: float | None = None) -> Rater:
         """After consent: gives the rater a persona (eval.human.assignment) if there is none yet. Raises StudyFullError."""
-        raise NotImplementedError
+        now = _time(now)
+        with self._database.writing() as connection:
+            self._refuse_changed_study(connection)
+            rater = self._known(connection, rater_id)
+            if rater.persona_id is not None:
+                return rater
+            found = self._standings(connection)
+            excluded = {standing.rater.rater_id for standing in found if standing.excluded}
+            taken = taken_places([s.rater for s in found], excluded, self.study.idle_minutes * 60, now)
+            personas = [persona.persona_id for persona in self.material.personas]
+            persona_id = assign(personas, taken, self.study.raters_per_persona, self.study.seed, rater_id)
+            if persona_id is None:
+                raise StudyFullError(f"All {self.study.raters} places of the study are taken.")
+            connection.execute(
+                "UPDATE raters SET persona_id = ?, began = ?, last_seen = ? WHERE rater_id = ?",
+                (persona_id, now, now, rater_id),
+            )
+            return dataclasses.replace(rater, state="open", persona_id=persona_id, began=now, last_seen=now)
 
     def items_of(self, rater: Rater) -> list[tuple[str, str]]:
-        """(item id, which answer stands first: `chosen` or `rejected`) in this rater's order (eval.human.order)."""
-        raise NotImplementedError
+        """(item id, which answer stands first: `chosen` or `rejected`) in this rater's order (eval.human.order).
+
+        Empty before `begin`.
+        """
+        if rater.persona_id is None:
+            return []
+        shown = items_shown(self.material, rater.persona_id)
+        order = item_order(self.study.seed, rater.rater_id, shown, self.checks)
+        return [(item_id, first_answer(self.study.seed, rater.rater_id, item_id)) for item_id in order]
 
     def show(self, rater_id: str, item_id: str, now: float | None = None) -> None:
-        """Notes when an item is first shown."""
-        raise NotImplementedError
+        """Notes when an item is first shown, and that the rater is still there.
+
+        Raises InputError for an item that the rater was not given. Nothing is noted of who has finished.
+        """
+        now = _time(now)
+        with self._database.reading() as connection:
+            rater = self._known(connection, rater_id)
+            self._position(rater, item_id)
+            known = _shown(connection, rater_id, item_id)
+        if rater.state == "finished":
+            return
+        if known is not None and rater.last_seen is not None and now - rater.last_seen < SIGN_OF_LIFE:
+            return
+        with self._database.writing() as connection:
+            self._refuse_changed_study(connection)
+            connection.execute("INSERT OR IGNORE INTO shown VALUES (?, ?, ?)", (rater_id, item_id, now))
+            _seen(connection, rater_id, now)
 
     def save(
         self, rater_id: str, item_id: str, choice: str, reason: str, pasted: int = 0, now: float | None = None
@@ -88,22 +145,134 @@ class Store:
         Raises InputError for an item that the rater was not given, a choice other than A and B, a reasoning below minimum_characters (of
         trimmed text) or above LONGEST_ANSWER, or a rater who has finished.
         """
-        raise NotImplementedError
+        now, reason, pasted = _time(now), clean_text(reason), min(max(pasted, 0), LONGEST_ANSWER)
+        if choice not in CHOICES:
+            raise InputError(f"No answer is chosen. Choose {' or '.join(CHOICES)}.")
+        if len(reason) < self.study.minimum_characters:
+            raise InputError(
+                f"The reasoning has {len(reason)} characters; please write at least {self.study.minimum_characters}."
+            )
+        if len(reason) > LONGEST_ANSWER:
+            raise InputError(f"The reasoning has {len(reason)} characters; please shorten it to {LONGEST_ANSWER}.")
+        with self._database.writing() as connection:
+            self._refuse_changed_study(connection)
+            rater = self._known(connection, rater_id)
+            position, first = self._position(rater, item_id)
+            old = _answer(connection, rater_id, item_id)
+            preferred = first if choice == "A" else {"chosen": "rejected", "rejected": "chosen"}[first]
+            # A page that is opened again may count from 0: what was pasted once stays known.
+            most_pasted = max(pasted, old.pasted) if old else pasted
+            if old and (old.choice, old.reason, old.pasted) == (choice, reason, most_pasted):
+                return old
+            if rater.state == "finished":
+                raise InputError("You have finished the study, so this answer can no longer be changed.")
+            if old:
+                new = dataclasses.replace(
+                    old, choice=choice, preferred=preferred, reason=reason, pasted=most_pasted, changes=old.changes + 1
+                )
+            else:
+                shown = _shown(connection, rater_id, item_id)
+                if shown is None:
+                    shown = now
+                    connection.execute("INSERT INTO shown VALUES (?, ?, ?)", (rater_id, item_id, now))
+                seconds = max(now - shown, 0.0)  # a clock may be set back
+                new = Answer(
+                    rater_id, item_id, position, first, choice, preferred, reason, pasted, shown, now, seconds, 0
+                )
+            values = dataclasses.astuple(new)
+            connection.execute(f"INSERT OR REPLACE INTO answers VALUES ({', '.join('?' * len(values))})", values)
+            connection.execute(
+                "INSERT INTO log (saved, rater_id, item_id, choice, reason, pasted) VALUES (?, ?, ?, ?, ?, ?)",
+                (now, rater_id, item_id, choice, reason, pasted),
+            )
+            _seen(connection, rater_id, now)
+        return new
 
     def answers(self, rater_id: str | None = None) -> list[Answer]:
         """Of one rater, or of all; sorted by rater and position."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return _answers(connection, rater_id)
 
     def finish(self, rater_id: str, now: float | None = None) -> Rater:
         """Raises InputError while a question is open. Finishing twice is finishing once."""
-        raise NotImplementedError
+        now = _time(now)
+        with self._database.writing() as connection:
+            self._refuse_changed_study(connection)
+            rater = self._known(connection, rater_id)
+            if rater.state == "finished":
+                return rater
+            if rater.persona_id is None:
+                raise InputError("The study has not begun, so it cannot be finished. Begin it on the first page.")
+            answered = {answer.item_id for answer in _answers(connection, rater_id)}
+            items = [item_id for item_id, _ in self.items_of(rater)]
+            left = [str(number) for number, item_id in enumerate(items, start=1) if item_id not in answered]
+            if left:
+                raise InputError(
+                    f"{len(left)} of {len(items)} questions have no answer yet: number {few(left)}. Answer them, then finish."
+                )
+            connection.execute("UPDATE raters SET finished = ?, last_seen = ? WHERE rater_id = ?", (now, now, rater_id))
+            return dataclasses.replace(rater, state="finished", finished=now, last_seen=now)
 
     def raters(self) -> list[Rater]:
         """All that were issued a token, sorted by id."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return _raters(connection)
+
+    def standings(self) -> list[Standing]:
+        """Of every rater, sorted by id: whether the answers count, and if not, why (eval.human.exclusion)."""
+        with self._database.reading() as connection:
+            return self._standings(connection)
+
+    def versions(self) -> list[dict[str, Any]]:
+        """The log: every version of every answer, in the order in which they were saved.
+
+        Columns: saved, rater_id, item_id, choice, reason, pasted (of that version alone).
+        """
+        with self._database.reading() as connection:
+            cursor = connection.execute("SELECT saved, rater_id, item_id, choice, reason, pasted FROM log ORDER BY id")
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def close(self) -> None:
-        raise NotImplementedError
+        self._database.close()
+
+    def _rater_id(self, token: str) -> str:
+        return PREFIXES[self.kind] + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def _register(self, connection: sqlite3.Connection, token: str, now: float | None) -> None:
+        connection.execute(
+            "INSERT OR IGNORE INTO raters (rater_id, issued) VALUES (?, ?)", (self._rater_id(token), _time(now))
+        )
+
+    def _find(self, connection: sqlite3.Connection, rater_id: str) -> Rater | None:
+        return next(iter(_raters(connection, rater_id)), None)
+
+    def _known(self, connection: sqlite3.Connection, rater_id: str) -> Rater:
+        rater = self._find(connection, rater_id)
+        if rater is None:
+            raise InputError(f"No token was issued for the rater {rater_id} in {self.path.name}.")
+        return rater
+
+    def _position(self, rater: Rater, item_id: str) -> tuple[int, str]:
+        """Number of the question for this rater, from 1, and which answer stands first."""
+        for number, (given, first) in enumerate(self.items_of(rater), start=1):
+            if given == item_id:
+                return number, first
+        raise InputError(f"{item_id[:100]!r} is none of the questions that you were given. Open your link again.")
+
+    def _standings(self, connection: sqlite3.Connection) -> list[Standing]:
+        by_rater = defaultdict(list)
+        for answer in _answers(connection):
+            by_rater[answer.rater_id].append(answer)
+        study = self.study
+        return standings(_raters(connection), by_rater, self.checks, study.exclusions, study.raters_per_persona)
+
+    def _refuse_changed_study(self, connection: sqlite3.Connection) -> None:
+        # Another process may have taken the database over for a changed study file while this one serves the old one.
+        if _fact(connection, "fingerprint") != self._fingerprint:
+            raise StorageError(
+                f"The study file of {self.path.name} has changed since it was opened here. Start `persona annotate serve` again."
+            )
 
 
 def open_store(
@@ -111,12 +280,176 @@ def open_store(
 ) -> Store:
     """The study's database, made with what `draw` gives where there is none yet.
 
-    A study file that changed while no answer was there takes the database over; afterwards InputError names the keys that differ. Also
-    InputError: no database of ours, another study's, one of the other kind, one that is not there with create=False.
+    A study file that changed while no answer was there takes the database over: the material is drawn anew, tokens stay valid, and who had
+    begun begins again. Afterwards InputError names the keys that differ. Also InputError: no database of ours, another study's, one of the
+    other kind. With create=False nothing is written: also one that is not there, and a study file that would have to take it over.
     """
-    raise NotImplementedError
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it is one of {KINDS}")
+    material = None
+    if not path.exists() or path.stat().st_size == 0:
+        if not create:
+            raise InputError(
+                f"There is no database {path}: the study has not begun. `persona annotate "
+                f"{'simulate' if kind == 'simulated' else 'tokens'}` makes it, or give another with --database."
+            )
+        material = draw()  # before there is a file: where it cannot be drawn, none is left behind
+        touch(path)
+    database = Database(path)
+    try:
+        with database.reading() as connection:
+            empty = not is_laid_out(connection)
+        if empty:
+            if not create:
+                raise InputError(f"{path} holds no study yet. Start one with `persona annotate tokens`.")
+            _lay_out(database, study, material or draw(), kind)
+        with database.reading() as connection:
+            changed = _changed(connection, path, study, kind)
+            answered = _has_answers(connection)
+        if changed and not create and not answered:
+            raise InputError(
+                f"The study file has changed since {path.name} was made ({few(changed)}). No answer is there yet: `persona annotate serve` "
+                "takes the changed file over."
+            )
+        if changed:
+            # Drawn before the lock is taken, for others answer meanwhile; where an answer came in between, nothing is taken over.
+            if answered:
+                raise _changed_too_late(path, changed)
+            _take_over(database, path, study, draw(), kind)
+        with database.reading() as connection:
+            kept = material_from_dict(json.loads(_fact(connection, "material")))
+    except BaseException:
+        database.close()
+        raise
+    return Store(path, study, kept, kind, database)
+
+
+def new_token() -> str:
+    """128 random bits in 22 characters; it begins with a letter or digit, for a spreadsheet takes `-…` for a formula."""
+    while True:
+        token = secrets.token_urlsafe(16)
+        if token[0].isalnum():
+            return token
 
 
 def items_shown(material: Material, persona_id: str) -> Sequence[str]:
     """The item ids that the persona's raters are asked, checks among them."""
     return next(persona.shown for persona in material.personas if persona.persona_id == persona_id)
+
+
+def clean_text(text: str) -> str:
+    """As it is kept: trimmed, a line's end as browsers count it, and nothing that no table can hold."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _lay_out(database: Database, study: Study, material: Material, kind: str) -> None:
+    with database.writing() as connection:
+        if is_laid_out(connection):  # another process was faster
+            return
+        for statement in SCHEMA:
+            connection.execute(statement)
+        facts = {"kind": kind, "secret": secrets.token_hex(32)} | _facts(study, material)
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+
+
+def _facts(study: Study, material: Material) -> dict[str, str]:
+    return {
+        "settings": json.dumps(settings_of(study), ensure_ascii=False),
+        "fingerprint": fingerprint_of(study),
+        "material": json.dumps(material_to_dict(material), ensure_ascii=False),
+    }
+
+
+def _changed(connection: sqlite3.Connection, path: Path, study: Study, kind: str) -> list[str]:
+    """Keys of the study file that differ from what the database was made with. Raises InputError for another study or kind."""
+    if _fact(connection, "kind") != kind:
+        there, wanted = ("simulated raters", "people") if kind == "human" else ("people", "simulated raters")
+        raise InputError(
+            f"{path} is made for answers of {there}, and those of {wanted} were asked for; the two are never mixed. "
+            f"{'Leave out' if kind == 'simulated' else 'Give'} --simulated, or give another file with --database."
+        )
+    settings = json.loads(_fact(connection, "settings"))
+    changed = changed_keys(settings, settings_of(study))
+    if settings["title"] != study.title and changed != ["title"]:
+        raise InputError(
+            f"{path} belongs to another study, {settings['title']!r}; this one is {study.title!r}. Give its own database with --database. "
+            "Nothing was changed."
+        )
+    return changed
+
+
+def _changed_too_late(path: Path, changed: Sequence[str]) -> InputError:
+    return InputError(
+        f"The study file has changed since the first answer in {path.name}: {', '.join(changed)}. Put the old values back, or start "
+        "another study with a title and a database of its own. Nothing was changed."
+    )
+
+
+def _take_over(database: Database, path: Path, study: Study, material: Material, kind: str) -> None:
+    with database.writing() as connection:
+        changed = _changed(connection, path, study, kind)
+        if not changed:  # another process was faster
+            return
+        if _has_answers(connection):
+            raise _changed_too_late(path, changed)
+        connection.executemany(
+            "UPDATE facts SET value = ? WHERE name = ?", [(v, k) for k, v in _facts(study, material).items()]
+        )
+        # They agreed to another study, perhaps, and to a persona that may be gone.
+        connection.execute("UPDATE raters SET persona_id = NULL, began = NULL, last_seen = NULL")
+        connection.execute("DELETE FROM shown")
+
+
+def _has_answers(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT EXISTS (SELECT 1 FROM answers)").fetchone()[0] == 1
+
+
+def _fact(connection: sqlite3.Connection, name: str) -> str:
+    return connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
+
+
+def _raters(connection: sqlite3.Connection, rater_id: str | None = None) -> list[Rater]:
+    where, values = ("", ()) if rater_id is None else ("WHERE rater_id = ?", (rater_id,))
+    rows = connection.execute(
+        f"SELECT rater_id, persona_id, began, last_seen, finished FROM raters {where} ORDER BY rater_id", values
+    )
+    return [
+        Rater(
+            rater,
+            "new" if persona is None else "open" if finished is None else "finished",
+            persona,
+            began,
+            seen,
+            finished,
+        )
+        for rater, persona, began, seen, finished in rows
+    ]
+
+
+def _answers(connection: sqlite3.Connection, rater_id: str | None = None) -> list[Answer]:
+    where, values = ("", ()) if rater_id is None else ("WHERE rater_id = ?", (rater_id,))
+    rows = connection.execute(f"SELECT * FROM answers {where} ORDER BY rater_id, position", values)
+    return [Answer(*row) for row in rows]
+
+
+def _answer(connection: sqlite3.Connection, rater_id: str, item_id: str) -> Answer | None:
+    row = connection.execute("SELECT * FROM answers WHERE rater_id = ? AND item_id = ?", (rater_id, item_id)).fetchone()
+    return Answer(*row) if row else None
+
+
+def _shown(connection: sqlite3.Connection, rater_id: str, item_id: str) -> float | None:
+    row = connection.execute(
+        "SELECT shown FROM shown WHERE rater_id = ? AND item_id = ?", (rater_id, item_id)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _seen(connection: sqlite3.Connection, rater_id: str, now: float) -> None:
+    connection.execute(
+        "UPDATE raters SET last_seen = MAX(COALESCE(last_seen, 0), ?) WHERE rater_id = ?", (now, rater_id)
+    )
+
+
+def _time(now: float | None) -> float:
+    return time.time() if now is None else now

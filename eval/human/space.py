@@ -1,0 +1,183 @@
+"""A study as a folder that runs as a Hugging Face Space: the study file, what its raters are shown, and the code that serves it."""
+
+import ast
+import importlib.metadata
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.files import write_json, write_text
+from builder.hub import PREFIX
+from builder.strict_yaml import read_yaml
+from eval.human.material import Material, draw_material, material_to_dict
+from eval.human.opening import database_path, dataset_folder
+from eval.human.store import open_store
+from eval.human.study import Study, load_study
+
+ROOT = Path(__file__).parents[2]
+OURS = ("builder", "training", "eval")
+APP = Path(__file__).with_name("space_app.py")
+README = Path(__file__).with_name("space_readme.txt")
+# What those modules read: pages, and what the browser loads with them.
+PAGES = (Path(__file__).with_name("templates"), ROOT / "eval" / "web" / "templates")
+# Imported by what serves and exports a study. Gradio comes with the Space, by sdk_version, and brings FastAPI and Jinja.
+REQUIREMENTS = ("httpx2", "jinja2", "numpy", "pyarrow", "pyyaml")
+
+
+def write_space(study_path: Path, out: Path, database: Path | None) -> str:
+    """Writes the folder `out`, whole or not at all; returns what to do with it.
+
+    With `recruiting: tokens` the tokens are issued here, into the study's database; their hashes let their holders into the Space, and give
+    nothing away. What is shown is that database's material too, or drawn now where there is no database.
+    Raises InputError where `out` exists, where no token was issued, and as load_study, open_store and draw_material do.
+    """
+    if out.exists():
+        raise InputError(f"{out} is there already. Give a new folder, or remove it first.")
+    study = load_study(study_path)
+    material, raters = material_and_raters(study_path, study, database or database_path(study_path))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
+        folder = Path(name) / "space"
+        folder.mkdir()
+        shutil.copyfile(study_path, folder / "STUDY.yaml")
+        write_json(folder / "material.json", material_to_dict(material))
+        write_json(folder / "raters.json", raters)
+        shutil.copyfile(APP, folder / "app.py")
+        for path in [*modules_of(APP).values(), *(path for pages in PAGES for path in pages.rglob("*"))]:
+            if path.is_file():
+                target = folder / path.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        write_text(folder / "requirements.txt", "".join(f"{line}\n" for line in requirements()))
+        for licence in ("LICENSE", "NOTICE"):
+            write_text(folder / licence, licence_text(licence))
+        write_text(folder / "README.md", readme(study, material, licence_of(study, study_path), len(raters)))
+        folder.rename(out)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    return (
+        f"{out}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, for a Space with Gradio "
+        f"{importlib.metadata.version('gradio')}. It lets in {letting_in(study, len(raters))}.\nNext: the commands in {out / 'README.md'}."
+    )
+
+
+def material_and_raters(study_path: Path, study: Study, database: Path) -> tuple[Material, list[str]]:
+    """raters: ids of the tokens that nobody has used yet, sorted; empty with `recruiting: open`."""
+    if not database.exists():
+        if study.recruiting == "tokens":
+            raise InputError(
+                f"There is no database {database}, so no token was issued, and nobody could enter the Space. Issue them first: persona annotate "
+                f"tokens {study_path} --address https://ORG-NAME.hf.space"
+            )
+        return draw_material(study, dataset_folder(study, study_path)), []
+    store = open_store(database, study, lambda: draw_material(study, dataset_folder(study, study_path)), create=False)
+    try:
+        raters = [rater.rater_id for rater in store.raters() if rater.state == "new"]
+        if study.recruiting == "open":
+            return store.material, []
+        if not raters:
+            raise InputError(
+                f"{database} holds no token that is still unused, so nobody could enter the Space. Issue some: persona annotate tokens "
+                f"{study_path} --address https://ORG-NAME.hf.space"
+            )
+        return store.material, raters
+    finally:
+        store.close()
+
+
+def modules_of(start: Path) -> dict[str, Path]:
+    """Dotted names and files of our modules that `start` imports, they import, and so on: at the top or within a function."""
+    found: dict[str, Path] = {}
+    waiting = imports_of(start)
+    while waiting:
+        name = waiting.pop()
+        path = file_of(name)
+        if path is None or name in found:
+            continue
+        found[name] = path
+        parent = name.rpartition(".")[0]
+        waiting += [*imports_of(path), *([parent] if parent else [])]
+    return found
+
+
+def imports_of(path: Path) -> list[str]:
+    """Dotted names; `from a import b` gives `a` and `a.b`, of which the second may be no module."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def file_of(name: str) -> Path | None:
+    """None for what is not ours, and for a name within a module."""
+    if name.partition(".")[0] not in OURS:
+        return None
+    module = ROOT.joinpath(*name.split("."))
+    return next((path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()), None)
+
+
+def requirements(names: Collection[str] = REQUIREMENTS) -> list[str]:
+    """Lines of requirements.txt, at the versions that are installed here."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in sorted(names)]
+
+
+def licence_text(name: str) -> str:
+    """LICENSE or NOTICE: beside the packages in a checkout, with the metadata where the program was installed."""
+    if (ROOT / name).is_file():
+        return (ROOT / name).read_text(encoding="utf-8")
+    for file in importlib.metadata.files("persona-testbed") or ():
+        if file.name == name:
+            return file.read_text(encoding="utf-8")
+    raise InputError(f"{name} of persona-testbed is not there. Install it again.")
+
+
+def licence_of(study: Study, study_path: Path) -> str | None:
+    """Of the dataset, by its card; None where that is not at hand."""
+    card = study_path.parent / study.dataset / "README.md"
+    if study.dataset.startswith(PREFIX) or not card.is_file():
+        return None
+    text = card.read_text(encoding="utf-8")
+    front = text.split("---\n")[1] if text.startswith("---\n") else ""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "front.yaml"
+        path.write_text(front, encoding="utf-8")
+        licence = read_yaml(path).get("license")
+    return licence if isinstance(licence, str) else None
+
+
+def letting_in(study: Study, raters: int) -> str:
+    if study.recruiting == "tokens":
+        return f"the holders of {raters} tokens"
+    return f"whoever comes, once for each {study.panel_parameter}"
+
+
+def readme(study: Study, material: Material, licence: str | None, raters: int) -> str:
+    """The Space's front matter, and what to do with the folder."""
+    front: Mapping[str, Any] = {
+        "title": study.title,
+        "sdk": "gradio",
+        "sdk_version": importlib.metadata.version("gradio"),
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "app_file": "app.py",
+        "pinned": False,
+        **({"license": licence} if licence else {}),
+    }
+    # A JSON value is a YAML value: a title may hold a colon or a quote.
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()]
+    text = README.read_text(encoding="utf-8")
+    for word, value in {
+        "TITLE": study.title,
+        "DATASET": study.dataset + (f", version {material.version}" if material.version else ""),
+        "HASH": material.dataset_hash,
+        "LICENCE": f"under {licence}" if licence else "under the licence that its card names",
+        "LETTING_IN": letting_in(study, raters),
+    }.items():
+        text = text.replace(f"{{{word}}}", value)
+    return "\n".join(["---", *lines, "---", "", text])
