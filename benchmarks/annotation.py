@@ -1,4 +1,4 @@
-"""A human study under load: so many simulated raters at once go through `persona annotate serve`, and every answer is looked for afterwards.
+"""A human study under load: many simulated raters at once go through `persona annotate serve`, and every answer is looked for afterwards.
 
     python -m benchmarks.annotation [--raters 200] [--think 4] [--json FILE]
 
@@ -37,7 +37,7 @@ import psutil
 from builder.randomness import rng_for
 from eval.human.material import Item, Material, ShownPersona
 from eval.human.store import Store, open_store
-from eval.human.study import Consent, Study, load_study
+from eval.human.study import load_study
 
 ROOT = Path(__file__).parent.parent
 AIM = 300  # milliseconds, of the 95th percentile

@@ -1,8 +1,8 @@
 """Every figure of the agreement evaluation, from the kept tables: who agrees with whom, over all personas and in each.
 
-The configs dpf and contrast are never pooled here (the human study asks for that, with both beside it). On dpf a rule that never looks at the persona, take the refined answer, agrees highly with
-whoever prefers refined answers. On contrast every text is chosen as often as it is rejected, and such a rule agrees with the labels
-exactly as often as not.
+The configs dpf and contrast are never pooled here; the human study asks for that too, with both beside it. On dpf a rule that never looks
+at the persona, take the refined answer, agrees highly with whoever prefers refined answers. On contrast every text is chosen as often as
+it is rejected, and such a rule agrees with the labels exactly as often as not.
 """
 
 import dataclasses

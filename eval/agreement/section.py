@@ -4,7 +4,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from eval.agreement.annotators import LABEL, PUBLISHED, SHOWN
 from eval.agreement.content import CONSENSUS_SUFFIX, PEOPLE
@@ -90,6 +90,12 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         figures=figures,
         scripted=any(annotator["scripted"] for result in results for annotator in result.content["annotators"]),
     )
+
+
+class Lookup(Protocol):
+    """Whatever knows the kappa of two names."""
+
+    def kappa(self, one: str, other: str, group: str = "all") -> dict[str, Any]: ...
 
 
 class Kappas:
@@ -246,7 +252,7 @@ def _figures(result: Result, config: str) -> list[Figure]:
     return figures
 
 
-def matrix_figure(look: Kappas, names: Sequence[str], paper: str, title: str, result: str) -> list[Figure]:
+def matrix_figure(look: Lookup, names: Sequence[str], paper: str, title: str, result: str) -> list[Figure]:
     """The upper triangle only: kappa is symmetric, and the paper blacks the other one out."""
     if len(names) < 2:
         return []

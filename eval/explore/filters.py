@@ -25,8 +25,8 @@ PAIR_VALUES = {
 PAIR_FLAGS = {"flip": "flip", "length": "length_violation", "leak": "attribute_leak", "adult": "is_adult"}
 SEARCHED = ("any", "question", "chosen", "rejected", "critique")
 PAIR_PARAMETERS = (*PAIR_VALUES, *PAIR_FLAGS, "q", "in", "after", "before")
-# What a search of personas and of prompts takes.
-PROMPT_PARAMETERS = ("q", "topic", "pool", "votes", "order", "after", "before")
+# What the lists of questions and of personas take.
+PROMPT_PARAMETERS = ("q", "topic", "pool", "votes", "after", "before")
 FACETS = (*ATTRIBUTES, *BIG_FIVE)
 PERSONA_PARAMETERS = ("q", "group", "adult", "show", "after", "before", *(f for f in FACETS if f != "big_five_scores"))
 NOT_GIVEN = "(not given)"

@@ -136,6 +136,7 @@ def _hits(tables: Tables, asked: Asked, after: int | None, before: int | None, s
     backwards = before is not None
     if not _searches.acquire(timeout=WAIT_SECONDS):
         raise TooSlow
+    begun = False
     try:
         deadline = time.monotonic() + seconds
         size = FIRST_BITE
@@ -149,12 +150,15 @@ def _hits(tables: Tables, asked: Asked, after: int | None, before: int | None, s
                 hits: list[int] = []
                 if bounds is not None:
                     left = deadline - time.monotonic()
-                    if left <= 0:
-                        return
                     try:
+                        if left <= 0:
+                            raise TooSlow
                         hits = _look(tables, part, asked["q"], names, where, bounds[0], bounds[1], left)
                     except TooSlow:
+                        if not begun:
+                            raise
                         return
+                begun = True
                 at_end = (start if backwards else end) == ((tables.parts[0].first) if backwards else tables.rows - 1)
                 yield _Bite(sorted(hits, reverse=backwards), 0 if bounds is None else bounds[2], start if backwards else end, at_end)
                 low, high = (low, start - 1) if backwards else (end + 1, high)

@@ -10,7 +10,7 @@ TOKENS = re.compile(r"\w+(?:['’\-]\w+)*\s*|[^\w\s]\s*|\s+")
 # The comparison is quadratic at worst: two texts of this many tokens take about half a second.
 MOST_TOKENS = 4000
 # With fewer shared words, marks would cover nearly everything and show nothing.
-LEAST_SHARED = 0.2
+LEAST_SHARED = 0.3
 
 
 @dataclass(frozen=True)

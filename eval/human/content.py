@@ -54,8 +54,15 @@ def study_content(
     """
     pairs = sorted(pairs, key=lambda pair: pair["pair_id"])
     content = content_of(pairs, ratings, annotators, seed, PARTS)
+    names = set(rater_names(annotators))
+    for config in content["configs"].values():
+        # Who is the first of a persona's raters means nothing, so the kappas of all first raters do not either.
+        for key in ("kappas", "of_personas"):
+            config[key] = [entry for entry in config[key] if not names & {entry["first"], entry["second"]}]
     people = {
-        part: _people(part, [pair for pair in pairs if part in (pair["config"], EVERY_CONFIG)], ratings, annotators, seed)
+        part: _people(
+            part, [pair for pair in pairs if part in (pair["config"], EVERY_CONFIG)], ratings, annotators, seed
+        )
         for part in content["configs"]
     }
     return content | {"people": people, "raters": _raters(raters, answers, seed)}
@@ -136,7 +143,9 @@ def _people(
             "kappa": dataclasses.asdict(kappa),
             "agreement": dataclasses.asdict(agreement),
         }
-        twins = {a["condition"]: a["name"] for a in described if a["of"] == annotator["of"] and a["name"] in with_raters}
+        twins = {
+            a["condition"]: a["name"] for a in described if a["of"] == annotator["of"] and a["name"] in with_raters
+        }
         if annotator["condition"] == "true":
             for condition in CONTROLS:
                 if condition in twins:

@@ -55,9 +55,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """What is written inside is on the disk when this ends, or not at all where it raises."""
-        with self._writing, self._transaction("BEGIN IMMEDIATE") as connection:
+    def writing(self, *, at_once: bool = True) -> Iterator[sqlite3.Connection]:
+        """What is written inside is there when this ends, or not at all where it raises.
+
+        at_once: on the disk itself; else a power cut can take it back, though no kill, until the next that is written at once.
+        """
+        with self._writing, self._transaction("BEGIN IMMEDIATE", at_once) as connection:
             yield connection
 
     def close(self) -> None:
@@ -66,10 +69,11 @@ class Database:
             self._idle.pop().close()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str, at_once: bool = True) -> Iterator[sqlite3.Connection]:
         connection = None
         try:
             connection = self._take()
+            connection.execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}")
             connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
@@ -101,17 +105,13 @@ class Database:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """To a file that is there, or an empty one. A commit is on the disk when it returns: what a rater was thanked for survives a power cut.
-
-    Raises InputError for a file that is not ours, which stays as it is.
-    """
+    """To a file that is there, or an empty one. Raises InputError for a file that is not ours, which stays as it is."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
     )
     try:
         refuse_foreign(connection, path)
         _use_wal(connection)
-        connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise

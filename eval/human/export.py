@@ -21,7 +21,7 @@ from eval.human.exclusion import PASTED, Standing
 from eval.human.material import CHECK, Item, card_text
 from eval.human.opening import open_study
 from eval.human.records import Answer
-from eval.human.simulation import read_simulation
+from eval.human.simulated import read_simulation
 from eval.human.store import Store
 from eval.human.study import fingerprint_of, settings_of
 

@@ -32,7 +32,7 @@ Card = tuple[tuple[str, str], ...]
 @dataclass(frozen=True)
 class Item:
     """One question with two answers. kind: `contrast`, `dpf` or `check`. pair_id: as published; a check has an id of its own,
-    `check/PERSONA/NAME`. item_id: the same, unique in a study.
+    `check/PERSONA/NAME`. item_id: says nothing to a rater who looks into the page, neither that it is a check nor whose answer it holds.
 
     answers: those that the data call chosen and rejected, in this order; of a check the one that it asks for, and the other. The app shows
     them in an order drawn for each rater.
@@ -198,12 +198,12 @@ def _shown_persona(
     # The first of each kind: a contrast pair and its mirror stand equally early with both personas, so both are asked.
     kept = [pair for kind, own in chosen.items() for pair in own[: asked[kind]]]
     checks = _checks(study, persona)
-    items = [_item(pair) for own in chosen.values() for pair in own]
+    items = [_item(study.seed, pair) for own in chosen.values() for pair in own]
     return ShownPersona(
         persona,
         card,
         (*items, *checks),
-        tuple(pair.pair_id for pair in kept) + tuple(check.item_id for check in checks),
+        tuple(_item_id(study.seed, pair.pair_id) for pair in kept) + tuple(check.item_id for check in checks),
     )
 
 
@@ -247,12 +247,16 @@ def _checks(study: Study, persona: str) -> list[Item]:
     for name in (names[place] for place in order):
         question, answers = attention_checks()[name]
         pair_id = f"check/{persona}/{name}"
-        checks.append(Item(pair_id, CHECK, persona, pair_id, question, answers))
+        checks.append(Item(_item_id(study.seed, pair_id), CHECK, persona, pair_id, question, answers))
     return checks
 
 
-def _item(pair: _Pair) -> Item:
-    return Item(pair.pair_id, pair.kind, pair.persona_id, pair.pair_id, pair.question, pair.answers)
+def _item(seed: int, pair: _Pair) -> Item:
+    return Item(_item_id(seed, pair.pair_id), pair.kind, pair.persona_id, pair.pair_id, pair.question, pair.answers)
+
+
+def _item_id(seed: int, pair_id: str) -> str:
+    return f"i{seed_for(seed, 'human/item', pair_id):016x}"
 
 
 def _told(profile: str) -> dict[str, str]:

@@ -51,9 +51,9 @@ def asked_of(persona: ShownPersona, order: Sequence[tuple[str, str]], answers: S
     return asked
 
 
-def token_page(study: Study, problem: str = "") -> str:
+def token_page(study: Study) -> str:
     """For who came without a token."""
-    return _page(study, "token.html", problem=problem)
+    return _page(study, "token.html")
 
 
 def instructions_page(study: Study, token: str = "", panel: str = "", problem: str = "") -> str:

@@ -80,8 +80,8 @@ def planned(
 ) -> Planned:
     """Of a study with `items` questions a persona, each answered by all `raters` of it.
 
-    kappa: of any two raters, and of the judge with a rater. control: of the judge under a wrong persona. The spreads are standard deviations
-    of kappa between personas and between questions. personas_a_question: about how many personas each question is asked.
+    kappa: of any two raters, and of the judge with a rater. control: of the judge under a wrong persona. Spreads: standard deviations of
+    kappa between personas and between questions. personas_a_question: about how many personas each question is asked.
 
     Raises InputError for numbers that describe no study.
     """
@@ -326,15 +326,11 @@ def _printed(
     widths: dict[str, list[float]] = {name: [] for name in FIGURES}
     for number in range(studies):
         rng = rng_for(seed, "human/power/printed", f"{key}/{number}")
-        people, judges, asked = simulated_answers(
-            1, personas, raters, items, questions, assumed, persona_spread, rng
-        )
+        people, judges, asked = simulated_answers(1, personas, raters, items, questions, assumed, persona_spread, rng)
         for name, estimate in _estimates(people[0], judges[0, ..., 0], asked[0], rng).items():
             if estimate.low is not None and estimate.high is not None:
                 widths[name].append((estimate.high - estimate.low) / 2)
-    return {
-        name: float(np.mean(found)) if len(found) > studies / 2 else None for name, found in widths.items()
-    }
+    return {name: float(np.mean(found)) if len(found) > studies / 2 else None for name, found in widths.items()}
 
 
 def _estimates(

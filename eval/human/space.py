@@ -1,12 +1,12 @@
 """A study as a folder that runs as a Hugging Face Space: the study file, what its raters are shown, and the code that serves it."""
 
-import ast
 import importlib.metadata
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ README = Path(__file__).with_name("space_readme.txt")
 # What those modules read: pages, and what the browser loads with them.
 PAGES = (Path(__file__).with_name("templates"), ROOT / "eval" / "web" / "templates")
 # Imported by what serves and exports a study. Gradio comes with the Space, by sdk_version, and brings FastAPI and Jinja.
-REQUIREMENTS = ("httpx2", "jinja2", "numpy", "pyarrow", "pyyaml")
+REQUIREMENTS = ("datasets", "httpx2", "jinja2", "numpy", "pyarrow", "pyyaml")
 
 
 def write_space(study_path: Path, out: Path, database: Path | None) -> str:
@@ -48,7 +48,7 @@ def write_space(study_path: Path, out: Path, database: Path | None) -> str:
         write_json(folder / "material.json", material_to_dict(material))
         write_json(folder / "raters.json", raters)
         shutil.copyfile(APP, folder / "app.py")
-        for path in [*modules_of(APP).values(), *(path for pages in PAGES for path in pages.rglob("*"))]:
+        for path in [*modules().values(), *(path for pages in PAGES for path in pages.rglob("*"))]:
             if path.is_file():
                 target = folder / path.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def write_space(study_path: Path, out: Path, database: Path | None) -> str:
     files = [path for path in out.rglob("*") if path.is_file()]
     return (
         f"{out}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, for a Space with Gradio "
-        f"{importlib.metadata.version('gradio')}. It lets in {letting_in(study, len(raters))}.\nNext: the commands in {out / 'README.md'}."
+        f"{version('gradio')}. It lets in {letting_in(study, len(raters))}.\nNext: the commands in {out / 'README.md'}."
     )
 
 
@@ -70,8 +70,8 @@ def material_and_raters(study_path: Path, study: Study, database: Path) -> tuple
     if not database.exists():
         if study.recruiting == "tokens":
             raise InputError(
-                f"There is no database {database}, so no token was issued, and nobody could enter the Space. Issue them first: persona annotate "
-                f"tokens {study_path} --address https://ORG-NAME.hf.space"
+                f"There is no database {database}, so no token was issued, and nobody could enter the Space. Issue them first: persona "
+                f"annotate tokens {study_path} --address https://ORG-NAME.hf.space"
             )
         return draw_material(study, dataset_folder(study, study_path)), []
     store = open_store(database, study, lambda: draw_material(study, dataset_folder(study, study_path)), create=False)
@@ -89,43 +89,28 @@ def material_and_raters(study_path: Path, study: Study, database: Path) -> tuple
         store.close()
 
 
-def modules_of(start: Path) -> dict[str, Path]:
-    """Dotted names and files of our modules that `start` imports, they import, and so on: at the top or within a function."""
-    found: dict[str, Path] = {}
-    waiting = imports_of(start)
-    while waiting:
-        name = waiting.pop()
-        path = file_of(name)
-        if path is None or name in found:
-            continue
-        found[name] = path
-        parent = name.rpartition(".")[0]
-        waiting += [*imports_of(path), *([parent] if parent else [])]
-    return found
+def modules() -> dict[str, Path]:
+    """Dotted names and files of our modules that the Space imports, found by importing it in a process of its own."""
+    code = "import json, sys, eval.human.space_app; print(json.dumps({n: m.__file__ for n, m in sys.modules.items()" + (
+        f" if n.partition('.')[0] in {OURS!r} and n != 'eval.human.space_app'}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return {name: Path(path) for name, path in json.loads(done.stdout).items()}
 
 
-def imports_of(path: Path) -> list[str]:
-    """Dotted names; `from a import b` gives `a` and `a.b`, of which the second may be no module."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
-
-
-def file_of(name: str) -> Path | None:
-    """None for what is not ours, and for a name within a module."""
-    if name.partition(".")[0] not in OURS:
-        return None
-    module = ROOT.joinpath(*name.split("."))
-    return next((path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()), None)
-
-
-def requirements(names: Collection[str] = REQUIREMENTS) -> list[str]:
+def requirements() -> list[str]:
     """Lines of requirements.txt, at the versions that are installed here."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in sorted(names)]
+    return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(
+            f"{package} is not installed, so its version for the Space is not known. Install it with: pip install "
+            "'persona-testbed[annotate]'"
+        ) from None
 
 
 def licence_text(name: str) -> str:
@@ -163,7 +148,7 @@ def readme(study: Study, material: Material, licence: str | None, raters: int) -
     front: Mapping[str, Any] = {
         "title": study.title,
         "sdk": "gradio",
-        "sdk_version": importlib.metadata.version("gradio"),
+        "sdk_version": version("gradio"),
         "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
         "app_file": "app.py",
         "pinned": False,

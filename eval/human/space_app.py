@@ -24,10 +24,13 @@ def main() -> None:
     frozen = json.loads((HERE / "material.json").read_text(encoding="utf-8"))
     open_store(where.database, study, lambda: material_from_dict(frozen)).close()
     admit(where.database, json.loads((HERE / "raters.json").read_text(encoding="utf-8")))
+    # In a Space, Gradio watches for changes of its own kind of page, misses one here and says so. There is nothing to reload.
+    os.environ.pop("SYSTEM", None)
     with copied(where):
         # Spaces say by Gradio's own variables where they look for the pages.
         host, port = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-        serve(HERE / "STUDY.yaml", where.database, host, port)
+        # One proxy stands before a Space; it writes down who asks.
+        serve(HERE / "STUDY.yaml", where.database, host, port, proxies=1)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,14 @@ def place(environment: Mapping[str, str], mounts: str | None = None, volume: Pat
     kind = file_system(mounts if mounts is not None else _mounts(), volume)
     if kind is None or kind in GONE_AFTER_A_RESTART:
         raise InputError(
-            f"There is no storage at {volume} that outlives a restart of this Space, so every answer would be lost with it. Open the Space's "
-            f"settings and mount a storage bucket there, read and write, at {volume}; or set the variable {PLACE} to a file on another "
-            "disk that stays."
+            f"There is no storage at {volume} that outlives a restart of this Space, so every answer would be lost with it. Open the "
+            f"Space's settings and mount a storage bucket there, read and write, at {volume}; or set the variable {PLACE} to a file on "
+            "another disk that stays."
         )
     if not os.access(volume, os.W_OK):
-        raise InputError(f"{volume} cannot be written. Mount the storage bucket read and write in the Space's settings.")
+        raise InputError(
+            f"{volume} cannot be written. Mount the storage bucket read and write in the Space's settings."
+        )
     if kind in DISKS:
         return Place(volume / NAME, None)
     return Place(Path(tempfile.gettempdir()) / "persona-study" / NAME, volume)
@@ -163,10 +165,13 @@ def copied(place: Place, seconds: float = COPY_SECONDS) -> Iterator[None]:
 
 
 def copy(database: Path, target: Path) -> None:
-    """A whole copy of a database that is in use. A name that was never there before: nothing has to be overwritten or moved on the bucket."""
+    """A whole copy of a database that is in use. target: a new name, so that nothing has to be overwritten or moved on the bucket."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "copy.sqlite"
-        with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(whole)) as goal:
+        with (
+            contextlib.closing(sqlite3.connect(database)) as source,
+            contextlib.closing(sqlite3.connect(whole)) as goal,
+        ):
             source.backup(goal)
             goal.execute("PRAGMA journal_mode = DELETE")  # a single file
         shutil.copyfile(whole, target)

@@ -19,7 +19,7 @@ from typing import Any
 from builder.errors import InputError, few
 from eval.human.assignment import assign, taken_places
 from eval.human.database import SCHEMA, Database, StorageError, is_laid_out, touch
-from eval.human.exclusion import Standing, standings
+from eval.human.exclusion import Standing, reasons, standings
 from eval.human.material import Material, material_from_dict, material_to_dict
 from eval.human.order import first_answer, item_order
 from eval.human.records import CHOICES, Answer, Rater
@@ -36,10 +36,11 @@ class StudyFullError(Exception):
 
 
 class Store:
-    """Safe for several threads and processes at once: what a method writes, it writes whole, and it is on the disk when the method returns.
+    """Safe for several threads and processes at once. What a method writes, it writes whole; all but the time of `show` is on the disk when
+    the method returns.
 
-    Any method raises database.StorageError, an InputError, where the file cannot be read or written, and the writing ones where the study
-    file has changed since this store was opened.
+    Any method raises database.StorageError, an InputError, where the file cannot be read or written. So do `rater` and those that write
+    where another process has taken the database over for a changed study file.
     """
 
     def __init__(self, path: Path, study: Study, material: Material, kind: str, database: Database) -> None:
@@ -47,6 +48,8 @@ class Store:
         self.path, self.study, self.material, self.kind = path, study, material, kind
         self._database = database
         self._fingerprint = fingerprint_of(study)
+        self._items: dict[str, list[tuple[str, str]]] = {}
+        self._broken_rules: dict[str, list[str]] = {}  # of raters who have finished
         self.checks = frozenset(
             item.item_id for persona in material.personas for item in persona.items if item.kind == "check"
         )
@@ -81,9 +84,17 @@ class Store:
                 self._register(connection, token, now)
         return token
 
+    def admit(self, token: str, now: float | None = None) -> None:
+        """A token that was made elsewhere: those of simulated raters follow from a seed, and with them orders and places."""
+        if self.kind != "simulated":
+            raise ValueError("people's tokens are random, and issued here")
+        with self._database.writing() as connection:
+            self._register(connection, token, now)
+
     def rater(self, token: str) -> Rater | None:
         """None for a token that was not issued."""
         with self._database.reading() as connection:
+            self._refuse_changed_study(connection)
             return self._find(connection, self._rater_id(token))
 
     def begin(self, rater_id: str, now: float | None = None) -> Rater:
@@ -94,9 +105,8 @@ class Store:
             rater = self._known(connection, rater_id)
             if rater.persona_id is not None:
                 return rater
-            found = self._standings(connection)
-            excluded = {standing.rater.rater_id for standing in found if standing.excluded}
-            taken = taken_places([s.rater for s in found], excluded, self.study.idle_minutes * 60, now)
+            raters = _raters(connection)
+            taken = taken_places(raters, self._excluded(connection, raters), self.study.idle_minutes * 60, now)
             personas = [persona.persona_id for persona in self.material.personas]
             persona_id = assign(personas, taken, self.study.raters_per_persona, self.study.seed, rater_id)
             if persona_id is None:
@@ -114,9 +124,14 @@ class Store:
         """
         if rater.persona_id is None:
             return []
-        shown = items_shown(self.material, rater.persona_id)
-        order = item_order(self.study.seed, rater.rater_id, shown, self.checks)
-        return [(item_id, first_answer(self.study.seed, rater.rater_id, item_id)) for item_id in order]
+        # Asked for with every request; to draw it takes longer than to save an answer.
+        known = self._items.get(rater.rater_id)
+        if known is None:
+            seed, shown = self.study.seed, items_shown(self.material, rater.persona_id)
+            order = item_order(seed, rater.rater_id, shown, self.checks)
+            known = [(item_id, first_answer(seed, rater.rater_id, item_id)) for item_id in order]
+            self._items[rater.rater_id] = known
+        return list(known)
 
     def show(self, rater_id: str, item_id: str, now: float | None = None) -> None:
         """Notes when an item is first shown, and that the rater is still there.
@@ -132,7 +147,7 @@ class Store:
             return
         if known is not None and rater.last_seen is not None and now - rater.last_seen < SIGN_OF_LIFE:
             return
-        with self._database.writing() as connection:
+        with self._database.writing(at_once=False) as connection:
             self._refuse_changed_study(connection)
             connection.execute("INSERT OR IGNORE INTO shown VALUES (?, ?, ?)", (rater_id, item_id, now))
             _seen(connection, rater_id, now)
@@ -259,6 +274,14 @@ class Store:
             if given == item_id:
                 return number, first
         raise InputError(f"{item_id[:100]!r} is none of the questions that you were given. Open your link again.")
+
+    def _excluded(self, connection: sqlite3.Connection, raters: Sequence[Rater]) -> list[str]:
+        # The answers of who has finished change no more, so each is judged once: `begin` is to stay quick when hundreds come at once.
+        for rater in raters:
+            if rater.state == "finished" and rater.rater_id not in self._broken_rules:
+                answers = _answers(connection, rater.rater_id)
+                self._broken_rules[rater.rater_id] = reasons(answers, self.checks, self.study.exclusions)
+        return [rater_id for rater_id, broken in list(self._broken_rules.items()) if broken]
 
     def _standings(self, connection: sqlite3.Connection) -> list[Standing]:
         by_rater = defaultdict(list)

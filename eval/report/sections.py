@@ -15,6 +15,7 @@ def evaluation_sections(results: Sequence[Result], folder: Path) -> list[Section
     from eval.calibration.section import section as calibration
     from eval.elicitation.section import section as elicitation
     from eval.generations_section import section as generations
+    from eval.human.section import section as human_study
     from eval.models_section import section as models
     from eval.side_effects.section import section as side_effects
     from eval.subtlety.section import section as subtlety
@@ -27,6 +28,7 @@ def evaluation_sections(results: Sequence[Result], folder: Path) -> list[Section
         ("calibration", calibration),
         ("attributes", attributes),
         ("agreement", agreement),
+        ("human_study", human_study),
         ("summaries", summaries),
         ("subtlety", subtlety),
         ("side_effects", side_effects),

@@ -119,13 +119,13 @@ def launch(server: Any, host: str, port: int, *, announce: str = "", wait: bool 
         )
     except OSError as error:
         raise InputError(f"Port {port} of {host} cannot be used ({error}). Choose another with --port.") from None
-    if announce:
-        print(announce, flush=True)
     if wait:
         try:
-            _until_told()
+            _until_told(announce)
         finally:
             stop(server)
+    elif announce:
+        print(announce, flush=True)
 
 
 def stop(server: Any) -> None:
@@ -133,11 +133,13 @@ def stop(server: Any) -> None:
     server.get_blocks().close(verbose=False)
 
 
-def _until_told() -> None:
-    """Returns at Ctrl-C or SIGTERM."""
+def _until_told(announce: str) -> None:
+    """Returns at Ctrl-C or SIGTERM, both heeded from before the announcement on."""
     told = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: told.set())
     try:
+        if announce:
+            print(announce, flush=True)
         # Short waits: a signal is handled between two of them.
         while not told.wait(0.2):
             pass
@@ -202,12 +204,12 @@ class Guard:
         if not announced.isdigit() or int(announced) > LARGEST_BODY:
             await _drain(receive)
             return await _answer(scope, send, 413)
-        received, started = 0, False
+        received, more, started = 0, True, False
 
         async def counted() -> Any:
-            nonlocal received
+            nonlocal received, more
             message = await receive()
-            received += len(message.get("body", b""))
+            received, more = received + len(message.get("body", b"")), message.get("more_body", False)
             if received > LARGEST_BODY:
                 raise _TooLargeError
             return message
@@ -226,7 +228,8 @@ class Guard:
         try:
             await self.app(scope, counted, with_headers)
         except _TooLargeError:
-            await _drain(receive)
+            if more:
+                await _drain(receive)
             await _answer(scope, send, 413)
         except Exception:
             # The path without its query: no log holds a token.

@@ -131,8 +131,8 @@ def test_the_first_to_finish_count_and_of_everybody_else_it_is_said_why_not() ->
 
 def test_of_two_who_finish_at_one_moment_the_order_of_the_list_decides_nothing() -> None:
     raters = [rater("b", "p0", 10.0), rater("a", "p0", 10.0)]
-    for given in (raters, raters[::-1]):
-        found = by_name(standings(given, {}, CHECKS, OFF, 1))
+    for listed in (raters, raters[::-1]):
+        found = by_name(standings(listed, {}, CHECKS, OFF, 1))
         assert found["a"].counts
         assert not found["b"].counts
 

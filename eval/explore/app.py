@@ -1,0 +1,142 @@
+"""The explorer's pages: one GET route each, so that every view and every row has an address that can be passed on."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from eval.explore import filters, pages
+from eval.explore.dataset_files import find_dataset
+from eval.explore.filters import BadRequest, read_address
+from eval.explore.results import RESULT_PARAMETERS, ResultsFolder, overview, result_page, scores_of
+from eval.explore.tables import Tables, TooSlow
+from eval.web.server import TEMPLATES as SHARED_TEMPLATES
+from eval.web.server import launch, new_server
+
+TEMPLATES = Path(__file__).with_name("templates")
+# `persona report` writes its style into the page, and a script that this page does without.
+REPORT_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
+
+
+def serve(dataset: str, results: Path | None = None, host: str = "127.0.0.1", port: int = 7861) -> None:
+    """Serve the pages until interrupted.
+
+    Raises InputError where the folder is no published dataset, the results are not of it, something is not installed or the port is taken.
+    """
+    server = new_app(dataset, results, say=lambda text: print(text, file=sys.stderr, flush=True))
+    launch(server, host, port, announce=f"Explore {dataset} at http://{host}:{port}/ (end with Ctrl-C).")
+
+
+def new_app(dataset: str, results: Path | None = None, say: Callable[[str], None] = lambda text: None) -> Any:
+    """The application with all its pages, not yet served. Raises InputError as `serve` does."""
+    published = find_dataset(dataset)
+    given = None
+    if results is not None:
+        from eval.rows import content_hash
+
+        given = ResultsFolder(results, content_hash(published.folder))
+    tables = Tables(published, given.files() if given is not None else (), say)
+    server = new_server(f"Explore {published.name}")
+    _add_routes(server, tables, given)
+    return server
+
+
+def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> None:
+    from fastapi import Request
+    from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+    def answer(template: str, values: dict[str, Any], status: int = 200) -> Any:
+        return HTMLResponse(draw(template, {**common, **values}), status)
+
+    def problem(status: int, title: str, text: str) -> Any:
+        headers = {"retry-after": "5"} if status == 503 else None
+        return HTMLResponse(draw("problem.html", {**common, "title": title, "text": text}), status, headers)
+
+    def page(path: str, known: Sequence[str], template: str, make: Callable[[filters.Asked], Any]) -> None:
+        """A route whose values `make` gives; an address that cannot be answered gives a page that says why."""
+
+        def handler(request: Any) -> Any:
+            try:
+                made = make(read_address(request.query_params.multi_items(), known))
+                return RedirectResponse(made, 303) if isinstance(made, str) else answer(template, made)
+            except BadRequest as error:
+                return problem(400, "This address cannot be answered", str(error))
+            except pages.NotFound as error:
+                return problem(404, "Not in this dataset", str(error))
+            except TooSlow:
+                text = "This took too long and was stopped. Narrow it down with another filter, or try again in a moment."
+                return problem(503, "Stopped", text)
+
+        # A plain function runs in a thread of its own, so that a long search stops nobody else.
+        handler.__annotations__ = {"request": Request}
+        server.get(path)(handler)
+
+    common = {
+        "root": "",
+        "name": tables.published.name,
+        "version": tables.published.version,
+        "has_results": given is not None,
+        "configs_present": tuple(tables.published.files),
+    }
+    pair_known = ("id", "view", *filters.PAIR_PARAMETERS)
+    page("/", (), "home.html", lambda asked: pages.home(tables))
+    page("/search", ("q",), "search.html", lambda asked: pages.search(tables, asked["q"]) if asked["q"] else "./")
+    page("/personas", filters.PERSONA_PARAMETERS, "personas.html", lambda asked: pages.personas(tables, asked))
+    page("/persona", ("id",), "persona.html", lambda asked: pages.persona(tables, asked["id"]))
+    page("/prompts", filters.PROMPT_PARAMETERS, "prompts.html", lambda asked: pages.prompts(tables, asked))
+    page("/prompt", ("id", "config", "after", "before"), "prompt.html", lambda asked: pages.prompt(tables, asked))
+    page("/pairs", filters.PAIR_PARAMETERS, "pairs.html", lambda asked: pages.pairs(tables, asked))
+
+    def one_pair(asked: filters.Asked) -> dict[str, Any]:
+        values = pages.pair(tables, asked)
+        return {**values, "scores": [] if given is None else scores_of(tables, given, values["row"]["pair_id"])}
+
+    page("/pair", pair_known, "pair.html", one_pair)
+
+    def no_results(asked: filters.Asked) -> Any:
+        raise pages.NotFound("No results were given. Start with: persona explore DATASET --results RESULTS_FOLDER")
+
+    page("/results", (), "results.html", no_results if given is None else lambda asked: overview(given))
+    page("/result", RESULT_PARAMETERS, "result.html", no_results if given is None else lambda asked: result_page(tables, given, asked))
+
+    @server.get("/report")
+    def report() -> Any:
+        path = None if given is None else given.report()
+        if path is None:
+            return problem(404, "There is no report", "Write one with: persona report RESULTS_FOLDER --dataset DATASET")
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+
+    @server.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Any:
+        return problem(500, "Something went wrong", "The error is in the log of the program that serves this page.")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([TEMPLATES, SHARED_TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": lambda value: f"{value:,}", "score": score, "words": lambda text: str(text).replace("_", " ")}
+    environment.globals["link"] = lambda page, **values: filters.Asked({}).address(page, **values)
+    return environment
+
+
+def draw(template: str, values: dict[str, Any]) -> str:
+    """Everything that is filled in is data, and escaped."""
+    text: str = _environment().get_template(template).render(values)
+    return text
+
+
+def score(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+__all__ = ["InputError", "new_app", "serve"]

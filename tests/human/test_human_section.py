@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import pytest
+
+from eval.figures import heatmap_figure
+from eval.human.analysis import analyse
+from eval.human.opening import database_path
+from eval.human.plan import minutes_of, mirror_counts, plan_text, rules_in_words, shown_items
+from eval.human.section import section
+from eval.human.simulated import simulate
+from eval.human.study import Exclusions, fingerprint_of, load_study
+from eval.page import Section
+from eval.report.sections import evaluation_sections
+from eval.results import load_results
+from tests.human.conftest import STUDY, with_profiles_of_lines
+from tests.published_folder import write_published_folder
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A study that simulated raters took, with what the analysis said."""
+    folder = tmp_path_factory.mktemp("simulated")
+    write_published_folder(folder / "data", seen=8, unseen=2, change=with_profiles_of_lines)
+    text = STUDY.replace("A small study", HOSTILE).replace("personas: 2\n", "personas: 6\n")
+    text = text.replace("raters_per_persona: 2", "raters_per_persona: 3").replace(
+        "questions_per_persona: 4", "questions_per_persona: 8"
+    )
+    text = text.replace("questions_per_rater: 3", "questions_per_rater: 8").replace(
+        "{contrast: 2, dpf: 2}", "{contrast: 5, dpf: 3}"
+    )
+    (folder / "STUDY.yaml").write_text(text.replace(f"title: {HOSTILE}", f'title: "{HOSTILE}"'), encoding="utf-8")
+    simulate(folder / "STUDY.yaml", careless=0.2, dropouts=0.2)
+    said = analyse(folder / "STUDY.yaml", ["roleplay=scripted"], folder / "out", simulated=True)
+    return folder / "out", said
+
+
+def made(folder: Path) -> Section:
+    found = section(load_results(folder), folder)
+    assert found is not None
+    return found
+
+
+def test_everything_that_simulated_raters_made_says_so(analysed: tuple[Path, str]) -> None:
+    out, said = analysed
+    found = made(out)
+    (result,) = load_results(out)
+    assert result.name.endswith("-simulated")
+    assert "simulated" in said.splitlines()[0]
+    assert "simulated" in result.description
+    assert "simulated" in found.title
+    assert all("simulated" in table.caption for table in found.tables)
+    assert all("simulated" in figure.title for figure in found.figures)
+    assert all("simulated" in example.title for example in found.examples)
+    assert all("simulated" in name for name in result.files)
+    assert any("say nothing of people" in text for text in found.text)
+    assert found.scripted
+    assert max(map(len, said.splitlines())) <= 110
+
+
+def test_the_section_has_figures_6_and_7_with_controls_beside(analysed: tuple[Path, str]) -> None:
+    assert section([], analysed[0]) is None
+    found = made(analysed[0])
+    assert {figure.number for figure in found.figures} == {"6", "7"}
+    matrix = next(f for f in found.figures if f.number == "6" and f.title.endswith("on contrast"))
+    for words in (
+        "simulated raters with simulated raters",
+        "simulated raters with roleplay (wrong persona)",
+        "simulated raters with roleplay (no persona)",
+        "simulated raters with the data's label",
+        "simulated raters with shorter-answer",
+        "simulated raters with raters of other personas",
+    ):
+        assert words in matrix.words
+    (kappas,) = [t for t in found.tables if t.caption.startswith("contrast: kappa with simulated raters")]
+    assert "above wrong persona" in kappas.header
+    named = {str(row[0]) for row in kappas.rows}
+    assert {"roleplay", "roleplay (wrong persona)", "shorter-answer", "most raters of other personas"} <= named
+    assert all(len(row) == len(table.header) for table in found.tables for row in table.rows)
+    (dpf,) = [t for t in found.tables if t.caption.startswith("dpf: kappa with simulated raters")]
+    assert "the label (take the refined)" in {str(row[0]) for row in dpf.rows}
+
+
+def test_raters_who_do_not_count_stand_in_the_report_with_their_reasons(analysed: tuple[Path, str]) -> None:
+    found = made(analysed[0])
+    (result,) = load_results(analysed[0])
+    (table,) = [t for t in found.tables if t.caption.startswith("Raters who do not count")]
+    assert len(table.rows) == len(result.content["raters"]["not_counted"]) > 0
+    assert any("Excluded" in str(row[2]) for row in table.rows)
+    assert any("Did not finish" in str(row[2]) for row in table.rows)
+    counted = next(t for t in found.tables if t.caption.startswith("Who took part"))
+    assert ["counted", 18] in [list(row) for row in counted.rows]
+
+
+def test_reasonings_are_shown_as_they_were_written_and_the_page_escapes_them(analysed: tuple[Path, str]) -> None:
+    from eval.report.render import render_report
+
+    found = made(analysed[0])
+    assert 0 < len(found.examples) <= 6
+    assert all(heading for example in found.examples for heading, _ in example.parts)
+    assert len({example.title.split("persona ")[1].split(":")[0] for example in found.examples}) == len(found.examples)
+    assert HOSTILE in " ".join(found.text)
+    assert render_report is not None
+
+
+def test_a_report_of_the_folder_has_the_section(analysed: tuple[Path, str]) -> None:
+    anchors = [part.anchor for part in evaluation_sections(load_results(analysed[0]), analysed[0])]
+    assert anchors == ["human-study"]
+
+
+def test_the_diagonal_of_a_matrix_is_drawn_only_where_it_says_something() -> None:
+    with_diagonal, without = (
+        heatmap_figure([[value, 0.5], [None, None]], ["a", "b"], ["a", "b"], "kappa") for value in (0.7, None)
+    )
+    assert with_diagonal != without
+
+
+def test_a_plan_says_what_is_asked_and_writes_nothing(study_file: Path) -> None:
+    before = sorted(study_file.parent.iterdir())
+    said = plan_text(study_file)
+    study = load_study(study_file)
+    assert sorted(study_file.parent.iterdir()) == before
+    assert not database_path(study_file).exists()
+    assert fingerprint_of(study) in said
+    assert max(map(len, said.splitlines())) <= 110
+    assert "2 personas" in said
+    assert "4 raters" in said
+    assert "no majority" in said
+    for rule in rules_in_words(study.exclusions):
+        assert rule in said
+    assert "persona annotate tokens STUDY.yaml" in said
+    assert plan_text(study_file) == said
+
+
+def test_a_plan_counts_the_mirrors_and_the_minutes(study_file: Path, material: object) -> None:
+    from eval.human.material import Item, Material
+
+    assert isinstance(material, Material)
+    items = shown_items(material)
+    assert all(item.kind != "check" for item in items)
+    one = Item("i1", "contrast", "p1", "contrast/p1-p2/q1", "Why?", ("left", "right"))
+    two = Item("i2", "contrast", "p2", "contrast/p2-p1/q1", "Why?", ("right", "left"))
+    other = Item("i3", "contrast", "p3", "contrast/p3-p4/q1", "Why?", ("left", "up"))
+    assert mirror_counts([one, other]) == (2, 0)
+    assert mirror_counts([one, two, other]) == (3, 2)
+    # Two minutes before, and at least one for each of three questions and a check.
+    assert 6 < minutes_of(material) < 12
+
+
+def test_rules_that_are_off_are_not_named() -> None:
+    assert len(rules_in_words(Exclusions())) == 5
+    off = Exclusions(None, None, None, None, None)
+    assert rules_in_words(off) == ["Nobody: every rule of exclusion is off."]
+    assert rules_in_words(Exclusions(2, None, None, None, None)) == ["Failed 2 attention checks or more."]
