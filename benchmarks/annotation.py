@@ -13,7 +13,7 @@ question; 4 seconds ask the server for an order of magnitude more than so many p
 
 Then the same server, alone with one rater who does not think: a saved answer beside Store.save on a database of the same size in this
 process, and a question's page beside a page that needs no database, taken in turns. Their ratios say what HTTP and the page cost on top.
-Exit code 1 when an answer was lost or is there twice.
+Exit code 1 when an answer was lost or is there twice, or a rater got something else than the study's pages.
 """
 
 import argparse
@@ -68,8 +68,11 @@ def main() -> None:
     print_result(result)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    if result["lost"] or result["twice"]:
-        raise SystemExit(f"{result['lost']} answers lost, {result['twice']} there twice")
+    if result["lost"] or result["twice"] or result["failed"]:
+        first = f"; the first: {result['failed'][0]}" if result["failed"] else ""
+        raise SystemExit(
+            f"{result['lost']} answers lost, {result['twice']} there twice, {len(result['failed'])} raters stopped{first}"
+        )
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> Result:
@@ -116,6 +119,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Result:
         "sent": len(sent),
         "in_database": len(there),
         "lost": sum(kept.get(key) != value for key, value in sent.items()),
+        "failed": crowd["failed"],
         "twice": len(there) - len(kept) + sum(answer.changes for answer in there),
         "seconds": crowd["seconds"],
         "answers_per_s": len(crowd["sent"]) / crowd["seconds"],
@@ -215,8 +219,9 @@ async def drive(url: str, tokens: list[str], arguments: argparse.Namespace) -> R
             rate(session, url, token, arguments.think, rng_for(arguments.seed, "load_test", str(number)), found)
             for number, token in enumerate(tokens)
         ]
-        await asyncio.gather(*raters)
-    return {**found, "seconds": time.monotonic() - started}
+        ended = await asyncio.gather(*raters, return_exceptions=True)
+    failed = [str(error) for error in ended if error is not None]
+    return {**found, "failed": failed, "seconds": time.monotonic() - started}
 
 
 async def rate(session: Any, url: str, token: str, think: float, rng: np.random.Generator, found: Result) -> None:

@@ -13,7 +13,7 @@ from eval.explore.filters import BadRequest, read_address
 from eval.explore.results import RESULT_PARAMETERS, ResultsFolder, overview, result_page, scores_of
 from eval.explore.tables import Tables, TooSlow
 from eval.web.server import TEMPLATES as SHARED_TEMPLATES
-from eval.web.server import launch, new_server
+from eval.web.server import launch, new_server, page_response
 
 TEMPLATES = Path(__file__).with_name("templates")
 # `persona report` writes its style into the page, and a script that this page does without.
@@ -45,14 +45,14 @@ def new_app(dataset: str, results: Path | None = None, say: Callable[[str], None
 
 def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> None:
     from fastapi import Request
-    from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+    from fastapi.responses import FileResponse, RedirectResponse
 
-    def answer(template: str, values: dict[str, Any], status: int = 200) -> Any:
-        return HTMLResponse(draw(template, {**common, **values}), status)
+    def answer(template: str, values: dict[str, Any]) -> Any:
+        return page_response(draw(template, {**common, **values}))
 
     def problem(status: int, title: str, text: str) -> Any:
         headers = {"retry-after": "5"} if status == 503 else None
-        return HTMLResponse(draw("problem.html", {**common, "title": title, "text": text}), status, headers)
+        return page_response(draw("problem.html", {**common, "title": title, "text": text}), status, headers)
 
     def page(path: str, known: Sequence[str], template: str, make: Callable[[filters.Asked], Any]) -> None:
         """A route whose values `make` gives; an address that cannot be answered gives a page that says why."""

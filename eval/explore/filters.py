@@ -52,8 +52,9 @@ class Asked:
 
     def address(self, page: str, **changed: str | int | None) -> str:
         """A relative link with these parameters, some of them changed; None or "" leaves one out."""
-        values = {**self.values, **{name: value for name, value in changed.items()}}
-        kept = {name: value for name, value in values.items() if value not in (None, "")}
+        values = {**self.values, **changed}
+        # What the address is of stands in front of where one came from.
+        kept = {name: values[name] for name in sorted(values, key=lambda n: n != "id") if values[name] not in (None, "")}
         return page + ("?" + urlencode(kept) if kept else "")
 
     def without_place(self) -> "Asked":

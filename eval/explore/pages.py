@@ -37,10 +37,10 @@ SIDES = {
 }
 PROVENANCE_WORDS = {
     "census": "census record",
-    "imputed": "filled in where the census record had none",
+    "imputed": "from a donor record",
     "sampled": "drawn from a published distribution",
     "lm": "written by a language model",
-    "repaired": "changed, so that it fits the rest",
+    "repaired": "drawn again, so that it fits the rest",
     "imported": "imported",
 }
 NULL_WORDS = {"missing": "the source does not say", "not_applicable": "does not apply to this person", "none": "applies, and the answer is none"}
@@ -339,12 +339,18 @@ def pairs(tables: Tables, asked: Asked) -> dict[str, Any]:
         "flags": FLAG_WORDS,
         "searched": filters.SEARCHED,
         "first": after is None and before is None,
-        "next_after": None if not found.later else (found.stopped_at if found.stopped_at is not None else found.numbers[-1]),
-        "next_before": None if not found.earlier else _earlier_place(found, before),
+        "next_after": _later_place(found, before) if found.later else None,
+        "next_before": _earlier_place(found, before) if found.earlier else None,
         "total": tables.rows,
         "page": PAGE,
         "more_open": any(asked[name] for name in ("persona", "partner", "prompt", "judge", *filters.PAIR_FLAGS, "group")),
     }
+
+
+def _later_place(found: Found, before: int | None) -> int | None:
+    if before is not None:
+        return found.numbers[-1] if found.numbers else before - 1 if before else None
+    return found.stopped_at if found.stopped_at is not None else found.numbers[-1]
 
 
 def _earlier_place(found: Found, before: int | None) -> int | None:

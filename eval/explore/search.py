@@ -49,7 +49,7 @@ def find_pairs(tables: Tables, asked: Asked, after: int | None = None, before: i
     where = pairs_where(asked)
     if before is not None:
         numbers = _numbers(tables, where.with_("num < ?", before), "DESC", PAGE + 1)
-        return Found(numbers[-PAGE:], len(numbers) > PAGE, bool(numbers) or before == 0, count=f"{count(tables, where):,}")
+        return Found(numbers[-PAGE:], len(numbers) > PAGE, True, count=f"{count(tables, where):,}")
     start = -1 if after is None else after
     numbers = _numbers(tables, where.with_("num > ?", start), "", PAGE + 1)
     earlier = after is not None and bool(_numbers(tables, where.with_("num <= ?", after), "DESC", 1))

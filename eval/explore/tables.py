@@ -7,6 +7,7 @@ that the last page costs what the first one does. Links name the pair's id, whic
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ class Tables:
         """
         self.published = published
         self._connection = _connect([*_all_files(published), *more])
+        # DuckDB writes a page of warnings where a connection is still open at the end of the process.
+        weakref.finalize(self, self._connection.close)
         self._errors = _duckdb_errors()
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()

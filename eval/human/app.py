@@ -60,7 +60,13 @@ class Refused(Exception):  # noqa: N818 - it ends in a page, and is no error of 
     """Ends in a page that says why, with one way forward."""
 
     def __init__(
-        self, status: int, title: str, words: str, forward: str = "./", forward_words: str = "To the start", wait: float = 0
+        self,
+        status: int,
+        title: str,
+        words: str,
+        forward: str = "./",
+        forward_words: str = "To the start",
+        wait: float = 0,
     ) -> None:
         """wait: seconds, for Retry-After."""
         super().__init__(title)
@@ -73,8 +79,8 @@ def serve(study_path: Path, database: Path | None, host: str, port: int, proxies
     password = os.environ.get(PASSWORD) or None
     if password is not None and len(password) < SHORTEST_PASSWORD:
         raise InputError(
-            f"{PASSWORD} has {len(password)} characters, and whoever guesses it has every answer. Give at least {SHORTEST_PASSWORD}, or unset "
-            "it to keep /export shut."
+            f"{PASSWORD} has {len(password)} characters, and whoever guesses it has every answer. Give at least {SHORTEST_PASSWORD}, or "
+            "unset it to keep /export shut."
         )
     study, store = open_study(study_path, database)
     try:
@@ -88,15 +94,22 @@ def serve(study_path: Path, database: Path | None, host: str, port: int, proxies
 def _announcement(study_path: Path, study: Study, store: Store, host: str, port: int, export_open: bool) -> str:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     issued = len(store.raters())
-    lines = [f"{study.title} is served at {address}", f"{study.raters} places: {study.personas} personas, {study.raters_per_persona} raters each."]
+    lines = [
+        f"{study.title} is served at {address}",
+        f"{study.raters} places: {study.personas} personas, {study.raters_per_persona} raters each.",
+    ]
     if study.recruiting == "open":
-        lines.append(f"Whoever comes may take part. Give the panel {address}/?{study.panel_parameter}=ID, with its placeholder for ID.")
+        lines.append(
+            f"Whoever comes may take part. Give the panel {address}/?{study.panel_parameter}=ID, with its placeholder for ID."
+        )
     elif issued:
         lines.append(f"{issued} tokens are issued; raters need the links that `persona annotate tokens` wrote.")
     else:
         lines.append(f"No token is issued yet. Run: persona annotate tokens {study_path} --address {address}")
     lines.append(f"Answers are kept in {store.path}")
-    lines.append(f"/export is {'open to who has the password.' if export_open else f'shut; set {PASSWORD} to open it.'}")
+    lines.append(
+        f"/export is {'open to who has the password.' if export_open else f'shut; set {PASSWORD} to open it.'}"
+    )
     lines.append(f"Look on with: persona annotate status {study_path}    End with Ctrl-C.")
     return "\n".join(lines)
 
@@ -327,7 +340,10 @@ async def read_form(request: Any) -> Fields:
         raise HTTPException(415)
     try:
         pairs = parse_qsl(
-            (await request.body()).decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=MOST_FIELDS
+            (await request.body()).decode("latin-1"),
+            keep_blank_values=True,
+            errors="replace",
+            max_num_fields=MOST_FIELDS,
         )
     except ValueError:
         raise HTTPException(422) from None
@@ -368,7 +384,9 @@ def _newcomer(desk: Desk, address: str, panel: str) -> tuple[Rater, str]:
         raise _too_many(wait, "./")
     if not 0 < len(panel.strip()) <= LONGEST_PANEL_ID:
         raise Refused(
-            422, "This link is not complete", "The id that your panel adds to it is missing or too long. Open the study from the panel again."
+            422,
+            "This link is not complete",
+            "The id that your panel adds to it is missing or too long. Open the study from the panel again.",
         )
     token = desk.store.token_for(panel)
     rater = desk.store.rater(token)
@@ -377,7 +395,10 @@ def _newcomer(desk: Desk, address: str, panel: str) -> tuple[Rater, str]:
 
 
 def _too_many(wait: float, forward: str) -> Refused:
-    words = f"There were too many requests in a short time. Wait {int(wait) + 1} seconds, then reload this page. Nothing that was saved is lost."
+    words = (
+        f"There were too many requests in a short time. Wait {int(wait) + 1} seconds, then reload this page. Nothing that was saved is "
+        "lost."
+    )
     return Refused(429, "Too many requests", words, forward, "To the start", wait)
 
 
@@ -410,10 +431,15 @@ def _problems(study: Study, typed: Typed) -> list[tuple[str, str]]:
     length = len(typed.reason.strip())
     if length < study.minimum_characters:
         found.append(
-            ("reason", f"Your reasoning has {length} characters. Write {study.minimum_characters} or more: why would this person prefer it?")
+            (
+                "reason",
+                f"Your reasoning has {length} characters. Write {study.minimum_characters} or more: why would this person prefer it?",
+            )
         )
     elif length > LONGEST_ANSWER:
-        found.append(("reason", f"Your reasoning has {length:,} characters. Shorten it to {LONGEST_ANSWER:,} or fewer."))
+        found.append(
+            ("reason", f"Your reasoning has {length:,} characters. Shorten it to {LONGEST_ANSWER:,} or fewer.")
+        )
     return found
 
 

@@ -148,14 +148,16 @@ def is_laid_out(connection: sqlite3.Connection) -> bool:
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     """Raises InputError for a file with tables that are not ours, or of a layout that this version does not read."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    layout = connection.execute("PRAGMA user_version").fetchone()[0]
+    # In one statement: another process may be laying the file out just now.
+    application, layout, things = connection.execute(
+        "SELECT application_id, user_version, (SELECT COUNT(*) FROM sqlite_master) FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if application == APPLICATION and layout > LAYOUT:
         raise InputError(
             f"{path} has layout {layout} of a study's database, and this version reads layout {LAYOUT}. Go on with the version that wrote "
             "it, or a newer one. Nothing was changed."
         )
-    if application != APPLICATION and (application or layout or is_laid_out(connection)):
+    if application != APPLICATION and (application or layout or things):
         raise InputError(
             f"{path} is an SQLite file of another program, not a study's database. Give the right one with --database. Nothing was changed."
         )

@@ -107,8 +107,8 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         "same two answers. Kappa with single raters counts every rater of a pair alike; the majority is of the pairs on which three "
         "quarters agree, which are the easier ones. 95 % intervals are from resampling personas and questions.",
         "Raters of other personas never saw the persona in question: on contrast they are those of the mirror, who saw the same two texts "
-        "and disagree where personas matter; on dpf those who were asked the same question. What agrees with raters no better than they, the "
-        "label's rule or the shorter answer do has not been shown to know the persona.",
+        "and disagree where personas matter; on dpf those who were asked the same question. What agrees with raters no better than "
+        "they, the label's rule or the shorter answer do has not been shown to know the persona.",
     ]
     text += [PART_WORDS[part] for part in PART_WORDS if any(part in result.content["people"] for result in results)]
     for result in results:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import write_json, write_text
+from builder.files import make_folder, write_json, write_text
 from builder.hub import PREFIX
 from builder.strict_yaml import read_yaml
 from eval.human.material import Material, draw_material, material_to_dict
@@ -40,7 +40,7 @@ def write_space(study_path: Path, out: Path, database: Path | None) -> str:
         raise InputError(f"{out} is there already. Give a new folder, or remove it first.")
     study = load_study(study_path)
     material, raters = material_and_raters(study_path, study, database or database_path(study_path))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
         folder = Path(name) / "space"
         folder.mkdir()
@@ -137,6 +137,11 @@ def licence_of(study: Study, study_path: Path) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
+def dataset_name(dataset: str) -> str:
+    """A repository as it is; of a folder its name, for where it lies is nobody's business."""
+    return dataset if dataset.startswith(PREFIX) else Path(dataset).name
+
+
 def letting_in(study: Study, raters: int) -> str:
     if study.recruiting == "tokens":
         return f"the holders of {raters} tokens"
@@ -159,7 +164,7 @@ def readme(study: Study, material: Material, licence: str | None, raters: int) -
     text = README.read_text(encoding="utf-8")
     for word, value in {
         "TITLE": study.title,
-        "DATASET": study.dataset + (f", version {material.version}" if material.version else ""),
+        "DATASET": dataset_name(study.dataset) + (f", version {material.version}" if material.version else ""),
         "HASH": material.dataset_hash,
         "LICENCE": f"under {licence}" if licence else "under the licence that its card names",
         "LETTING_IN": letting_in(study, raters),

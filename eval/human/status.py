@@ -75,7 +75,7 @@ def _by_persona(study: Study, store: Store, found: list[Standing], now: float) -
             f"{persona:<{width}}" + "".join(f"{count[column]:>10}" for column in columns)
             for persona, count in counts.items()
         ),
-        f"Of each persona {study.raters_per_persona} raters count. Idle: no sign for {study.idle_minutes:g} minutes, and the place is free.",
+        f"Of each persona {study.raters_per_persona} raters count. Idle: no sign for {study.idle_minutes:g} minutes; the place is free.",
     ]
 
 

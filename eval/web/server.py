@@ -18,7 +18,9 @@ from builder.errors import InputError
 
 TEMPLATES = Path(__file__).with_name("templates")
 LARGEST_BODY = 64 * 1024  # bytes; the longest form of ours, 4,000 characters of four bytes each, has 48 kB
-LARGEST_DRAIN = 1024 * 1024  # bytes of a refused body that are still read: a browser shows no answer that comes while it is sending
+LARGEST_DRAIN = (
+    1024 * 1024
+)  # bytes of a refused body that are still read: a browser shows no answer that comes while it is sending
 # Where Hugging Face shows a Space inside a page of its own.
 FRAMED_BY = "'self' https://huggingface.co https://*.hf.space"
 HEADERS = {
@@ -67,7 +69,7 @@ def new_server(title: str) -> Any:
     from fastapi.responses import FileResponse
     from starlette.exceptions import HTTPException as AnyHTTPException
 
-    class OurServer(gradio.Server):  # type: ignore[misc]
+    class OurServer(gradio.Server):
         """Remembers which routes are ours: Gradio adds dozens of its own when it launches."""
 
         ours: Sequence[Any] | None = None
@@ -181,7 +183,13 @@ def error_page(scope: Mapping[str, Any], status: int, title: str | None = None, 
     # `path` here is the one within the application: behind a proxy that adds a prefix, relative links are still right.
     root = "../" * max(str(scope.get("path", "/")).count("/") - 1, 0)
     start = f"{root or './'}" + (f"?token={quote(token)}" if token else "")
-    values = {"root": root, "title": title or usual_title, "words": words or usual_words, "start": start, "status": status}
+    values = {
+        "root": root,
+        "title": title or usual_title,
+        "words": words or usual_words,
+        "start": start,
+        "status": status,
+    }
     return render(TEMPLATES, "error.html", values)
 
 
@@ -195,7 +203,9 @@ class Guard:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             # No socket is ours; one that is let in would be Gradio's.
-            return await self.app(scope, receive, send) if scope["type"] == "lifespan" else None
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
         if scope["method"] == "HEAD":  # what GET says; the host leaves the body out
             scope = {**scope, "method": "GET"}
         if not self._is_ours(scope):

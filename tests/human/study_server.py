@@ -98,7 +98,8 @@ def _wait(served: Served) -> None:
             if served.address in served.output:  # its announcement comes after the first page
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     assert served.process.poll() is not None, f"no page after {START_SECONDS} s:\n{served.output}"
 
 

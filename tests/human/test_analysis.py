@@ -205,6 +205,17 @@ def test_the_order_of_rows_changes_nothing(planted: Planted) -> None:
     tables = kept_tables(planted)
     backward = {name: rows[::-1] for name, rows in tables.items()}
     assert plain(study_content(**backward, annotators=annotators_of(planted), seed=0)) == plain(planted.result.content)
+    # Which of a persona's raters is called the first does not matter either.
+    swap = {"human rater 1": "human rater 4", "human rater 4": "human rater 1"}
+    half = {pair["pair_id"] for pair in tables["pairs"] if pair["persona_id"] < "p00004"}
+    tables["ratings"] = [
+        row | {"annotator": swap.get(row["annotator"], row["annotator"])} if row["pair_id"] in half else row
+        for row in tables["ratings"]
+    ]
+    renamed = study_content(**tables, annotators=annotators_of(planted), seed=0)["people"]["all"]
+    assert renamed["each_other"]["kappa"] == pytest.approx(
+        planted.result.content["people"]["all"]["each_other"]["kappa"]
+    )
     _, store = open_study(planted.file, create=False)
     standings, answers, material = store.standings(), store.answers(), store.material
     store.close()

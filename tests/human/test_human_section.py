@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from eval.figures import heatmap_figure
 from eval.human.analysis import analyse
@@ -10,7 +11,7 @@ from eval.human.section import section
 from eval.human.simulated import simulate
 from eval.human.study import Exclusions, fingerprint_of, load_study
 from eval.page import Section
-from eval.report.sections import evaluation_sections
+from eval.report.page import write_report
 from eval.results import load_results
 from tests.human.conftest import STUDY, with_profiles_of_lines
 from tests.published_folder import write_published_folder
@@ -36,34 +37,33 @@ def analysed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder / "out", said
 
 
-def made(folder: Path) -> Section:
-    found = section(load_results(folder), folder)
+@pytest.fixture(scope="module")
+def made(analysed: tuple[Path, str]) -> Section:
+    found = section(load_results(analysed[0]), analysed[0])
     assert found is not None
     return found
 
 
-def test_everything_that_simulated_raters_made_says_so(analysed: tuple[Path, str]) -> None:
+def test_everything_that_simulated_raters_made_says_so(analysed: tuple[Path, str], made: Section) -> None:
     out, said = analysed
-    found = made(out)
     (result,) = load_results(out)
     assert result.name.endswith("-simulated")
     assert "simulated" in said.splitlines()[0]
     assert "simulated" in result.description
-    assert "simulated" in found.title
-    assert all("simulated" in table.caption for table in found.tables)
-    assert all("simulated" in figure.title for figure in found.figures)
-    assert all("simulated" in example.title for example in found.examples)
+    assert "simulated" in made.title
+    assert all("simulated" in table.caption for table in made.tables)
+    assert all("simulated" in figure.title for figure in made.figures)
+    assert all("simulated" in example.title for example in made.examples)
     assert all("simulated" in name for name in result.files)
-    assert any("say nothing of people" in text for text in found.text)
-    assert found.scripted
+    assert any("say nothing of people" in text for text in made.text)
+    assert made.scripted
     assert max(map(len, said.splitlines())) <= 110
 
 
-def test_the_section_has_figures_6_and_7_with_controls_beside(analysed: tuple[Path, str]) -> None:
+def test_the_section_has_figures_6_and_7_with_controls_beside(analysed: tuple[Path, str], made: Section) -> None:
     assert section([], analysed[0]) is None
-    found = made(analysed[0])
-    assert {figure.number for figure in found.figures} == {"6", "7"}
-    matrix = next(f for f in found.figures if f.number == "6" and f.title.endswith("on contrast"))
+    assert {figure.number for figure in made.figures} == {"6", "7"}
+    matrix = next(f for f in made.figures if f.number == "6" and f.title.endswith("on contrast"))
     for words in (
         "simulated raters with simulated raters",
         "simulated raters with roleplay (wrong persona)",
@@ -73,40 +73,39 @@ def test_the_section_has_figures_6_and_7_with_controls_beside(analysed: tuple[Pa
         "simulated raters with raters of other personas",
     ):
         assert words in matrix.words
-    (kappas,) = [t for t in found.tables if t.caption.startswith("contrast: kappa with simulated raters")]
+    (kappas,) = [t for t in made.tables if t.caption.startswith("contrast: kappa with simulated raters")]
     assert "above wrong persona" in kappas.header
     named = {str(row[0]) for row in kappas.rows}
     assert {"roleplay", "roleplay (wrong persona)", "shorter-answer", "most raters of other personas"} <= named
-    assert all(len(row) == len(table.header) for table in found.tables for row in table.rows)
-    (dpf,) = [t for t in found.tables if t.caption.startswith("dpf: kappa with simulated raters")]
+    assert all(len(row) == len(table.header) for table in made.tables for row in table.rows)
+    (dpf,) = [t for t in made.tables if t.caption.startswith("dpf: kappa with simulated raters")]
     assert "the label (take the refined)" in {str(row[0]) for row in dpf.rows}
 
 
-def test_raters_who_do_not_count_stand_in_the_report_with_their_reasons(analysed: tuple[Path, str]) -> None:
-    found = made(analysed[0])
+def test_raters_who_do_not_count_stand_in_the_report_with_their_reasons(
+    analysed: tuple[Path, str], made: Section
+) -> None:
     (result,) = load_results(analysed[0])
-    (table,) = [t for t in found.tables if t.caption.startswith("Raters who do not count")]
+    (table,) = [t for t in made.tables if t.caption.startswith("Raters who do not count")]
     assert len(table.rows) == len(result.content["raters"]["not_counted"]) > 0
     assert any("Excluded" in str(row[2]) for row in table.rows)
     assert any("Did not finish" in str(row[2]) for row in table.rows)
-    counted = next(t for t in found.tables if t.caption.startswith("Who took part"))
+    counted = next(t for t in made.tables if t.caption.startswith("Who took part"))
     assert ["counted", 18] in [list(row) for row in counted.rows]
 
 
-def test_reasonings_are_shown_as_they_were_written_and_the_page_escapes_them(analysed: tuple[Path, str]) -> None:
-    from eval.report.render import render_report
-
-    found = made(analysed[0])
-    assert 0 < len(found.examples) <= 6
-    assert all(heading for example in found.examples for heading, _ in example.parts)
-    assert len({example.title.split("persona ")[1].split(":")[0] for example in found.examples}) == len(found.examples)
-    assert HOSTILE in " ".join(found.text)
-    assert render_report is not None
-
-
-def test_a_report_of_the_folder_has_the_section(analysed: tuple[Path, str]) -> None:
-    anchors = [part.anchor for part in evaluation_sections(load_results(analysed[0]), analysed[0])]
-    assert anchors == ["human-study"]
+def test_reasonings_are_shown_as_they_were_written_and_the_page_escapes_them(
+    analysed: tuple[Path, str], made: Section, tmp_path: Path
+) -> None:
+    assert 0 < len(made.examples) <= 6
+    assert len({example.title.split("persona ")[1].split(":")[0] for example in made.examples}) == len(made.examples)
+    assert HOSTILE in " ".join(made.text)
+    page = write_report(analysed[0], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'id="human-study"' in page
+    assert HOSTILE not in page
+    assert str(escape(HOSTILE)) in page
+    reason = dict(made.examples[0].parts)["Reasoning (simulated)"]
+    assert str(escape(reason)) in page
 
 
 def test_the_diagonal_of_a_matrix_is_drawn_only_where_it_says_something() -> None:

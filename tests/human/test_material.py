@@ -138,6 +138,17 @@ def test_no_question_stands_twice_where_there_are_enough(study, published_data):
             assert len(set(questions)) == 3
 
 
+def test_a_contrast_pair_leaves_dpf_the_questions_that_it_needs(study, tmp_path):
+    def without_one(tables: Tables) -> None:
+        rows = tables["dpf"]["heldout_test"]
+        rows[:] = [row for row in rows if row["prompt_id"] != "q00005"]
+
+    # dpf needs both of its questions, so the contrast pair must take the third, wherever the draw has put it.
+    few = replace(study, personas=6, questions_per_persona=3, pairs=Pairs(contrast=1, dpf=2))
+    for persona in draw_material(few, dataset(tmp_path, without_one)).personas:
+        assert len({item.question for item in persona.items if item.kind != "check"}) == 3
+
+
 def test_both_mirrors_are_asked_where_both_persons_are_in_the_study(study, tmp_path):
     def only_neighbours(number, persona):
         persona["is_adult"] = number in (0, 1)  # of the four, 0 is set against 1 and 3, and 1 against 0 and 2

@@ -7,9 +7,7 @@ import logging
 import re
 import signal
 import zipfile
-from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +22,7 @@ from eval.human import app, pages
 from eval.human.app import address_of, plain_text, study_server
 from eval.human.database import StorageError
 from eval.human.export import export_files
-from eval.human.material import Item, Material, ShownPersona
+from eval.human.material import Item, ShownPersona
 from eval.human.store import Store, open_store
 from eval.human.study import Consent, Study
 from eval.web import rate_limit, server
@@ -101,7 +99,9 @@ def at_work(client: TestClient, token: str) -> str:
     return token
 
 
-def send(client: TestClient, token: str, choice: str = "A", reason: str = REASON, n: int | None = None, **more: str) -> Any:
+def send(
+    client: TestClient, token: str, choice: str = "A", reason: str = REASON, n: int | None = None, **more: str
+) -> Any:
     """Answers question n, or the first open one, as its page would; not following the redirect."""
     shown = client.get("/question", params={"token": token} | ({"n": n} if n else {}))
     form = hidden_fields(shown.text) | {"choice": choice, "reason": reason} | more
@@ -154,7 +154,11 @@ def test_from_the_instructions_to_the_code(client, store, token):
 def test_the_code_is_shown_to_nobody_who_has_not_finished(client, store, at_work):
     for path in ("/", "/question", "/finish", "/thanks"):
         assert "DONE-1234" not in client.get(path, params={"token": at_work}).text
-    assert client.post("/finish", data={"token": at_work}, follow_redirects=False).headers["location"].startswith("question")
+    assert (
+        client.post("/finish", data={"token": at_work}, follow_redirects=False)
+        .headers["location"]
+        .startswith("question")
+    )
     assert store.rater(at_work).state == "open"
 
 
@@ -281,7 +285,9 @@ def test_bytes_that_are_no_text_break_nothing(client, store, at_work):
     assert set(store.answers()[0].reason) == {"\ufffd"}
 
 
-@pytest.mark.parametrize("text", [*HOSTILE.values(), "x" * 100_000, "a\0b", "half \ud83d of one"], ids=[*HOSTILE, "100 kB", "nul", "half"])
+@pytest.mark.parametrize(
+    "text", [*HOSTILE.values(), "x" * 100_000, "a\0b", "half \ud83d of one"], ids=[*HOSTILE, "100 kB", "nul", "half"]
+)
 def test_hostile_material_is_shown_as_text(study, tmp_path, text):
     """Whatever a persona, a question, an answer or the study file says."""
     consent = Consent(*[text] * 5)
@@ -345,7 +351,9 @@ def test_nobody_answers_for_another(client, store, at_work):
     theirs = hidden_fields(client.get("/question", params={"token": other}).text)["item"]
     mine = {item for item, _ in store.items_of(store.rater(at_work))}
     assert theirs not in mine, "the two have the same persona; the test needs two"
-    page = is_page(client.post("/answer", data={"token": at_work, "item": theirs, "choice": "A", "reason": REASON}), 422)
+    page = is_page(
+        client.post("/answer", data={"token": at_work, "item": theirs, "choice": "A", "reason": REASON}), 422
+    )
     assert "not one of yours" in page.text
     assert store.answers() == []
 
@@ -484,7 +492,13 @@ def test_export_needs_the_password(study, store, at_work):
     asked = client.get("/export")
     is_page(asked, 401)
     assert asked.headers["www-authenticate"].startswith("Basic")
-    for header in (basic("wrong"), basic(""), basic(PASSWORD + " "), {"authorization": "Basic ???"}, {"authorization": f"Bearer {PASSWORD}"}):
+    for header in (
+        basic("wrong"),
+        basic(""),
+        basic(PASSWORD + " "),
+        {"authorization": "Basic ???"},
+        {"authorization": f"Bearer {PASSWORD}"},
+    ):
         is_page(client.get("/export", headers=header), 401)
     given = client.get("/export", headers=basic(PASSWORD))
     assert given.status_code == 200
@@ -514,7 +528,8 @@ def test_the_address_is_believed_of_as_many_proxies_as_there_are(study, store):
     for proxies, expected in ((0, 429), (1, 404)):
         client = browser(study, store, proxies=proxies)
         seen = [
-            client.get("/", params={"token": "guess"}, headers={"x-forwarded-for": f"1.2.3.{n}"}).status_code for n in range(25)
+            client.get("/", params={"token": "guess"}, headers={"x-forwarded-for": f"1.2.3.{n}"}).status_code
+            for n in range(25)
         ]
         assert seen[-1] == expected
 
@@ -524,17 +539,30 @@ def test_nothing_of_gradio_is_reachable(study, store):
     import httpx2 as httpx
 
     with in_thread(study, store) as address:
-        for path in ("/config", "/gradio_api/info", "/gradio_api/upload", "/theme.css", "/docs", "/openapi.json", "/login", "/foo", "/robots.txt"):
+        for path in (
+            "/config",
+            "/gradio_api/info",
+            "/gradio_api/upload",
+            "/theme.css",
+            "/docs",
+            "/openapi.json",
+            "/login",
+            "/foo",
+            "/robots.txt",
+        ):
             assert httpx.get(address + path).status_code == 404, path
         assert httpx.post(f"{address}/gradio_api/upload", content=b"x").status_code == 404
         assert httpx.get(f"{address}/begin").status_code == 405
         assert httpx.head(f"{address}/").status_code == 200
         seen = [
-            httpx.get(f"{address}/?token=guess", headers={"x-forwarded-for": f"1.2.3.{n}"}).status_code for n in range(21)
+            httpx.get(f"{address}/?token=guess", headers={"x-forwarded-for": f"1.2.3.{n}"}).status_code
+            for n in range(21)
         ]
         assert seen[-1] == 429
         # More than one packet: the answer still arrives.
-        big = httpx.post(f"{address}/answer", content=b"x" * 300_000, headers={"content-type": "application/x-www-form-urlencoded"})
+        big = httpx.post(
+            f"{address}/answer", content=b"x" * 300_000, headers={"content-type": "application/x-www-form-urlencoded"}
+        )
         assert big.status_code == 413
 
 
@@ -586,7 +614,9 @@ PAIRS = [
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_have_enough_contrast(scheme):
     css = (server.TEMPLATES / "style.css").read_text(encoding="utf-8")
-    blocks = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)]
+    blocks = [
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)
+    ]
     colours = blocks[0] if scheme == "light" else blocks[0] | blocks[1]
     for ink, ground, least in PAIRS:
         ratio = contrast(colours[ink], colours[ground])
@@ -598,7 +628,9 @@ def test_no_page_has_a_colour_of_its_own():
     css = (server.TEMPLATES / "study.css").read_text(encoding="utf-8")
     assert not re.findall(r"#[0-9a-f]{3,8}\b(?=[;, ])|rgba?\(|hsl", re.sub(r"/\*.*?\*/|^[^{]*", "", css))
     for template in [*pages.TEMPLATES.iterdir(), *server.TEMPLATES.glob("*.html")]:
-        assert not re.findall(r"\sstyle=|\son[a-z]+=|<script>|<style|https?://|\|\s*safe", template.read_text(encoding="utf-8")), template
+        assert not re.findall(
+            r"\sstyle=|\son[a-z]+=|<script>|<style|https?://|\|\s*safe", template.read_text(encoding="utf-8")
+        ), template
 
 
 def contrast(one: str, other: str) -> float:
