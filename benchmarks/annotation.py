@@ -8,6 +8,8 @@ page and before every answer a rater thinks for a time that is drawn from 0.5 to
 question; 4 seconds ask the server for an order of magnitude more than so many people would.
 
   page, answer   milliseconds from the request to the last byte of its response: a GET, and a POST that saves an answer
+  page without database, client late by
+                 beside them, ten times a second: what the queue and the machine cost whatever is asked, so that a crowded machine is seen
   lost           answers that were answered with a redirect and are not in the database afterwards, or not as they were sent
   twice          answers that the database counts more than once, or as changed although nobody changed one
 
@@ -126,6 +128,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Result:
         "requests_per_s": (len(crowd["page_ms"]) + len(crowd["answer_ms"])) / crowd["seconds"],
         "page": percentiles(crowd["page_ms"]),
         "answer": percentiles(crowd["answer_ms"]),
+        "plain_page": percentiles(crowd["plain_page_ms"]),
+        "late": percentiles(crowd["late_ms"]),
         "server_cpu_ms_per_request": cpu * 1000 / (len(crowd["page_ms"]) + len(crowd["answer_ms"])),
         "server_cores": cpu / crowd["seconds"],
         "server_mib": peak,
@@ -212,16 +216,30 @@ async def drive(url: str, tokens: list[str], arguments: argparse.Namespace) -> R
     """All raters at once."""
     import aiohttp
 
-    found: Result = {"page_ms": [], "answer_ms": [], "sent": []}
+    found: Result = {"page_ms": [], "answer_ms": [], "sent": [], "plain_page_ms": [], "late_ms": []}
     started = time.monotonic()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         raters = [
             rate(session, url, token, arguments.think, rng_for(arguments.seed, "load_test", str(number)), found)
             for number, token in enumerate(tokens)
         ]
+        probe = asyncio.create_task(probes(session, url, found))
         ended = await asyncio.gather(*raters, return_exceptions=True)
+        probe.cancel()
     failed = [str(error) for error in ended if error is not None]
     return {**found, "failed": failed, "seconds": time.monotonic() - started}
+
+
+async def probes(session: Any, url: str, found: Result) -> None:
+    """Beside the raters, ten times a second: a page without a database, and how late a sleep of this process ends."""
+    while True:
+        started = time.perf_counter()
+        await asyncio.sleep(0.1)
+        found["late_ms"].append((time.perf_counter() - started - 0.1) * 1000)
+        started = time.perf_counter()
+        async with session.get(f"{url}/") as response:
+            await response.read()
+        found["plain_page_ms"].append((time.perf_counter() - started) * 1000)
 
 
 async def rate(session: Any, url: str, token: str, think: float, rng: np.random.Generator, found: Result) -> None:
@@ -319,6 +337,8 @@ def print_result(result: Result) -> None:
     for name, row in {
         "page": result["page"],
         "answer": result["answer"],
+        "page without database": result["plain_page"],
+        "client late by": result["late"],
         "alone: page": alone["page_ms"],
         "alone: page without database": alone["plain_page_ms"],
         "alone: answer": alone["answer_ms"],

@@ -27,7 +27,16 @@ from urllib.parse import urlencode
 import httpx2
 import numpy as np
 
-from benchmarks.one_persona import ANSWER, CRITIQUE, PHRASE_CHARACTERS, PHRASES, PROFILE, QUESTION, drawn, made_up_phrases
+from benchmarks.one_persona import (
+    ANSWER,
+    CRITIQUE,
+    PHRASE_CHARACTERS,
+    PHRASES,
+    PROFILE,
+    QUESTION,
+    drawn,
+    made_up_phrases,
+)
 from builder.files import sha256_file, write_json, write_text
 from builder.randomness import rng_for
 from builder.schema import (
@@ -48,29 +57,22 @@ ROOT = Path(__file__).parent.parent
 QUESTIONS, PER_PERSONA, TOPICS = 3868, 200, 40
 # Split -> questions of a seen persona; an unseen one's training questions are its support.
 SHARES = {"train": 100, "seen_test": 50, "heldout_test": 50}
+JUDGEMENTS_PER_ROW_GROUP = 16_000  # as builds write them
 RARE = "zyzzyva"  # stands in one answer of RARE_EVERY
 RARE_EVERY = 20_000
 
 PEERS = {
     "datasets": """
 from datasets import load_dataset
-tables = load_dataset(folder, "dpf")
-def first(test, columns):
-    found = []
-    for table in tables.values():
-        for number, row in enumerate(table.select_columns(columns)):
-            if test(row):
-                found.append(number)
-            if len(found) == 25:
-                return found
-    return found
+tables = load_dataset(folder, "dpf", cache_dir=cache)
 def by(column, value):
-    return [row for table in tables.values() for row in table.filter(lambda rows: [v == value for v in rows[column]], batched=True,
-        input_columns=[column], keep_in_memory=True, load_from_cache_file=False).select(range(0))]
+    return [table.filter(lambda values: [v == value for v in values], batched=True, input_columns=[column],
+        keep_in_memory=True, load_from_cache_file=False)[:] for table in tables.values()]
 ask = {
     "one persona": lambda: by("persona_id", persona),
     "one question": lambda: by("prompt_id", question),
-    "words that are never there": lambda: first(lambda row: never in row["chosen"][0]["content"], ["chosen"]),
+    "words that are never there": lambda: [table.filter(lambda column: [never in messages[0]["content"] for messages in column],
+        batched=True, input_columns=["chosen"], keep_in_memory=True, load_from_cache_file=False) for table in tables.values()],
 }
 """,
     "pandas": """
@@ -116,7 +118,7 @@ def main() -> None:
             print(f"{published.name}: {size:,.0f} MB made in {time.monotonic() - started:.0f} s", flush=True)
         medians = measure(published, arguments.repeats)
         for name in arguments.peers:
-            compare(name, published, medians)
+            compare(name, published, Path(temporary) / "cache", medians)
 
 
 def make_dataset(folder: Path, rows: int) -> None:
@@ -138,8 +140,11 @@ def make_dataset(folder: Path, rows: int) -> None:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    judged = parquet.ParquetWriter(folder / "data" / "judgements" / "train.parquet", table_schema("judgements"), compression="zstd")
+    judged = parquet.ParquetWriter(
+        folder / "data" / "judgements" / "train.parquet", table_schema("judgements"), compression="zstd"
+    )
     personas: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
     total = 0
     # Two personas at a time, who are each other's partner.
     for couple in range(max(1, rows // (4 * PER_PERSONA))):
@@ -171,30 +176,50 @@ def make_dataset(folder: Path, rows: int) -> None:
                     "partner_persona_id": ids[other],
                     "partner_distance": 0.8,
                     "mirror_pair_id": contrast_pair_id(ids[other], ids[own], prompt_id(number)),
-                    "flips": [{"judge": "roleplay", "flip": bool(rng.random() < 0.3), "margin": 0.1, "is_selector": True}],
+                    "flips": [
+                        {"judge": "roleplay", "flip": bool(rng.random() < 0.3), "margin": 0.1, "is_selector": True}
+                    ],
                 }
                 tables.setdefault(("dpf", split), []).append({**shared, **dpf})
                 tables.setdefault(("contrast", split), []).append({**shared, **contrast})
-            said = []
             for (config, split), own_rows in tables.items():
                 total += len(own_rows)
                 schema = table_schema(config).remove(0)
-                files[config][split].add(arrow.Table.from_pylist([{n: r[n] for n in schema.names} for r in own_rows], schema=schema))
+                files[config][split].add(
+                    arrow.Table.from_pylist([{n: r[n] for n in schema.names} for r in own_rows], schema=schema)
+                )
                 for row in own_rows:
                     for order in ("AB", "BA"):
                         verdict = {"verdict": row["judge_verdict"], "probability": row["judge_score"], "reason": None}
-                        said.append({"pair_id": row["pair_id"], "judge": "roleplay", "condition": "true", "order": order, **verdict})
-            judged.write_table(arrow_table("judgements", sorted(said, key=lambda row: row["pair_id"])))
+                        said.append(
+                            {
+                                "pair_id": row["pair_id"],
+                                "judge": "roleplay",
+                                "condition": "true",
+                                "order": order,
+                                **verdict,
+                            }
+                        )
             personas.append(person_of(ids[own], group, profiles[own], rng))
+        if len(said) >= JUDGEMENTS_PER_ROW_GROUP:
+            judged.write_table(arrow_table("judgements", said))
+            said = []
         if couple % 100 == 99:
             print(f"{total:,} pairs made", file=sys.stderr, flush=True)
+    if said:
+        judged.write_table(arrow_table("judgements", said))
     judged.close()
     for writers in files.values():
         for writer in writers.values():
             writer.close()
-    for config, own_rows in (("personas", personas), ("prompts", [question_of(n, questions[n]) for n in range(QUESTIONS)])):
+    for config, own_rows in (
+        ("personas", personas),
+        ("prompts", [question_of(n, questions[n]) for n in range(QUESTIONS)]),
+    ):
         (folder / "data" / config).mkdir(exist_ok=True)
-        parquet.write_table(arrow_table(config, own_rows), folder / "data" / config / "train.parquet", compression="zstd")
+        parquet.write_table(
+            arrow_table(config, own_rows), folder / "data" / config / "train.parquet", compression="zstd"
+        )
     write_card(folder)
 
 
@@ -229,14 +254,28 @@ def person_of(persona: str, group: str, profile: str, rng: np.random.Generator) 
         "big_five_scores": dict.fromkeys(BIG_FIVE, "Average"),
     }
     extras = {"core_values": ["honesty"], "entertainment_preferences": ["books"]}
-    known = {"persona_id": persona, "group": group, "is_adult": True, "weight": 100, "profile": profile, "extras": extras}
+    known = {
+        "persona_id": persona,
+        "group": group,
+        "is_adult": True,
+        "weight": 100,
+        "profile": profile,
+        "extras": extras,
+    }
     return {**values, **known, "null_reasons": dict.fromkeys(ATTRIBUTES), "provenance": dict.fromkeys(ATTRIBUTES)}
 
 
 def question_of(number: int, question: str) -> dict[str, Any]:
     given = {"source": "benchmark", "source_id": str(number), "licence": "CC0-1.0", "canary": CANARY}
     votes = {"controversy_score": 1.0, "controversy_votes": [True]}
-    return {"prompt_id": prompt_id(number), "question": question, "topic": f"topic {number % TOPICS}", "pool": "train", **votes, **given}
+    return {
+        "prompt_id": prompt_id(number),
+        "question": question,
+        "topic": f"topic {number % TOPICS}",
+        "pool": "train",
+        **votes,
+        **given,
+    }
 
 
 def write_card(folder: Path) -> None:
@@ -250,7 +289,9 @@ def write_card(folder: Path) -> None:
                 named = path.rename(path.with_name(f"{split}-00000-of-00001-{sha256_file(path)[:12]}.parquet"))
                 listed.append({"split": split, "path": named.relative_to(folder).as_posix()})
         configs.append({"config_name": config, "data_files": listed})
-    write_json(folder / "build.json", {"name": "benchmark", "version": "1.0.0", "configs": {}, "content_sha256": "benchmark"})
+    write_json(
+        folder / "build.json", {"name": "benchmark", "version": "1.0.0", "configs": {}, "content_sha256": "benchmark"}
+    )
     import yaml
 
     header = yaml.safe_dump({"configs": configs}, sort_keys=False)
@@ -329,13 +370,19 @@ def measure(published: Path, repeats: int) -> dict[str, float]:
                 ids.extend(re.findall(r'href="(pair\?id=[^"&]+)', answer.text))
             medians[name] = float(np.median(seconds))
             figures = (1000 * np.percentile(seconds, p) for p in (50, 95, 100))
-            print(f"{name:<30}{count:>4}" + "".join(f"{f:>9,.0f}" for f in figures) + f"{size / 1024:>7.0f}", flush=True)
+            print(
+                f"{name:<30}{count:>4}" + "".join(f"{f:>9,.0f}" for f in figures) + f"{size / 1024:>7.0f}", flush=True
+            )
 
         for name, make in pages.items():
             take(name, make, 3 if name.startswith("words that") and "often" not in name else repeats)
         found = sorted(set(ids))
         take("a pair", lambda: "/" + found[int(rng.integers(len(found)))], repeats)
-        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text()) if os.path.isdir("/proc") else None
+        peak = (
+            re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+            if os.path.isdir("/proc")
+            else None
+        )
         if peak:
             print(f"Peak memory of the explorer: {int(peak[1]) / 2**20:.2f} GiB")
     return medians
@@ -351,18 +398,26 @@ def facts(published: Path) -> tuple[list[str], list[str], list[str], list[str], 
     people = parquet.read_table(next(f for f in files if f.parent.name == "personas"), columns=["persona_id"])
     prompts = parquet.read_table(next(f for f in files if f.parent.name == "prompts"), columns=["prompt_id", "topic"])
     texts = parquet.ParquetFile(first).read_row_group(0, columns=["chosen"])["chosen"].slice(0, 20).to_pylist()
-    words = sorted({word.strip(".,?").lower() for text in texts for word in text[0]["content"].split() if len(word) > 3})
+    words = sorted(
+        {word.strip(".,?").lower() for text in texts for word in text[0]["content"].split() if len(word) > 3}
+    )
     columns = (people["persona_id"], prompts["prompt_id"], prompts["topic"])
     ids = [sorted({str(value) for value in column.to_pylist() if value is not None}) for column in columns]
     return ids[0], ids[1], ids[2], words, total
 
 
-def compare(peer: str, published: Path, medians: dict[str, float]) -> None:
+def compare(peer: str, published: Path, cache: Path, medians: dict[str, float]) -> None:
     """The same questions in a fresh process without the explorer: on `dpf` alone, which is half of what the explorer looks at."""
     import json
 
     people, asked, *_ = facts(published)
-    values = {"folder": str(published), "persona": people[len(people) // 2], "question": asked[len(asked) // 2], "never": "nothing 1"}
+    values = {
+        "folder": str(published),
+        "persona": people[len(people) // 2],
+        "question": asked[len(asked) // 2],
+        "never": "nothing 1",
+        "cache": str(cache),
+    }
     lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
     done = subprocess.run(
         [sys.executable, "-c", lines + PEERS[peer] + PEER_END], capture_output=True, text=True, check=False, cwd=ROOT
@@ -372,7 +427,10 @@ def compare(peer: str, published: Path, medians: dict[str, float]) -> None:
     seconds, peak = json.loads(done.stdout.splitlines()[-1])
     print(f"{peer} (peak {peak:.2f} GiB)")
     for name, taken in seconds.items():
-        print(f"  {name:<28}{1000 * taken:>9,.0f} ms, {taken / medians[name]:>7,.1f} times the explorer's page", flush=True)
+        print(
+            f"  {name:<28}{1000 * taken:>9,.0f} ms, {taken / medians[name]:>7,.1f} times the explorer's page",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

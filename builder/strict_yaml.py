@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         place = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{path} cannot be read as YAML{place}: {problem or 'not valid'}. Mend the file.") from None
     if not isinstance(raw, dict):
-        raise InputError(f"{path} holds {type(raw).__name__} instead of recipe keys. Start from a packaged recipe.")
+        raise InputError(f"{path} holds {type(raw).__name__} instead of keys and values. Start from a packaged file.")
     # Through JSON: YAML anchors make several sections share one object, and an override of one must not reach the others.
     return json.loads(json.dumps(raw, default=str))
 
@@ -49,7 +49,7 @@ class _StrictLoader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"The recipe gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them.")
+            raise InputError(f"The file gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them.")
         return super().construct_mapping(node, deep)
 
 
@@ -111,7 +111,7 @@ def refuse_secrets(value: Any, where: str = "") -> None:
 def build_dataclass(kind: Any, raw: Any, where: str = "") -> Any:
     """A dataclass from nested dicts, refusing what does not fit."""
     if not isinstance(raw, dict):
-        raise InputError(f"{where or 'the recipe'} is {raw!r}, but it is a section with keys {_names(kind)}.")
+        raise InputError(f"{where or 'the file'} is {raw!r}, but it is a section with keys {_names(kind)}.")
     hints = typing.get_type_hints(kind)
     for key in raw:
         if key not in hints:
@@ -135,7 +135,7 @@ def build_dataclass(kind: Any, raw: Any, where: str = "") -> Any:
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise InputError(f"The recipe lacks {', '.join(_join(where, m) for m in missing)}. Add it.")
+        raise InputError(f"The file lacks {', '.join(_join(where, m) for m in missing)}. Add it.")
     return kind(**values)
 
 

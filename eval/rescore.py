@@ -24,6 +24,7 @@ EVALUATIONS_READ_ANEW = {
     "calibration": "eval.calibration.calibrate",
     "elicitation": "eval.elicitation.run",
     "generations": "eval.generations",
+    "human_study": "eval.human.analysis",
     "side_effects": "eval.side_effects.run",
     "subtlety": "eval.subtlety.run",
     "summaries": "eval.summaries.run",

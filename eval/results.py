@@ -25,6 +25,7 @@ EVALUATIONS = (
     "calibration",
     "attributes",
     "agreement",
+    "human_study",
     "summaries",
     "subtlety",
     "side_effects",

@@ -66,7 +66,9 @@ def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> Non
             except pages.NotFound as error:
                 return problem(404, "Not in this dataset", str(error))
             except TooSlow:
-                text = "This took too long and was stopped. Narrow it down with another filter, or try again in a moment."
+                text = (
+                    "This took too long and was stopped. Narrow it down with another filter, or try again in a moment."
+                )
                 return problem(503, "Stopped", text)
 
         # A plain function runs in a thread of its own, so that a long search stops nobody else.
@@ -99,7 +101,12 @@ def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> Non
         raise pages.NotFound("No results were given. Start with: persona explore DATASET --results RESULTS_FOLDER")
 
     page("/results", (), "results.html", no_results if given is None else lambda asked: overview(given))
-    page("/result", RESULT_PARAMETERS, "result.html", no_results if given is None else lambda asked: result_page(tables, given, asked))
+    page(
+        "/result",
+        RESULT_PARAMETERS,
+        "result.html",
+        no_results if given is None else lambda asked: result_page(tables, given, asked),
+    )
 
     @server.get("/report")
     def report() -> Any:
@@ -124,7 +131,11 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": lambda value: f"{value:,}", "score": score, "words": lambda text: str(text).replace("_", " ")}
+    environment.filters |= {
+        "count": lambda value: f"{value:,}",
+        "score": score,
+        "words": lambda text: str(text).replace("_", " "),
+    }
     environment.globals["link"] = lambda page, **values: filters.Asked({}).address(page, **values)
     return environment
 

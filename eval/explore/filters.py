@@ -54,7 +54,9 @@ class Asked:
         """A relative link with these parameters, some of them changed; None or "" leaves one out."""
         values = {**self.values, **changed}
         # What the address is of stands in front of where one came from.
-        kept = {name: values[name] for name in sorted(values, key=lambda n: n != "id") if values[name] not in (None, "")}
+        kept = {
+            name: values[name] for name in sorted(values, key=lambda n: n != "id") if values[name] not in (None, "")
+        }
         return page + ("?" + urlencode(kept) if kept else "")
 
     def without_place(self) -> "Asked":
@@ -113,8 +115,10 @@ def pairs_where(asked: Asked, leave_out: str = "") -> Where:
     for name, column in PAIR_VALUES.items():
         if asked[name] and name != leave_out:
             # An unknown value becomes null, and null equals nothing.
-            where = where.with_(f"{column} = TRY_CAST(? AS {column}_values)", asked[name]) if name != "group" else where.with_(
-                "persona_group = TRY_CAST(? AS persona_group_values)", asked[name]
+            where = (
+                where.with_(f"{column} = TRY_CAST(? AS {column}_values)", asked[name])
+                if name != "group"
+                else where.with_("persona_group = TRY_CAST(? AS persona_group_values)", asked[name])
             )
     for name, column in PAIR_FLAGS.items():
         if asked[name] and name != leave_out:

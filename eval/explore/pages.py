@@ -43,7 +43,11 @@ PROVENANCE_WORDS = {
     "repaired": "drawn again, so that it fits the rest",
     "imported": "imported",
 }
-NULL_WORDS = {"missing": "the source does not say", "not_applicable": "does not apply to this person", "none": "applies, and the answer is none"}
+NULL_WORDS = {
+    "missing": "the source does not say",
+    "not_applicable": "does not apply to this person",
+    "none": "applies, and the answer is none",
+}
 CONDITION_WORDS = {"true": "its persona", "none": "no persona", "wrong": "a wrong persona", "partner": "the partner"}
 FLAG_WORDS = {
     "flip": ("Judge changes sides", "The judge prefers each persona's own revision under that persona"),
@@ -110,7 +114,9 @@ def _rows_of(tables: Tables, config: str) -> int:
     if config == "judgements":
         query = "SELECT count(*) AS n FROM read_parquet(?)"
         return int(tables.keep(query, lambda: tables.ask(query, [tables.judgements])[0]["n"]))
-    return int(tables.ask_once(f"SELECT count(*) AS n FROM {config}")[0]["n"]) if config in ("personas", "prompts") else 0
+    return (
+        int(tables.ask_once(f"SELECT count(*) AS n FROM {config}")[0]["n"]) if config in ("personas", "prompts") else 0
+    )
 
 
 def _numbers_of_configs(tables: Tables) -> list[Row]:
@@ -199,7 +205,11 @@ def _facet_values(tables: Tables, asked: Asked, name: str) -> list[dict[str, Any
         found = [(row["value"], row["n"]) for row in _by(tables, "personas", column, where)[:FACET_VALUES]]
     nothing = _count(tables, "personas", where.with_(f"{column} IS NULL"))
     found += [(filters.NOT_GIVEN, nothing)] if nothing else []
-    return [{"value": value, "label": value_label(name, value), "n": n, "chosen": asked[name] == value} for value, n in found if n]
+    return [
+        {"value": value, "label": value_label(name, value), "n": n, "chosen": asked[name] == value}
+        for value, n in found
+        if n
+    ]
 
 
 def persona(tables: Tables, identifier: str) -> dict[str, Any]:
@@ -243,11 +253,19 @@ def persona(tables: Tables, identifier: str) -> dict[str, Any]:
 
 
 def _facet_link(name: str, value: Any) -> str | None:
-    if value is None or name in ("big_five_scores", "detailed_job_description", "defining_quirks", "mannerisms", "personal_time"):
+    if value is None or name in (
+        "big_five_scores",
+        "detailed_job_description",
+        "defining_quirks",
+        "mannerisms",
+        "personal_time",
+    ):
         return None
     if name in filters.BANDS:
         bands = filters.BANDS[name]
-        return next(filters.band_text(a, b) for a, b in bands if (a is None or value >= a) and (b is None or value <= b))
+        return next(
+            filters.band_text(a, b) for a, b in bands if (a is None or value >= a) and (b is None or value <= b)
+        )
     return str(value) if len(str(value)) <= filters.LONGEST_VALUE else None
 
 
@@ -280,7 +298,9 @@ def prompts(tables: Tables, asked: Asked) -> dict[str, Any]:
         "count": _count(tables, "prompts", where),
         "topics": _by(tables, "prompts", "topic") if "topic" in has else [],
         "pools": _by(tables, "prompts", "pool") if "pool" in has else [],
-        "voted": bool("controversy_score" in has and _count(tables, "prompts", Where().with_("controversy_score IS NOT NULL"))),
+        "voted": bool(
+            "controversy_score" in has and _count(tables, "prompts", Where().with_("controversy_score IS NOT NULL"))
+        ),
     }
 
 
@@ -310,7 +330,10 @@ def prompt(tables: Tables, asked: Asked) -> dict[str, Any]:
         "row": found[0],
         "id": identifier,
         "votes": votes_text(found[0]),
-        "configs": [(c, _count(tables, "pairs", filters.pairs_where(Asked({"prompt": identifier, "config": c})))) for c in configs],
+        "configs": [
+            (c, _count(tables, "pairs", filters.pairs_where(Asked({"prompt": identifier, "config": c}))))
+            for c in configs
+        ],
         "config": config,
         "count": _count(tables, "pairs", where),
         "bases": [text for text in bases if text],
@@ -343,7 +366,9 @@ def pairs(tables: Tables, asked: Asked) -> dict[str, Any]:
         "next_before": _earlier_place(found, before) if found.earlier else None,
         "total": tables.rows,
         "page": PAGE,
-        "more_open": any(asked[name] for name in ("persona", "partner", "prompt", "judge", *filters.PAIR_FLAGS, "group")),
+        "more_open": any(
+            asked[name] for name in ("persona", "partner", "prompt", "judge", *filters.PAIR_FLAGS, "group")
+        ),
     }
 
 
@@ -412,7 +437,11 @@ def _add_excerpts(tables: Tables, rows: Sequence[Row], asked: Asked) -> None:
         if not row["excerpts"]:
             row["excerpts"] = [("chosen", (shortened(own.get("chosen") or ""), "", ""))]
         row["marked_question"] = None
-        place = row["question"].lower().find(asked["q"].lower()) if asked["q"] and asked["in"] in ("", "any", "question") else -1
+        place = (
+            row["question"].lower().find(asked["q"].lower())
+            if asked["q"] and asked["in"] in ("", "any", "question")
+            else -1
+        )
         if place >= 0:
             end = place + len(asked["q"])
             row["marked_question"] = (row["question"][:place], row["question"][place:end], row["question"][end:])
@@ -447,7 +476,9 @@ def pair(tables: Tables, asked: Asked) -> dict[str, Any]:
     partner = row.get("partner_persona_id")
     difference = word_difference(rejected, chosen)
     earlier, later = neighbours(tables, asked, number)
-    ids = {found["num"]: found["pair_id"] for found in tables.light_rows([n for n in (earlier, later) if n is not None])}
+    ids = {
+        found["num"]: found["pair_id"] for found in tables.light_rows([n for n in (earlier, later) if n is not None])
+    }
     if asked["view"] not in ("", "plain", "row"):
         raise BadRequest("“view” is plain or row.")
     hidden = ("num", "file_row_number")
@@ -459,7 +490,9 @@ def pair(tables: Tables, asked: Asked) -> dict[str, Any]:
         "profile": profile,
         "partner": partner,
         "partner_profile": _profile(tables, partner) if partner else "",
-        "mirror": row.get("mirror_pair_id") if row.get("mirror_pair_id") and tables.number_of(row["mirror_pair_id"]) is not None else None,
+        "mirror": row.get("mirror_pair_id")
+        if row.get("mirror_pair_id") and tables.number_of(row["mirror_pair_id"]) is not None
+        else None,
         "chosen": difference.after,
         "rejected": difference.before,
         "chosen_text": chosen,
@@ -488,7 +521,11 @@ def content(messages: Sequence[Mapping[str, Any]] | None) -> str:
 
 
 def _profile(tables: Tables, identifier: str) -> str:
-    found = tables.ask("SELECT profile FROM personas WHERE persona_id = ?", [identifier]) if "profile" in tables.attributes else []
+    found = (
+        tables.ask("SELECT profile FROM personas WHERE persona_id = ?", [identifier])
+        if "profile" in tables.attributes
+        else []
+    )
     return str(found[0]["profile"] or "") if found else ""
 
 
@@ -529,7 +566,9 @@ def search(tables: Tables, text: str) -> dict[str, Any] | str:
         "asked": asked,
         "personas": found,
         "persona_count": _count(tables, "personas", people),
-        "prompts": tables.ask(f"SELECT * FROM prompts WHERE {questions.sql()} ORDER BY num LIMIT 5", questions.parameters),
+        "prompts": tables.ask(
+            f"SELECT * FROM prompts WHERE {questions.sql()} ORDER BY num LIMIT 5", questions.parameters
+        ),
         "prompt_count": _count(tables, "prompts", questions),
         "pairs": rows,
         "pair_count": pairs_found.count,
@@ -546,10 +585,14 @@ def _page_of(
     """(rows, whether there are earlier ones, whether there are later ones)"""
     if before is not None:
         inside = where.with_("num < ?", before)
-        rows = tables.ask(f"SELECT {columns} FROM {table} WHERE {inside.sql()} ORDER BY num DESC LIMIT {size + 1}", inside.parameters)
+        rows = tables.ask(
+            f"SELECT {columns} FROM {table} WHERE {inside.sql()} ORDER BY num DESC LIMIT {size + 1}", inside.parameters
+        )
         return rows[:size][::-1], len(rows) > size, True
     inside = where.with_("num > ?", -1 if after is None else after)
-    rows = tables.ask(f"SELECT {columns} FROM {table} WHERE {inside.sql()} ORDER BY num LIMIT {size + 1}", inside.parameters)
+    rows = tables.ask(
+        f"SELECT {columns} FROM {table} WHERE {inside.sql()} ORDER BY num LIMIT {size + 1}", inside.parameters
+    )
     return rows[:size], after is not None, len(rows) > size
 
 

@@ -62,7 +62,9 @@ class ResultsFolder:
         command = [sys.executable, "-m", "eval.explore.sections", str(self.folder.resolve())]
         root = Path(__file__).parent.parent.parent
         try:
-            done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=SECTION_SECONDS)
+            done = subprocess.run(
+                command, cwd=root, capture_output=True, text=True, check=False, timeout=SECTION_SECONDS
+            )
             if done.returncode:
                 self._problem = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
             else:
@@ -104,7 +106,10 @@ def result_page(tables: Tables, given: ResultsFolder, asked: Asked) -> dict[str,
     paths = {path.name: path for path in _files_of(given.folder, result)}
     facts = [
         ("Evaluation", result.evaluation.replace("_", " ")),
-        ("Subject", " · ".join(str(v) for k, v in (result.subject or {}).items() if k in ("name", "kind", "model") and v)),
+        (
+            "Subject",
+            " · ".join(str(v) for k, v in (result.subject or {}).items() if k in ("name", "kind", "model") and v),
+        ),
         ("Judges", ", ".join(str(judge.get("label") or judge.get("name") or "") for judge in result.judges)),
         ("Rows scored", f"{result.rows.get('scored', 0):,}"),
         ("Unscored", ", ".join(f"{n:,} {why}" for why, n in (result.rows.get("unscored") or {}).items())),
@@ -128,7 +133,9 @@ def result_page(tables: Tables, given: ResultsFolder, asked: Asked) -> dict[str,
 
 def _kept_rows(tables: Tables, path: Path, asked: Asked) -> dict[str, Any]:
     place = str(path.resolve())
-    kinds = {r["column_name"]: r["column_type"] for r in tables.ask_once("DESCRIBE SELECT * FROM read_parquet(?)", (place,))}
+    kinds = {
+        r["column_name"]: r["column_type"] for r in tables.ask_once("DESCRIBE SELECT * FROM read_parquet(?)", (place,))
+    }
     after, before = filters.place_in(asked)
     where = Where()
     options: dict[str, list[str]] = {}
@@ -148,7 +155,9 @@ def _kept_rows(tables: Tables, path: Path, asked: Asked) -> dict[str, Any]:
         if not ids:
             raise BadRequest(f"The rows of {path.name} name no pair, persona or question to search for.")
         pattern = filters.like(asked["q"])
-        where = where.with_("(" + " OR ".join(f'"{n}"::VARCHAR ILIKE ? ESCAPE \'\\\'' for n in ids) + ")", *([pattern] * len(ids)))
+        where = where.with_(
+            "(" + " OR ".join(f"\"{n}\"::VARCHAR ILIKE ? ESCAPE '\\'" for n in ids) + ")", *([pattern] * len(ids))
+        )
     source = "read_parquet(?, file_row_number=true)"
     side, order = (where.with_("file_row_number < ?", before), "DESC") if before is not None else (where, "")
     if after is not None:
@@ -158,7 +167,9 @@ def _kept_rows(tables: Tables, path: Path, asked: Asked) -> dict[str, Any]:
     more, rows = len(rows) > ROWS, rows[:ROWS]
     if before is not None:
         rows = rows[::-1]
-    count = tables.ask_once(f"SELECT count(*) AS n FROM {source} WHERE {where.sql()}", (place, *where.parameters))[0]["n"]
+    count = tables.ask_once(f"SELECT count(*) AS n FROM {source} WHERE {where.sql()}", (place, *where.parameters))[0][
+        "n"
+    ]
     links = _pair_links(tables, rows)
     shown = [name for name in kinds if any(row[name] not in (None, "") for row in rows)]
     return {
@@ -171,7 +182,9 @@ def _kept_rows(tables: Tables, path: Path, asked: Asked) -> dict[str, Any]:
         "searchable": bool(ids),
         "count": count,
         "next_after": rows[-1]["file_row_number"] if rows and (more or before is not None) else None,
-        "next_before": rows[0]["file_row_number"] if rows and (more if before is not None else after is not None) else None,
+        "next_before": rows[0]["file_row_number"]
+        if rows and (more if before is not None else after is not None)
+        else None,
     }
 
 
@@ -227,5 +240,7 @@ def scores_of(tables: Tables, given: ResultsFolder, pair_id: str) -> list[dict[s
             query = "SELECT condition::VARCHAR AS condition, verdict, score_chosen - score_rejected AS margin FROM read_parquet(?) WHERE pair_id = ?"
             by_condition |= {row["condition"]: row for row in tables.ask(query, [str(path.resolve()), pair_id])}
         if by_condition:
-            scored.append({"name": result.name, "label": (result.subject or {}).get("name") or result.name, "by": by_condition})
+            scored.append(
+                {"name": result.name, "label": (result.subject or {}).get("name") or result.name, "by": by_condition}
+            )
     return scored

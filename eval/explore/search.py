@@ -69,7 +69,10 @@ def neighbours(tables: Tables, asked: Asked, number: int) -> tuple[int | None, i
         )
         return both
     where = pairs_where(asked)
-    sides = (_numbers(tables, where.with_("num < ?", number), "DESC", 1), _numbers(tables, where.with_("num > ?", number), "", 1))
+    sides = (
+        _numbers(tables, where.with_("num < ?", number), "DESC", 1),
+        _numbers(tables, where.with_("num > ?", number), "", 1),
+    )
     return sides[0][0] if sides[0] else None, sides[1][0] if sides[1] else None
 
 
@@ -87,7 +90,7 @@ def _numbers(tables: Tables, where: Where, order: str, limit: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Bite:
-    """hits among the `looked` pairs; `last`: the number up to which (down to which) all has been looked at."""
+    """hits among the `looked` pairs; `last`: the number up to which (down to which) all has been looked at; over: that was all."""
 
     hits: Sequence[int]
     looked: int
@@ -104,7 +107,9 @@ def _find_texts(tables: Tables, asked: Asked, after: int | None, before: int | N
         hits += bite.hits
         looked += bite.looked
         stopped, over = bite.last, bite.over
-        if len(hits) > PAGE and (not first_page or len(hits) > MOST_COUNTED or time.monotonic() - started > COUNT_SECONDS):
+        if len(hits) > PAGE and (
+            not first_page or len(hits) > MOST_COUNTED or time.monotonic() - started > COUNT_SECONDS
+        ):
             break
     more = len(hits) > PAGE
     page = sorted(hits, reverse=before is not None)[:PAGE]
@@ -117,7 +122,9 @@ def _find_texts(tables: Tables, asked: Asked, after: int | None, before: int | N
     unfinished = stopped if not over and not more else None
     if before is not None:
         return Found(sorted(page), more or unfinished is not None, True, looked, unfinished)
-    return Found(page, after is not None, more or unfinished is not None, looked, unfinished, counted if first_page else "")
+    return Found(
+        page, after is not None, more or unfinished is not None, looked, unfinished, counted if first_page else ""
+    )
 
 
 def _first_of(bites: Iterator[_Bite]) -> int | None:
@@ -143,9 +150,13 @@ def _hits(tables: Tables, asked: Asked, after: int | None, before: int | None, s
         for part in reversed(tables.parts) if backwards else tables.parts:
             low, high = part.first, part.first + part.rows - 1
             low, high = max(low, -1 if after is None else after + 1), min(high, high if before is None else before - 1)
+            if where.conditions and low <= high:
+                # One persona's pairs lie together: the rest of the file is passed over at once.
+                whole = _bounds(tables, where, low, high)
+                low, high = (whole[0], whole[1]) if whole is not None else (0, -1)
             while low <= high:
                 start, end = (max(low, high - size + 1), high) if backwards else (low, min(high, low + size - 1))
-                # Only where the other filters leave something: one persona's pairs lie together.
+                # Only where the other filters leave something.
                 bounds = _bounds(tables, where, start, end) if where.conditions else (start, end, end - start + 1)
                 hits: list[int] = []
                 if bounds is not None:
@@ -159,10 +170,11 @@ def _hits(tables: Tables, asked: Asked, after: int | None, before: int | None, s
                             raise
                         return
                 begun = True
-                at_end = (start if backwards else end) == ((tables.parts[0].first) if backwards else tables.rows - 1)
-                yield _Bite(sorted(hits, reverse=backwards), 0 if bounds is None else bounds[2], start if backwards else end, at_end)
+                looked = 0 if bounds is None else bounds[2]
+                yield _Bite(sorted(hits, reverse=backwards), looked, start if backwards else end, over=False)
                 low, high = (low, start - 1) if backwards else (end + 1, high)
                 size = min(2 * size, LARGEST_BITE)
+        yield _Bite([], 0, 0 if backwards else tables.rows, over=True)
     finally:
         _searches.release()
 
@@ -186,7 +198,9 @@ def _look(
         conditions = " OR ".join(f"{text_of(part, name)} ILIKE ? ESCAPE '\\'" for name in of_file)
         query = "SELECT file_row_number AS place FROM read_parquet(?, file_row_number=true) "
         query += f"WHERE file_row_number BETWEEN ? AND ? AND ({conditions})"
-        found = tables.ask(query, [part.path, start - part.first, end - part.first, *([pattern] * len(of_file))], seconds)
+        found = tables.ask(
+            query, [part.path, start - part.first, end - part.first, *([pattern] * len(of_file))], seconds
+        )
         hits |= {part.first + row["place"] for row in found}
         if hits and where.conditions:
             numbers = sorted(hits)
@@ -197,5 +211,7 @@ def _look(
         # A question stands once in `prompts`, and in the pairs only its id counts.
         asks = "prompt_id IN (SELECT TRY_CAST(prompt_id AS prompt_id_values) FROM prompts WHERE question ILIKE ? ESCAPE '\\')"
         within = where.with_("num BETWEEN ? AND ?", start, end).with_(asks, pattern)
-        hits |= {row["num"] for row in tables.ask(f"SELECT num FROM pairs WHERE {within.sql()}", within.parameters, seconds)}
+        hits |= {
+            row["num"] for row in tables.ask(f"SELECT num FROM pairs WHERE {within.sql()}", within.parameters, seconds)
+        }
     return sorted(hits)

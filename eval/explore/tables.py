@@ -192,7 +192,9 @@ class Tables:
                     place = str(path.resolve())
                     columns = self._columns(place)
                     missing = [name for name in NEEDED if name not in columns]
-                    spoilt = [n for n in ("prompt", "chosen", "rejected") if n in columns and "content" not in columns[n]]
+                    spoilt = [
+                        n for n in ("prompt", "chosen", "rejected") if n in columns and "content" not in columns[n]
+                    ]
                     if missing or spoilt:
                         raise InputError(
                             f"{path} has no column {', '.join(missing)}. Publish the dataset again."
@@ -233,7 +235,11 @@ class Tables:
     def _make_enumeration(self, name: str, column: str) -> None:
         """Ids and topics as numbers: a third of the memory, and compared as numbers."""
         paths = [part.path for part in self.parts if column in part.columns]
-        found = self.ask(f"SELECT DISTINCT {column}::VARCHAR AS value FROM read_parquet(?) ORDER BY 1", [paths], 600) if paths else []
+        found = (
+            self.ask(f"SELECT DISTINCT {column}::VARCHAR AS value FROM read_parquet(?) ORDER BY 1", [paths], 600)
+            if paths
+            else []
+        )
         values = [row["value"] for row in found if row["value"] is not None] or [""]
         self.ask(f"CREATE TYPE {name}_values AS ENUM (" + ", ".join(map(_quoted, values)) + ")", seconds=600)
 
@@ -319,4 +325,3 @@ class _readable:  # noqa: N801 - used as a function
         if isinstance(error, (TooSlow, self.errors)):
             said = str(error).splitlines()[0] if str(error) else "it took too long"
             raise InputError(f"{self.source} cannot be read ({said:.200}). Publish or download it again.") from None
-

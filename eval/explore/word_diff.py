@@ -49,7 +49,10 @@ def word_difference(before: str, after: str) -> Difference:
         return Difference(plain.before, plain.after, shared, False)
     kept = _without_islands(blocks, keys[0], len(first), len(second))
     return Difference(
-        _pieces(first, [(a, size) for a, _, size in kept]), _pieces(second, [(b, size) for _, b, size in kept]), shared, True
+        _pieces(first, [(a, size) for a, _, size in kept]),
+        _pieces(second, [(b, size) for _, b, size in kept]),
+        shared,
+        True,
     )
 
 

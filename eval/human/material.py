@@ -136,6 +136,8 @@ def card_text(card: Iterable[tuple[str, str]]) -> str:
 
 def read_cards(study: Study, folder: Path, persona_ids: Collection[str]) -> dict[str, Card]:
     """Persona id -> card, of any personas of the dataset. Raises InputError for one that it does not have."""
+    if not persona_ids:
+        return {}
     found = {
         row["persona_id"]: card_lines(row["persona_id"], row["profile"], row["extras"], study)
         for row in _read(_files_with(folder, "personas"), ["persona_id", "profile", "extras"], persona_ids)

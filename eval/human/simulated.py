@@ -191,15 +191,9 @@ def _take_part(
         if late and sum(standing.counts for standing in store.standings()) >= study.raters:
             return
         now = START + rater.number * BETWEEN_RATERS + late * wait
-        _register(store, rater.token, now)
+        store.admit(rater.token, now)
         if not _answer_all(study, store, rater, preferred, settings, typical, now):
             return
-
-
-def _register(store: Store, token: str, now: float) -> None:
-    # Tokens that a store issues are random; these are the same in every run, and with them orders and places.
-    with store._database.writing() as connection:
-        store._register(connection, token, now)
 
 
 def _answer_all(

@@ -6,6 +6,7 @@ exclusion stand in the file before the first answer, because chosen afterwards t
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ def load_study(path: Path) -> Study:
     if not path.exists():
         raise InputError(f"There is no study file {path}. Start from the one in docs/human_study.md.")
     raw = read_yaml(path)
-    refuse_secrets({key: value for key, value in raw.items() if key != "completion_code"})
     try:
+        refuse_secrets({key: value for key, value in raw.items() if key != "completion_code"})
         study = build_dataclass(Study, raw)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
@@ -129,12 +130,16 @@ def contradictions(study: Study) -> list[str]:
             f"questions_per_rater is {study.questions_per_rater}, more than the {study.questions_per_persona} questions_per_persona; "
             "lower it."
         )
-    if study.idle_minutes <= 0:
+    if not 0 < study.idle_minutes < math.inf:
         found.append(f"idle_minutes is {study.idle_minutes}; give more than 0.")
     if study.recruiting not in RECRUITING:
         found.append(f"recruiting is {study.recruiting!r}; it takes {' or '.join(RECRUITING)}.")
-    if not study.completion_code.strip():
-        found.append("completion_code is empty; give the code that the panel expects.")
+    for name, what in (("title", "a line that raters see"), ("completion_code", "the code that the panel expects")):
+        if not getattr(study, name).strip():
+            found.append(f"{name} is empty; give {what}.")
+    for key in ("who", "purpose", "payment", "data", "contact"):
+        if not getattr(study.consent, key).strip():
+            found.append(f"consent.{key} is empty; raters must know it before they agree.")
     for name in ("pasted_share_above", "same_place_share_above", "repeated_reasoning_above"):
         value = getattr(study.exclusions, name)
         if value is not None and not 0 <= value < 1:
@@ -142,6 +147,14 @@ def contradictions(study: Study) -> list[str]:
     failed = study.exclusions.attention_checks_failed
     if failed is not None and failed < 1:
         found.append(f"exclusions.attention_checks_failed is {failed}; give at least 1, or null.")
+    elif failed is not None and failed > study.attention_checks:
+        found.append(
+            f"exclusions.attention_checks_failed is {failed}, but attention_checks is {study.attention_checks}: nobody could be excluded. "
+            "Raise attention_checks, or give null."
+        )
+    seconds = study.exclusions.median_seconds_below
+    if seconds is not None and not 0 < seconds < math.inf:
+        found.append(f"exclusions.median_seconds_below is {seconds}; give seconds above 0, or null.")
     return found
 
 

@@ -26,11 +26,11 @@ PAPER_FIGURES = {
     "5": ("influence of each attribute", "persona eval attributes PUBLISHED"),
     "6": (
         "agreement of people with models",
-        "persona eval agreement PUBLISHED --annotator JUDGE=MODEL --annotator PEOPLE.jsonl",
+        "persona annotate analyse STUDY.yaml --judge JUDGE=MODEL, or persona eval agreement PUBLISHED --annotator PEOPLE.jsonl",
     ),
     "7": (
         "histograms of the agreement of people with models",
-        "persona eval agreement PUBLISHED --annotator JUDGE=MODEL --annotator PEOPLE.jsonl",
+        "persona annotate analyse STUDY.yaml --judge JUDGE=MODEL, or persona eval agreement PUBLISHED --annotator PEOPLE.jsonl",
     ),
     "8": (
         "agreement of models with models",

@@ -112,10 +112,10 @@ def test_names_of_variables_and_models_are_no_secrets():
     ("content", "message"),
     [
         (b"name: [unclosed", "cannot be read as YAML"),
-        (b"- a\n- b", "holds list instead of recipe keys"),
+        (b"- a\n- b", "holds list instead of keys and values"),
         ("name: Köln".encode("latin-1"), "not UTF-8"),
         (b"name: x", "lacks seed"),
-        (b"", "instead of recipe keys"),
+        (b"", "instead of keys and values"),
         (b"name: x\nseed: 1\nseed: 2\n", "seed twice"),
     ],
 )

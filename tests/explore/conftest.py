@@ -42,7 +42,13 @@ def spoil(tables: Tables) -> None:
         row["religion"] = "Catholic"
     tables["judgements"] = {
         "train": [
-            {"pair_id": first["pair_id"], "judge": "roleplay", "condition": condition, "order": order, "verdict": "chosen"}
+            {
+                "pair_id": first["pair_id"],
+                "judge": "roleplay",
+                "condition": condition,
+                "order": order,
+                "verdict": "chosen",
+            }
             | {"probability": 0.75, "reason": "It fits <b>her</b>."}
             for condition in ("true", "none")
             for order in ("AB", "BA")

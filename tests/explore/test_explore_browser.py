@@ -11,7 +11,16 @@ from tests.explore.conftest import RARE
 pytestmark = needs_browser
 
 FIRST = "/pair?id=dpf/p00000/q00000"
-PAGES = ("/", "/personas?show=religion", "/persona?id=p00000", "/prompts", "/prompt?id=q00001", "/pairs?q=nurse", FIRST, "/pairs?topic=x")
+PAGES = (
+    "/",
+    "/personas?show=religion",
+    "/persona?id=p00000",
+    "/prompts",
+    "/prompt?id=q00001",
+    "/pairs?q=nurse",
+    FIRST,
+    "/pairs?topic=x",
+)
 # Of every element that shows text itself: its ratio of contrast on what lies behind it (WCAG 2.1, 1.4.3).
 CONTRAST = """() => {
   const numbers = color => color.match(/[\\d.]+/g).map(Number);

@@ -71,7 +71,9 @@ def test_home_says_what_there_is(client, rows):
         assert split in said
 
 
-@pytest.mark.parametrize("page", ["/", "/personas", "/prompts", "/pairs", f"/pair?id={FIRST}", "/persona?id=p00000", "/prompt?id=q00000"])
+@pytest.mark.parametrize(
+    "page", ["/", "/personas", "/prompts", "/pairs", f"/pair?id={FIRST}", "/persona?id=p00000", "/prompt?id=q00000"]
+)
 def test_pages_run_no_foreign_script_and_show_no_markup_of_the_data(client, page):
     answer = client.get(page)
     assert answer.status_code == 200
@@ -125,7 +127,10 @@ def test_paging_shows_every_pair_once_and_goes_back(client, rows):
         ("q=100+%25_sure%5C", lambda row: HOSTILE in (row.get("critique") or "")),
         ("q=%25", lambda row: "%" in (row.get("critique") or "")),
         ("q=as+this+person&in=critique&split=seen_test", lambda row: "critique" in row and row["split"] == "seen_test"),
-        ("q=farmer&persona=p00001&verdict=chosen", lambda row: row["persona_id"] == "p00001" and row["judge_verdict"] == "chosen"),
+        (
+            "q=farmer&persona=p00001&verdict=chosen",
+            lambda row: row["persona_id"] == "p00001" and row["judge_verdict"] == "chosen",
+        ),
     ],
 )
 def test_a_filter_gives_the_rows_that_fit(client, rows, asked, fits):
@@ -268,7 +273,9 @@ def test_nothing_of_gradio_is_reachable(client):
 def test_a_query_is_stopped_at_its_time_limit(small_folder):
     tables = Tables(find_dataset(str(small_folder)))
     with pytest.raises(TooSlow):
-        tables.ask("SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE (a.range * b.range) % 7 = 3", seconds=0.2)
+        tables.ask(
+            "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE (a.range * b.range) % 7 = 3", seconds=0.2
+        )
     assert tables.ask("SELECT 1 AS one") == [{"one": 1}]
 
 
@@ -333,7 +340,9 @@ def test_parts_are_numbered_through_several_files_of_a_split(small_folder, tmp_p
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(header)}---\n")
     one, two = Tables(find_dataset(str(small_folder))), Tables(find_dataset(str(folder)))
     for number in (0, 6, 7, 17, 18):
-        assert one.whole_row(number) == two.whole_row(number) | {"file_row_number": one.whole_row(number)["file_row_number"]}
+        assert one.whole_row(number) == two.whole_row(number) | {
+            "file_row_number": one.whole_row(number)["file_row_number"]
+        }
 
 
 def test_wrong_folders_are_refused(tmp_path, small_folder):

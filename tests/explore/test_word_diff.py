@@ -32,7 +32,10 @@ def test_a_word_is_the_same_with_another_mark_behind_it_or_another_case():
 
 def test_a_lonely_word_between_changes_does_not_tear_them_apart():
     start, end = "Here is what everybody ought to know about it: ", " That is all there is to say about it today."
-    found = word_difference(start + "grow your own fruit the whole summer long." + end, start + "trust old books and the radio news instead!" + end)
+    found = word_difference(
+        start + "grow your own fruit the whole summer long." + end,
+        start + "trust old books and the radio news instead!" + end,
+    )
     assert len(changed(found.before)) == len(changed(found.after)) == 1
 
 

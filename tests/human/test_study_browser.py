@@ -163,7 +163,7 @@ def test_a_whole_study_by_keyboard(served, person):
     page.keyboard.press("Enter")
     titles = set()
     for number in range(1, QUESTIONS + 1):
-        page.wait_for_url(f"**n={number}*")
+        page.wait_for_url(f"**&n={number}*")
         titles.add(page.title())
         tab_to(page, "input[type=radio]")
         # Three ways to choose: the space bar, the arrow keys, the letter.
@@ -264,19 +264,19 @@ def test_double_click_reload_and_back_lose_and_repeat_nothing(served, person, sc
     page.locator("label[for=choice-A]").click()
     page.fill("#reason", REASON)
     page.dblclick("#save")
-    page.wait_for_url("**n=2*")
+    page.wait_for_url("**&n=2*")
     assert (len(answers(store, token)), versions(store, token)) == (1, 1)
     page.reload()
     assert page.title().startswith("Question 2 of 4")
     assert (len(answers(store, token)), versions(store, token)) == (1, 1)
     page.go_back()
-    page.wait_for_url("**n=1*")
+    page.wait_for_url("**&n=1*")
     page.reload()  # without script a browser may show what stood there before it was sent
     assert page.is_checked("#choice-A")
     assert page.input_value("#reason") == REASON
     with page.expect_navigation():
         page.click("#save")
-    page.wait_for_url("**n=2*")
+    page.wait_for_url("**&n=2*")
     assert (len(answers(store, token)), versions(store, token)) == (1, 1)
     for _ in range(3):
         answer(page)

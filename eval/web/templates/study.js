@@ -26,7 +26,7 @@
     });
   }
   var saved = document.querySelector("[data-saved]");
-  if (false) { forget(saved.dataset.saved); }
+  if (saved) { forget(saved.dataset.saved); }
 
   document.querySelectorAll("form[method=post]").forEach(function (form) {
     var button = form.querySelector("button");
