@@ -58,6 +58,9 @@ FLAG_WORDS = {
 LIST_COLUMNS = ("age", "sex", "race", "education", "occupation_category", "political_views", "religion")
 
 
+EVERYTHING = Where()
+
+
 class NotFound(Exception):  # noqa: N818 - shown as a page
     """No such persona, question, pair or result."""
 
@@ -81,11 +84,11 @@ def home(tables: Tables) -> dict[str, Any]:
             }
         )
     build = published.build
-    judge = build.get("judge") if isinstance(build.get("judge"), dict) else {}
+    judge = build.get("judge")
     facts = [
         ("Version", published.version),
         ("Licence", build.get("licence")),
-        ("Judge", judge.get("label")),
+        ("Judge", judge.get("label") if isinstance(judge, dict) else None),
         ("Fingerprint of the build", str(build.get("fingerprint") or "")[:12]),
         ("Hash of the data", str(build.get("content_sha256") or "")[:12]),
     ]
@@ -136,7 +139,7 @@ def _is_verdict(verdict: str) -> str:
     return f"judge_verdict::VARCHAR = '{verdict}'"
 
 
-def _by(tables: Tables, table: str, column: str, where: Where = Where()) -> list[Row]:
+def _by(tables: Tables, table: str, column: str, where: Where = EVERYTHING) -> list[Row]:
     """Values of a column with how often each occurs, most frequent first."""
     query = f"SELECT {column}::VARCHAR AS value, count(*) AS n FROM {table} WHERE {where.sql()} GROUP BY ALL ORDER BY n DESC, value"
     return [row for row in tables.ask_once(query, where.parameters) if row["value"] is not None]
@@ -533,7 +536,8 @@ def _siblings(tables: Tables, light: Row) -> list[Row]:
     """The other pairs of this persona and this question."""
     query = (
         "SELECT pair_id, config::VARCHAR AS config, split::VARCHAR AS split, partner_persona_id::VARCHAR AS partner FROM pairs "
-        "WHERE persona_id = TRY_CAST(? AS persona_id_values) AND prompt_id = TRY_CAST(? AS prompt_id_values) AND num <> ? ORDER BY num LIMIT 20"
+        "WHERE persona_id = TRY_CAST(? AS persona_id_values) AND prompt_id = TRY_CAST(? AS prompt_id_values) AND num <> ? "
+        "ORDER BY num LIMIT 20"
     )
     return tables.ask(query, [light["persona_id"], light["prompt_id"], light["num"]])
 

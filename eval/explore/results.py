@@ -1,4 +1,4 @@
-"""Results of evaluations beside the data: their tables as the report draws them, and the rows that they were computed from, linked to pairs."""
+"""Results of evaluations beside the data: their tables as the report draws them, and the rows behind them, linked to pairs."""
 
 import json
 import re
@@ -237,7 +237,8 @@ def scores_of(tables: Tables, given: ResultsFolder, pair_id: str) -> list[dict[s
             continue
         by_condition: dict[str, Row] = {}
         for path in _files_of(given.folder, result):
-            query = "SELECT condition::VARCHAR AS condition, verdict, score_chosen - score_rejected AS margin FROM read_parquet(?) WHERE pair_id = ?"
+            query = "SELECT condition::VARCHAR AS condition, verdict, score_chosen - score_rejected AS margin "
+            query += "FROM read_parquet(?) WHERE pair_id = ?"
             by_condition |= {row["condition"]: row for row in tables.ask(query, [str(path.resolve()), pair_id])}
         if by_condition:
             scored.append(

@@ -1,7 +1,7 @@
 """The published tables in DuckDB: what is light lies in memory, the texts stay in the Parquet files and are read row group by row group.
 
-Every pair has a number: its place in the order of configs, splits and rows. Pages go on from a number, never from a count of rows to skip, so
-that the last page costs what the first one does. Links name the pair's id, which stays the same between versions.
+Every pair has a number: its place in the order of configs, splits and rows. Pages go on from a number, never from a count of rows to
+skip, so that the last page costs what the first one does. Links name the pair's id, which stays the same between versions.
 """
 
 import os
@@ -255,7 +255,7 @@ class Tables:
         # A column that is null throughout may be of any type.
         shown = ", ".join(
             f'"{name}"::VARCHAR AS "{name}"'
-            if name in ATTRIBUTES and kind == "VARCHAR" or name in (key, "topic", "group", "pool")
+            if (name in ATTRIBUTES and kind == "VARCHAR") or name in (key, "topic", "group", "pool")
             else f'"{name}"'
             for name, kind in columns.items()
             if '"' not in name

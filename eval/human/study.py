@@ -147,7 +147,7 @@ def contradictions(study: Study) -> list[str]:
     failed = study.exclusions.attention_checks_failed
     if failed is not None and failed < 1:
         found.append(f"exclusions.attention_checks_failed is {failed}; give at least 1, or null.")
-    elif failed is not None and failed > study.attention_checks:
+    elif failed is not None and failed > study.attention_checks > 0:
         found.append(
             f"exclusions.attention_checks_failed is {failed}, but attention_checks is {study.attention_checks}: nobody could be excluded. "
             "Raise attention_checks, or give null."

@@ -38,7 +38,7 @@ CONTRAST = """() => {
     const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
     if (!own || !element.checkVisibility() || element.closest("option")) continue;
     const [a, b] = [light(numbers(getComputedStyle(element).color)), light(ground(element))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(element.tagName + " " + element.className + ": " + element.textContent.trim().slice(0, 40));
+    if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${element.tagName} ${element.className}: ${element.textContent.trim().slice(0, 40)}`);
   }
   return weak;
 }"""
