@@ -3,9 +3,9 @@
     python -m benchmarks.annotation [--raters 200] [--think 4] [--json FILE]
 
 A study with a place for every rater (10 questions and 1 check each, answers of 150 words) is written into a temporary folder; the server
-is the command line's own, in a process of its own, and so are the raters, on loopback. All of them are there from the start: before every
-page and before every answer a rater thinks for a time that is drawn from 0.5 to 1.5 times --think seconds. People take a minute a
-question; 4 seconds ask the server for an order of magnitude more than so many people would.
+is the command line's own, in a process of its own, and so are the raters, on loopback. All of them are there from the start: before each
+click a rater thinks for a time that is drawn evenly from 0.5 to 1.5 times --think seconds; the next page follows at once. People
+take a minute a question; 4 seconds ask the server for an order of magnitude more than so many people would.
 
   page, answer   milliseconds from the request to the last byte of its response: a GET, and a POST that saves an answer
   page without database, client late by
@@ -55,7 +55,7 @@ Result = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raters", type=int, default=200, help="at once")
-    parser.add_argument("--think", type=float, default=4.0, help="mean seconds before each page and each answer")
+    parser.add_argument("--think", type=float, default=4.0, help="mean seconds before each click")
     parser.add_argument("--seed", type=int, default=0, help="of the thinking times and of what is answered")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--drive", nargs=2, metavar=("URL", "TOKENS"), help=argparse.SUPPRESS)
@@ -329,7 +329,7 @@ def percentiles(milliseconds: list[float]) -> Result:
 
 def print_result(result: Result) -> None:
     print(
-        f"{result['raters']} raters at once, {result['think_s']:g} s before each page and answer, {result['cores']} cores: "
+        f"{result['raters']} raters at once, {result['think_s']:g} s before each click, {result['cores']} cores: "
         f"{result['seconds']:.1f} s, {result['answers_per_s']:.1f} answers/s, {result['requests_per_s']:.1f} requests/s"
     )
     print(f"{'milliseconds':<34}{'count':>8}{'p50':>9}{'p95':>9}{'max':>9}")

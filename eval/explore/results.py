@@ -220,7 +220,7 @@ def _pair_of(row: Row) -> str | None:
     item = str(row.get("item_id") or row.get("item") or "")
     whole = PAIR_ITEM.fullmatch(item)
     if whole:
-        return whole["pair"]
+        return str(whole["pair"])
     parts = ITEM.fullmatch(item)
     if parts:
         return f"dpf/{parts['persona']}/{parts['prompt']}"

@@ -392,7 +392,8 @@ def test_a_dataset_on_the_hub_is_explored_through_the_cache(hub, small_folder):
 
 
 def test_what_it_imports_is_light():
-    code = "import sys, eval.explore.app, eval.explore.results\nprint([m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
+    code = "import sys, eval.explore.app, eval.explore.results\n"
+    code += "print([m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
     root = Path(__file__).parent.parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
