@@ -79,3 +79,13 @@ def test_links_between_documents_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+def test_the_study_file_of_the_documentation_is_the_one_that_is_there_and_loads():
+    from eval.human.study import load_study
+
+    file = ROOT / "docs" / "study_example.yaml"
+    assert f"```yaml\n{file.read_text(encoding='utf-8')}```" in (ROOT / "docs" / "human_study.md").read_text(
+        encoding="utf-8"
+    )
+    assert load_study(file).dataset == "runs/demo/published"  # what `make demo` makes, seen from the repository's root

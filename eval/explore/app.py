@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError
 from eval.explore import filters, pages
 from eval.explore.dataset_files import find_dataset
 from eval.explore.filters import BadRequest, read_address
@@ -148,6 +147,3 @@ def draw(template: str, values: dict[str, Any]) -> str:
 
 def score(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-__all__ = ["InputError", "new_app", "serve"]

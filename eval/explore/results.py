@@ -211,7 +211,7 @@ def _pair_links(tables: Tables, rows: Sequence[Row]) -> list[str | None]:
         return [None] * len(rows)
     found = tables.ask(f"SELECT pair_id FROM pairs WHERE pair_id IN ({', '.join('?' * len(wanted))})", wanted)
     known = {row["pair_id"] for row in found}
-    return [Asked({"id": name}).address("pair") if name in known else None for name in named]
+    return [Asked({"id": name}).address("pair") if name is not None and name in known else None for name in named]
 
 
 def _pair_of(row: Row) -> str | None:

@@ -18,7 +18,7 @@ NEIGHBOUR_SECONDS = 2.0
 COUNT_SECONDS = 0.5  # spent on counting hits beyond the page
 MOST_COUNTED = 1000
 # Rows looked at at once: few at first, since what hits often is found in them; then more, since each query costs some milliseconds.
-FIRST_BITE, LARGEST_BITE = 2_000, 64_000
+FIRST_BITE, LARGEST_BITE = 2_000, 128_000
 AT_ONCE = 2  # searches in texts: each takes every core
 WAIT_SECONDS = 10.0
 

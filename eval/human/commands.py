@@ -46,12 +46,15 @@ def serve(
     study: StudyFile,
     host: Annotated[str, typer.Option(help="0.0.0.0 for everybody who reaches this machine.")] = "127.0.0.1",
     port: int = 7860,
+    proxies: Annotated[
+        int, typer.Option(help="Proxies of yours before it, whose X-Forwarded-For says who asks; 0 believes none.")
+    ] = 0,
     database: Database = None,
 ) -> None:
     """Serve the study to its raters. PERSONA_STUDY_PASSWORD opens the export at /export."""
     from eval.human.app import serve as serve_study
 
-    serve_study(study, database, host, port)
+    serve_study(study, database, host, port, proxies)
 
 
 @app.command()
