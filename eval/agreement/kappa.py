@@ -69,9 +69,24 @@ def pooled_kappa(
     both: in each comparison the two sides' answers to every item. symmetric: the two sides are of one kind (two raters), so that it does
     not matter which comes first. `n` counts items.
     """
-    columns = resample(_pooled_cells(both), clusters, rng, prompts)
-    statistic = _symmetric_kappa if symmetric else cohens_kappa
-    return estimate_derived(columns, range(WIDTH - 1), statistic, ONE_ANSWER), estimate_mean(columns, WIDTH - 1)
+    ((kappa, agreement),) = pooled_kappas([(both, symmetric)], clusters, prompts, rng)
+    return kappa, agreement
+
+
+def pooled_kappas(
+    several: Sequence[tuple[Sequence[tuple[Answers, Answers]], bool]],
+    clusters: Sequence[Cluster],
+    prompts: Sequence[str],
+    rng: np.random.Generator,
+) -> list[tuple[Estimate, Estimate]]:
+    """As pooled_kappa, of each (`both`, `symmetric`); the same draws for all, which is quicker than draws for each."""
+    columns = resample(np.hstack([_pooled_cells(both) for both, _ in several]), clusters, rng, prompts)
+    found = []
+    for number, (_, symmetric) in enumerate(several):
+        start, statistic = number * WIDTH, _symmetric_kappa if symmetric else cohens_kappa
+        kappa = estimate_derived(columns, range(start, start + WIDTH - 1), statistic, ONE_ANSWER)
+        found.append((kappa, estimate_mean(columns, start + WIDTH - 1)))
+    return found
 
 
 def pooled_kappa_value(
@@ -93,8 +108,11 @@ def kappa_difference(
     prompts: Sequence[str],
     rng: np.random.Generator,
 ) -> Estimate:
-    """How much higher the pooled kappa of `first` is than that of `second`, on the items that both have."""
-    columns = resample(np.hstack([_pooled_cells(first), _pooled_cells(second)]), clusters, rng, prompts)
+    """How much higher the pooled kappa of `first` is than that of `second`, value and interval on the items that both have."""
+    both = np.hstack([_pooled_cells(first), _pooled_cells(second)])
+    # Resampling takes each column's own items, so one that only one side has would be in the interval and not in the value.
+    both[np.isnan(both).any(axis=1)] = np.nan
+    columns = resample(both, clusters, rng, prompts)
     cells = WIDTH - 1
 
     def difference(means: np.ndarray) -> np.ndarray:

@@ -2,21 +2,30 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from eval.explore import filters, pages
 from eval.explore.dataset_files import find_dataset
+from eval.explore.drawing import draw
 from eval.explore.filters import BadRequest, read_address
 from eval.explore.results import RESULT_PARAMETERS, ResultsFolder, overview, result_page, scores_of
+from eval.explore.search import Busy
 from eval.explore.tables import Tables, TooSlow
-from eval.web.server import TEMPLATES as SHARED_TEMPLATES
 from eval.web.server import launch, new_server, page_response
 
-TEMPLATES = Path(__file__).with_name("templates")
 # `persona report` writes its style into the page, and a script that this page does without.
 REPORT_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
+
+# Of pages outside of our templates: the server's own speak of forms and of what was saved, and here nothing is ever saved.
+ERROR_WORDS = {
+    400: ("This request could not be read", "Go to the start and try again from there."),
+    404: ("There is nothing here", "The address may have been cut off or mistyped. Go to the start and search from there."),
+    405: ("This page cannot be reached that way", "Pages here are only read. Go to the start and follow the links from there."),
+    413: ("This is too much", "Pages here take nothing but their address. Go to the start and search from there."),
+    500: ("Something went wrong", "The error is in the log of the program that serves this page. Reload the page, or go to the start."),
+    503: ("Not possible just now", "Wait a moment, then reload this page."),
+}  # fmt: skip
 
 
 def serve(dataset: str, results: Path | None = None, host: str = "127.0.0.1", port: int = 7861) -> None:
@@ -37,7 +46,7 @@ def new_app(dataset: str, results: Path | None = None, say: Callable[[str], None
 
         given = ResultsFolder(results, content_hash(published.folder))
     tables = Tables(published, given.files() if given is not None else (), say)
-    server = new_server(f"Explore {published.name}")
+    server = new_server(f"Explore {published.name}", ERROR_WORDS)
     _add_routes(server, tables, given)
     return server
 
@@ -64,6 +73,9 @@ def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> Non
                 return problem(400, "This address cannot be answered", str(error))
             except pages.NotFound as error:
                 return problem(404, "Not in this dataset", str(error))
+            except Busy:
+                text = "Other searches are running, and more are waiting. Try again in a few seconds, or leave out the words to search for."
+                return problem(503, "Busy", text)
             except TooSlow:
                 text = (
                     "This took too long and was stopped. Narrow it down with another filter, or try again in a moment."
@@ -113,37 +125,3 @@ def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> Non
         if path is None:
             return problem(404, "There is no report", "Write one with: persona report RESULTS_FOLDER --dataset DATASET")
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
-
-    @server.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Any:
-        return problem(500, "Something went wrong", "The error is in the log of the program that serves this page.")
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader([TEMPLATES, SHARED_TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda value: f"{value:,}",
-        "score": score,
-        "words": lambda text: str(text).replace("_", " "),
-    }
-    environment.globals["link"] = lambda page, **values: filters.Asked({}).address(page, **values)
-    return environment
-
-
-def draw(template: str, values: dict[str, Any]) -> str:
-    """Everything that is filled in is data, and escaped."""
-    text: str = _environment().get_template(template).render(values)
-    return text
-
-
-def score(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")

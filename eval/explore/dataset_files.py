@@ -9,7 +9,7 @@ import yaml
 from builder.errors import InputError, few
 from builder.files import read_json
 from builder.hub import PREFIX, parse_address, snapshot
-from builder.schema import CONFIGS, SPLITS
+from builder.schema import CONFIGS, PAIR_CONFIGS, SPLITS
 
 WANTED = "Give a folder that `persona publish` wrote, or hub:org/name@v1.0.0."
 Files = dict[str, dict[str, list[Path]]]  # config -> split -> Parquet files
@@ -68,8 +68,10 @@ def _data_files(source: str, folder: Path, present: bool) -> Files:
     files: Files = {}
     for entry in listed:
         config = entry.get("config_name") if isinstance(entry, dict) else None
-        if config not in CONFIGS or not isinstance(entry.get("data_files"), list):
+        if config not in CONFIGS:
             continue
+        if not isinstance(entry.get("data_files"), list) or not entry["data_files"]:
+            raise InputError(f"{source}: README.md lists no data_files for the config {config}. {WANTED}")
         splits: dict[str, list[Path]] = {}
         for part in entry["data_files"]:
             named = part.get("path") if isinstance(part, dict) else None
@@ -80,20 +82,22 @@ def _data_files(source: str, folder: Path, present: bool) -> Files:
         # In the order of the schema, whatever the card's: what is linked by its place must not depend on how a card is written.
         known = [*(split for split in SPLITS if split in splits), *sorted(splits.keys() - set(SPLITS))]
         files[config] = {split: splits[split] for split in known}
-    if not files:
+    if not files.keys() & set(PAIR_CONFIGS):
         raise InputError(
-            f"{source} is no dataset of this testbed: README.md lists none of the configs {', '.join(CONFIGS)}. {WANTED}"
+            f"{source} has no pairs to explore: README.md lists none of the configs {', '.join(PAIR_CONFIGS)}. {WANTED}"
         )
     return {config: files[config] for config in CONFIGS if config in files}
 
 
 def _matching(source: str, folder: Path, path: str, present: bool) -> list[Path]:
     """The files that a path or a pattern of the card stands for; never one outside of the folder."""
+    if not Path(path).parts:
+        raise InputError(f"{source}: README.md lists “{path}” as a file, which names none. {WANTED}")
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise InputError(f"{source}: README.md lists {path}, which lies outside of the folder. {WANTED}")
     if not present:
         return []
-    found = sorted(folder.glob(path))
+    found = sorted(file for file in folder.glob(path) if file.is_file())
     if not found:
         there = few(sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet"))) or "none"
         raise InputError(f"{source}: README.md lists {path}, which is not there (Parquet files: {there}). {WANTED}")

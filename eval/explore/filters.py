@@ -89,7 +89,7 @@ def place_in(asked: Asked) -> tuple[int | None, int | None]:
     numbers: list[int | None] = []
     for name in ("after", "before"):
         text = asked[name]
-        if text and not (text.isascii() and text.isdigit() and int(text[:20]) <= LARGEST_NUMBER):
+        if text and not (text.isascii() and text.isdigit() and int(text) <= LARGEST_NUMBER):
             raise BadRequest(f"“{name}” is the number of a row, and “{text[:40]}” is none. Go on from the first page.")
         numbers.append(int(text) if text else None)
     return numbers[0], numbers[1] if numbers[0] is None else None
@@ -115,11 +115,7 @@ def pairs_where(asked: Asked, leave_out: str = "") -> Where:
     for name, column in PAIR_VALUES.items():
         if asked[name] and name != leave_out:
             # An unknown value becomes null, and null equals nothing.
-            where = (
-                where.with_(f"{column} = TRY_CAST(? AS {column}_values)", asked[name])
-                if name != "group"
-                else where.with_("persona_group = TRY_CAST(? AS persona_group_values)", asked[name])
-            )
+            where = where.with_(f"{column} = TRY_CAST(? AS {column}_values)", asked[name])
     for name, column in PAIR_FLAGS.items():
         if asked[name] and name != leave_out:
             where = where.with_(f"{column} = ?", yes_or_no(asked, name))
@@ -132,16 +128,14 @@ def yes_or_no(asked: Asked, name: str) -> bool:
     return asked[name] == "yes"
 
 
-def prompts_where(asked: Asked, columns: Sequence[str]) -> Where:
+def prompts_where(asked: Asked) -> Where:
     where = Where()
     if asked["q"]:
         where = where.with_("(question ILIKE ? ESCAPE '\\' OR prompt_id = ?)", like(asked["q"]), asked["q"])
     for name in ("topic", "pool"):
         if asked[name]:
-            _needs(name, name, columns)
             where = where.with_(f"{name} = ?", asked[name])
     if asked["votes"]:
-        _needs("votes", "controversy_score", columns)
         low, high = VOTES.get(asked["votes"], (None, None))
         if low is None:
             raise BadRequest(f"“votes” is one of {', '.join(VOTES)}.")
@@ -152,7 +146,7 @@ def prompts_where(asked: Asked, columns: Sequence[str]) -> Where:
 VOTES: Mapping[str, tuple[float, float]] = {"all": (1.0, 1.0), "most": (0.5, 0.999999), "few": (0.0, 0.499999)}
 
 
-def personas_where(asked: Asked, columns: Sequence[str], leave_out: str = "") -> Where:
+def personas_where(asked: Asked, leave_out: str = "") -> Where:
     where = Where()
     if asked["q"]:
         where = where.with_("(profile ILIKE ? ESCAPE '\\' OR persona_id = ?)", like(asked["q"]), asked["q"])
@@ -163,7 +157,6 @@ def personas_where(asked: Asked, columns: Sequence[str], leave_out: str = "") ->
     for name in FACETS:
         if name == "big_five_scores" or not asked[name] or name == leave_out:
             continue
-        _needs(name, "big_five_scores" if name in BIG_FIVE else name, columns)
         shown = column_of(name)
         if asked[name] == NOT_GIVEN:
             where = where.with_(f"{shown} IS NULL")
@@ -188,7 +181,7 @@ def band(name: str, text: str) -> tuple[int | None, int | None]:
         ends = [int(end) if end else None for end in ((low, high) if dots else (text, text))]
     except ValueError:
         ends = []
-    if not ends or any(end is not None and abs(end) > LARGEST_NUMBER for end in ends):
+    if not any(end is not None for end in ends) or any(end is not None and abs(end) > LARGEST_NUMBER for end in ends):
         raise BadRequest(f"“{name}” is a number or a band such as 25..34, and “{text[:40]}” is neither.")
     return ends[0], ends[1]
 
@@ -201,8 +194,3 @@ def like(text: str) -> str:
     """A pattern for ILIKE ... ESCAPE '\\' that finds the text anywhere, its own % and _ taken as they are."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
-
-
-def _needs(name: str, column: str, columns: Sequence[str]) -> None:
-    if column not in columns:
-        raise BadRequest(f"This dataset has no column {column}, so that “{name}” cannot be asked for.")

@@ -1,6 +1,7 @@
 """What each page shows, as plain values for its template."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,7 @@ def home(tables: Tables) -> dict[str, Any]:
         "numbers": _numbers_of_configs(tables),
         "personas": _rows_of(tables, "personas"),
         "prompts": _rows_of(tables, "prompts"),
-        "groups": _by(tables, "personas", '"group"') if "group" in tables.attributes else [],
+        "groups": _by(tables, "personas", '"group"') if tables.attributes else [],
         "default": next((c["name"] for c in configs if c["name"] in PAIR_CONFIGS), "dpf"),
         "hub": published.source.removeprefix("hub:").partition("@")[0] if published.source.startswith("hub:") else None,
         "revision": published.source.partition("@")[2],
@@ -117,9 +118,7 @@ def _rows_of(tables: Tables, config: str) -> int:
     if config == "judgements":
         query = "SELECT count(*) AS n FROM read_parquet(?)"
         return int(tables.keep(query, lambda: tables.ask(query, [tables.judgements])[0]["n"]))
-    return (
-        int(tables.ask_once(f"SELECT count(*) AS n FROM {config}")[0]["n"]) if config in ("personas", "prompts") else 0
-    )
+    return tables.count(config, EVERYTHING)
 
 
 def _numbers_of_configs(tables: Tables) -> list[Row]:
@@ -128,7 +127,8 @@ def _numbers_of_configs(tables: Tables) -> list[Row]:
     query = (
         "SELECT config::VARCHAR AS config, count(*) AS rows, count(DISTINCT persona_id) AS personas, "
         "count(DISTINCT prompt_id) AS prompts, "
-        f"{share.format(_is_verdict('chosen'))} AS chosen, {share.format('length_violation')} AS length, "
+        # Where the judge gave no verdict, it prefers neither.
+        f"{share.format(_is_verdict('chosen'))} FILTER (WHERE NOT {_is_verdict('unscored')}) AS chosen, {share.format('length_violation')} AS length, "
         f"{share.format('attribute_leak')} AS leak, {share.format('flip')} AS flip, "
         "avg(chosen_tokens) AS chosen_tokens, avg(rejected_tokens) AS rejected_tokens FROM pairs GROUP BY ALL ORDER BY min(num)"
     )
@@ -149,33 +149,28 @@ def _by(tables: Tables, table: str, column: str, where: Where = EVERYTHING) -> l
 
 
 def personas(tables: Tables, asked: Asked) -> dict[str, Any]:
-    where = filters.personas_where(asked, tables.attributes)
+    _needs_config(tables, "personas")
+    where = filters.personas_where(asked)
     after, before = filters.place_in(asked)
-    listed = [name for name in LIST_COLUMNS if name in tables.attributes]
-    have = [name for name in ("group", "is_adult") if name in tables.attributes]
-    columns = ", ".join(["num", "persona_id", *(f'"{name}"' for name in have), *listed])
+    columns = ", ".join(["num", "persona_id", '"group"', "is_adult", *LIST_COLUMNS])
     rows, earlier, later = _page_of(tables, "personas", columns, where, after, before)
-    offered = [name for name in filters.FACETS if _has_facet(tables, name)]
+    offered = [name for name in filters.FACETS if name != "big_five_scores"]
     show = asked["show"]
     if show and show not in offered:
         raise BadRequest(f"There is no attribute “{show[:60]}” here. There are: {', '.join(offered)}.")
     return {
         "asked": asked,
-        "rows": [{**row, "shown": [_cell(name, row[name]) for name in listed]} for row in rows],
-        "headers": [label(name) for name in listed],
+        "rows": [{**row, "shown": [_cell(name, row[name]) for name in LIST_COLUMNS]} for row in rows],
+        "headers": [label(name) for name in LIST_COLUMNS],
         "earlier": earlier,
         "later": later,
-        "count": _count(tables, "personas", where),
+        "count": tables.count("personas", where),
         "attributes": [(name, facet_label(name)) for name in offered],
         "values": _facet_values(tables, asked, show) if show else [],
         "show_label": facet_label(show) if show else "",
         "active": [(n, facet_label(n), value_label(n, asked[n])) for n in filters.FACETS if asked[n]],
         "groups": GROUPS,
     }
-
-
-def _has_facet(tables: Tables, name: str) -> bool:
-    return name != "big_five_scores" and ("big_five_scores" if name in BIG_FIVE else name) in tables.attributes
 
 
 def facet_label(name: str) -> str:
@@ -196,17 +191,17 @@ def value_label(name: str, value: str) -> str:
 
 def _facet_values(tables: Tables, asked: Asked, name: str) -> list[dict[str, Any]]:
     """The values of an attribute, each with how many personas the other filters leave it."""
-    where = filters.personas_where(asked, tables.attributes, leave_out=name)
+    where = filters.personas_where(asked, leave_out=name)
     column = filters.column_of(name)
     if name in filters.BANDS:
         found = []
         for low, high in filters.BANDS[name]:
             inside = where if low is None else where.with_(f"{column} >= ?", low)
             inside = inside if high is None else inside.with_(f"{column} <= ?", high)
-            found.append((filters.band_text(low, high), _count(tables, "personas", inside)))
+            found.append((filters.band_text(low, high), tables.count("personas", inside)))
     else:
         found = [(row["value"], row["n"]) for row in _by(tables, "personas", column, where)[:FACET_VALUES]]
-    nothing = _count(tables, "personas", where.with_(f"{column} IS NULL"))
+    nothing = tables.count("personas", where.with_(f"{column} IS NULL"))
     found += [(filters.NOT_GIVEN, nothing)] if nothing else []
     return [
         {"value": value, "label": value_label(name, value), "n": n, "chosen": asked[name] == value}
@@ -216,6 +211,7 @@ def _facet_values(tables: Tables, asked: Asked, name: str) -> list[dict[str, Any
 
 
 def persona(tables: Tables, identifier: str) -> dict[str, Any]:
+    _needs_config(tables, "personas")
     found = tables.ask("SELECT * FROM personas WHERE persona_id = ?", [identifier])
     if not found:
         raise NotFound(f"There is no persona {identifier[:60]} in this dataset.")
@@ -236,7 +232,8 @@ def persona(tables: Tables, identifier: str) -> dict[str, Any]:
     own = Where().with_("persona_id = TRY_CAST(? AS persona_id_values)", identifier)
     query = (
         "SELECT config::VARCHAR AS config, split::VARCHAR AS split, count(*) AS n, "
-        f"count(*) FILTER (WHERE {_is_verdict('chosen')}) AS chosen, count(judge_verdict) AS judged, "
+        f"count(*) FILTER (WHERE {_is_verdict('chosen')}) AS chosen, "
+        f"count(judge_verdict) FILTER (WHERE NOT {_is_verdict('unscored')}) AS judged, "
         f"count(*) FILTER (WHERE length_violation) AS length, count(*) FILTER (WHERE attribute_leak) AS leak "
         f"FROM pairs WHERE {own.sql()} GROUP BY ALL ORDER BY min(num)"
     )
@@ -249,7 +246,7 @@ def persona(tables: Tables, identifier: str) -> dict[str, Any]:
         "known": sum(entry["value"] is not None for entry in attributes),
         "extras": [(label(name), values) for name, values in (row.get("extras") or {}).items() if values],
         "pairs": tables.ask_once(query, own.parameters),
-        "as_partner": _count(tables, "pairs", partner),
+        "as_partner": tables.count("pairs", partner),
         "topics": _by(tables, "pairs", "topic", own)[:12],
         "neighbours": _ids_beside(tables, "personas", "persona_id", row["num"]),
     }
@@ -285,25 +282,23 @@ def _cell(name: str, value: Any) -> str:
 
 
 def prompts(tables: Tables, asked: Asked) -> dict[str, Any]:
-    where = filters.prompts_where(asked, tables.prompt_columns)
+    _needs_config(tables, "prompts")
+    where = filters.prompts_where(asked)
     after, before = filters.place_in(asked)
     rows, earlier, later = _page_of(tables, "prompts", "*", where, after, before)
     counts = _pairs_of(tables, "prompt_id", [row["prompt_id"] for row in rows])
     for row in rows:
         row["pairs"] = counts.get(row["prompt_id"], 0)
         row["votes"] = votes_text(row)
-    has = tables.prompt_columns
     return {
         "asked": asked,
         "rows": rows,
         "earlier": earlier,
         "later": later,
-        "count": _count(tables, "prompts", where),
-        "topics": _by(tables, "prompts", "topic") if "topic" in has else [],
-        "pools": _by(tables, "prompts", "pool") if "pool" in has else [],
-        "voted": bool(
-            "controversy_score" in has and _count(tables, "prompts", Where().with_("controversy_score IS NOT NULL"))
-        ),
+        "count": tables.count("prompts", where),
+        "topics": _by(tables, "prompts", "topic"),
+        "pools": _by(tables, "prompts", "pool"),
+        "voted": bool(tables.count("prompts", Where().with_("controversy_score IS NOT NULL"))),
     }
 
 
@@ -316,6 +311,7 @@ def votes_text(row: Row) -> str:
 
 
 def prompt(tables: Tables, asked: Asked) -> dict[str, Any]:
+    _needs_config(tables, "prompts")
     identifier = asked["id"]
     found = tables.ask("SELECT * FROM prompts WHERE prompt_id = ?", [identifier])
     if not found:
@@ -334,11 +330,10 @@ def prompt(tables: Tables, asked: Asked) -> dict[str, Any]:
         "id": identifier,
         "votes": votes_text(found[0]),
         "configs": [
-            (c, _count(tables, "pairs", filters.pairs_where(Asked({"prompt": identifier, "config": c}))))
-            for c in configs
+            (c, tables.count("pairs", filters.pairs_where(Asked({"prompt": identifier, "config": c})))) for c in configs
         ],
         "config": config,
-        "count": _count(tables, "pairs", where),
+        "count": tables.count("pairs", where),
         "bases": [text for text in bases if text],
         "answers": [{**row, "text": texts[row["num"]]["chosen"] or ""} for row in rows],
         "earlier": earlier,
@@ -434,33 +429,36 @@ def _add_excerpts(tables: Tables, rows: Sequence[Row], asked: Asked) -> None:
         own = texts.get(row["num"], {})
         row["excerpts"] = []
         for name in names if asked["q"] and asked["in"] in ("", "any") else [asked["in"]] if asked["q"] else []:
-            place = (own.get(name) or "").lower().find(asked["q"].lower())
-            if place >= 0:
-                row["excerpts"].append((name, around(own[name] or "", place, len(asked["q"]))))
+            text = own.get(name) or ""
+            hit = hit_in(text, asked["q"])
+            if hit is not None:
+                row["excerpts"].append((name, around(text, *hit)))
         if not row["excerpts"]:
             row["excerpts"] = [("chosen", (shortened(own.get("chosen") or ""), "", ""))]
         row["marked_question"] = None
-        place = (
-            row["question"].lower().find(asked["q"].lower())
-            if asked["q"] and asked["in"] in ("", "any", "question")
-            else -1
-        )
-        if place >= 0:
-            end = place + len(asked["q"])
-            row["marked_question"] = (row["question"][:place], row["question"][place:end], row["question"][end:])
+        hit = hit_in(row["question"], asked["q"]) if asked["in"] in ("", "any", "question") else None
+        if hit is not None:
+            question = row["question"]
+            row["marked_question"] = (question[: hit[0]], question[hit[0] : hit[1]], question[hit[1] :])
 
 
-def around(text: str, place: int, length: int) -> tuple[str, str, str]:
-    """(before, the hit, behind), as long as an excerpt."""
-    room = max(20, EXCERPT - length)
+def hit_in(text: str, sought: str) -> tuple[int, int] | None:
+    """Where the words stand, whatever their case, from and to. In the text itself: a text in small letters may be of another length."""
+    found = re.search(re.escape(sought), text, re.IGNORECASE) if sought else None
+    return None if found is None else found.span()
+
+
+def around(text: str, place: int, stop: int) -> tuple[str, str, str]:
+    """(before, the hit from `place` to `stop`, behind), as long as an excerpt."""
+    room = max(20, EXCERPT - (stop - place))
     start = max(0, place - room // 3)
-    end = min(len(text), place + length + room)
-    before, behind = text[start:place], text[place + length : end]
+    end = min(len(text), stop + room)
+    before, behind = text[start:place], text[stop:end]
     if start:
         before = "… " + before.partition(" ")[2]
     if end < len(text):
         behind = behind.rpartition(" ")[0] + " …"
-    return before, text[place : place + length], behind
+    return before, text[place:stop], behind
 
 
 def shortened(text: str) -> str:
@@ -478,10 +476,9 @@ def pair(tables: Tables, asked: Asked) -> dict[str, Any]:
     profile = content(row["prompt"][:1]) if len(row["prompt"]) > 1 else ""
     partner = row.get("partner_persona_id")
     difference = word_difference(rejected, chosen)
-    earlier, later = neighbours(tables, asked, number)
-    ids = {
-        found["num"]: found["pair_id"] for found in tables.light_rows([n for n in (earlier, later) if n is not None])
-    }
+    beside = neighbours(tables, asked, number)
+    numbers = [n for n in (beside.earlier, beside.later) if n is not None]
+    ids = {found["num"]: found["pair_id"] for found in tables.light_rows(numbers)}
     if asked["view"] not in ("", "plain", "row"):
         raise BadRequest("“view” is plain or row.")
     hidden = ("num", "file_row_number")
@@ -506,8 +503,11 @@ def pair(tables: Tables, asked: Asked) -> dict[str, Any]:
         "sides": SIDES[row["config"]],
         "judgements": tables.judgements_of(row["pair_id"]),
         "conditions": CONDITION_WORDS,
-        "earlier": ids.get(earlier) if earlier is not None else None,
-        "later": ids.get(later) if later is not None else None,
+        "earlier": None if beside.earlier is None else ids.get(beside.earlier),
+        "later": None if beside.later is None else ids.get(beside.later),
+        "unknown": " and ".join(beside.unknown),
+        # A list that goes on from this very pair.
+        "around": asked.address("pairs", id=None, view=None, before=None, after=max(number - 1, 0) or None),
         "filtered": bool([name for name in asked.values if name not in ("id", "view")]),
         "split_words": SPLIT_WORDS.get(row["split"], ""),
         "inferable": [facet_label(name) for name in row.get("inferable_attributes") or []],
@@ -524,11 +524,9 @@ def content(messages: Sequence[Mapping[str, Any]] | None) -> str:
 
 
 def _profile(tables: Tables, identifier: str) -> str:
-    found = (
-        tables.ask("SELECT profile FROM personas WHERE persona_id = ?", [identifier])
-        if "profile" in tables.attributes
-        else []
-    )
+    if not tables.attributes:
+        return ""
+    found = tables.ask("SELECT profile FROM personas WHERE persona_id = ?", [identifier])
     return str(found[0]["profile"] or "") if found else ""
 
 
@@ -554,13 +552,13 @@ def search(tables: Tables, text: str) -> dict[str, Any] | str:
         if tables.ask(f"SELECT 1 FROM {config} WHERE {key} = ?", [text]):
             return Asked({"id": text}).address(page)
     asked = Asked({"q": text})
-    people = filters.personas_where(asked, tables.attributes) if "profile" in tables.attributes else Where(("false",))
-    questions = filters.prompts_where(asked, tables.prompt_columns) if tables.prompt_columns else Where(("false",))
-    columns = "persona_id, profile" if "profile" in tables.attributes else "persona_id"
+    people = filters.personas_where(asked) if tables.attributes else Where(("false",))
+    questions = filters.prompts_where(asked) if tables.prompt_columns else Where(("false",))
+    columns = "persona_id, profile" if tables.attributes else "persona_id"
     found = tables.ask(f"SELECT {columns} FROM personas WHERE {people.sql()} ORDER BY num LIMIT 5", people.parameters)
     for row in found:
-        place = row["profile"].lower().find(text.lower())
-        row["excerpt"] = around(row["profile"], max(place, 0), len(text) if place >= 0 else 0)
+        profile = row["profile"] or ""
+        row["excerpt"] = around(profile, *(hit_in(profile, text) or (0, 0)))
     pairs_found = find_pairs(tables, asked)
     rows = tables.light_rows(pairs_found.numbers[:8])
     add_questions(tables, rows)
@@ -569,11 +567,11 @@ def search(tables: Tables, text: str) -> dict[str, Any] | str:
         "text": text,
         "asked": asked,
         "personas": found,
-        "persona_count": _count(tables, "personas", people),
+        "persona_count": tables.count("personas", people),
         "prompts": tables.ask(
             f"SELECT * FROM prompts WHERE {questions.sql()} ORDER BY num LIMIT 5", questions.parameters
         ),
-        "prompt_count": _count(tables, "prompts", questions),
+        "prompt_count": tables.count("prompts", questions),
         "pairs": rows,
         "pair_count": pairs_found.count,
         "finished": pairs_found.stopped_at is None,
@@ -600,8 +598,9 @@ def _page_of(
     return rows[:size], after is not None, len(rows) > size
 
 
-def _count(tables: Tables, table: str, where: Where) -> int:
-    return int(tables.ask_once(f"SELECT count(*) AS n FROM {table} WHERE {where.sql()}", where.parameters)[0]["n"])
+def _needs_config(tables: Tables, config: str) -> None:
+    if config not in tables.published.files:
+        raise NotFound(f"This dataset has no config {config}: its card lists {', '.join(tables.published.files)}.")
 
 
 def _pairs_of(tables: Tables, column: str, values: Sequence[str]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Results of evaluations beside the data: their tables as the report draws them, and the rows behind them, linked to pairs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -56,15 +57,25 @@ class ResultsFolder:
 
     def report(self) -> Path | None:
         """The page that `persona report` wrote, if it lies in the folder."""
-        return next((path for path in sorted(self.folder.glob("*.html")) if path.name == "report.html"), None)
+        path = self.folder / "report.html"
+        return path if path.is_file() else None
 
     def _make_sections(self) -> None:
         command = [sys.executable, "-m", "eval.explore.sections", str(self.folder.resolve())]
         root = Path(__file__).parent.parent.parent
+        # The other program ends when its input does: with us, however we end.
+        its_end, our_end = os.pipe()
         try:
-            done = subprocess.run(
-                command, cwd=root, capture_output=True, text=True, check=False, timeout=SECTION_SECONDS
-            )
+            with os.fdopen(its_end, "rb") as leash, os.fdopen(our_end, "wb"):
+                done = subprocess.run(
+                    command,
+                    cwd=root,
+                    stdin=leash,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=SECTION_SECONDS,
+                )
             if done.returncode:
                 self._problem = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
             else:
@@ -167,9 +178,7 @@ def _kept_rows(tables: Tables, path: Path, asked: Asked) -> dict[str, Any]:
     more, rows = len(rows) > ROWS, rows[:ROWS]
     if before is not None:
         rows = rows[::-1]
-    count = tables.ask_once(f"SELECT count(*) AS n FROM {source} WHERE {where.sql()}", (place, *where.parameters))[0][
-        "n"
-    ]
+    counted = tables.ask_once(f"SELECT count(*) AS n FROM {source} WHERE {where.sql()}", (place, *where.parameters))
     links = _pair_links(tables, rows)
     shown = [name for name in kinds if any(row[name] not in (None, "") for row in rows)]
     return {
@@ -180,7 +189,7 @@ def _kept_rows(tables: Tables, path: Path, asked: Asked) -> dict[str, Any]:
         ],
         "options": options,
         "searchable": bool(ids),
-        "count": count,
+        "count": counted[0]["n"],
         "next_after": rows[-1]["file_row_number"] if rows and (more or before is not None) else None,
         "next_before": rows[0]["file_row_number"]
         if rows and (more if before is not None else after is not None)

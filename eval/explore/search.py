@@ -20,9 +20,15 @@ MOST_COUNTED = 1000
 # Rows looked at at once: few at first, since what hits often is found in them; then more, since each query costs some milliseconds.
 FIRST_BITE, LARGEST_BITE = 2_000, 128_000
 AT_ONCE = 2  # searches in texts: each takes every core
+MOST_WAITING = 8  # callers who wait for their turn: each holds one of the server's threads, which quick pages need too
 WAIT_SECONDS = 10.0
 
 _searches = threading.BoundedSemaphore(AT_ONCE)
+_room = threading.BoundedSemaphore(AT_ONCE + MOST_WAITING)
+
+
+class Busy(Exception):  # noqa: N818 - shown as a page
+    """Too many others search."""
 
 
 @dataclass(frozen=True)
@@ -41,43 +47,56 @@ class Found:
 
 
 def find_pairs(tables: Tables, asked: Asked, after: int | None = None, before: int | None = None) -> Found:
-    """One page. after, before: see filters.place_in. Raises TooSlow where too many others search."""
+    """One page. after, before: see filters.place_in. Raises Busy where too many others search, and TooSlow where not even the first pairs
+    could be looked at in time.
+    """
     if asked["q"]:
         key = ("find", asked.without_place().address(""), after, before)
-        found: Found = tables.keep(key, lambda: _find_texts(tables, asked, after, before))
+        found: Found | None = tables.kept(key)
+        if found is not None:
+            return found
+        if not _room.acquire(blocking=False):
+            raise Busy
+        try:
+            found = tables.keep(key, lambda: _find_texts(tables, asked, after, before))
+        finally:
+            _room.release()
         return found
     where = pairs_where(asked)
     if before is not None:
         numbers = _numbers(tables, where.with_("num < ?", before), "DESC", PAGE + 1)
-        return Found(numbers[-PAGE:], len(numbers) > PAGE, True, count=f"{count(tables, where):,}")
+        return Found(numbers[-PAGE:], len(numbers) > PAGE, True, count=f"{tables.count('pairs', where):,}")
     start = -1 if after is None else after
     numbers = _numbers(tables, where.with_("num > ?", start), "", PAGE + 1)
     earlier = after is not None and bool(_numbers(tables, where.with_("num <= ?", after), "DESC", 1))
-    return Found(numbers[:PAGE], earlier, len(numbers) > PAGE, count=f"{count(tables, where):,}")
+    return Found(numbers[:PAGE], earlier, len(numbers) > PAGE, count=f"{tables.count('pairs', where):,}")
 
 
-def neighbours(tables: Tables, asked: Asked, number: int) -> tuple[int | None, int | None]:
-    """The pairs before and behind this one in the filter; None where there is none, or none was found in time."""
+@dataclass(frozen=True)
+class Beside:
+    """earlier, later: the numbers of the pairs before and behind one in the filter; None where there is none. unknown: which of the two
+    links, Previous and Next, a search in texts could not find in time.
+    """
+
+    earlier: int | None
+    later: int | None
+    unknown: Sequence[str] = ()
+
+
+def neighbours(tables: Tables, asked: Asked, number: int) -> Beside:
+    """Never waits for other searches: a pair is shown at once, with its links or without."""
     if asked["q"]:
         key = ("neighbours", asked.without_place().address(""), number)
-        both: tuple[int | None, int | None] = tables.keep(
-            key,
-            lambda: (
-                _first_of(_hits(tables, asked, None, number, NEIGHBOUR_SECONDS)),
-                _first_of(_hits(tables, asked, number, None, NEIGHBOUR_SECONDS)),
-            ),
+        beside: Beside = tables.keep(
+            key, lambda: _neighbours_in_texts(tables, asked, number), lasting=lambda made: not made.unknown
         )
-        return both
+        return beside
     where = pairs_where(asked)
     sides = (
         _numbers(tables, where.with_("num < ?", number), "DESC", 1),
         _numbers(tables, where.with_("num > ?", number), "", 1),
     )
-    return sides[0][0] if sides[0] else None, sides[1][0] if sides[1] else None
-
-
-def count(tables: Tables, where: Where) -> int:
-    return int(tables.ask_once(f"SELECT count(*) AS n FROM pairs WHERE {where.sql()}", where.parameters)[0]["n"])
+    return Beside(sides[0][0] if sides[0] else None, sides[1][0] if sides[1] else None)
 
 
 def _numbers(tables: Tables, where: Where, order: str, limit: int) -> list[int]:
@@ -127,22 +146,43 @@ def _find_texts(tables: Tables, asked: Asked, after: int | None, before: int | N
     )
 
 
-def _first_of(bites: Iterator[_Bite]) -> int | None:
-    for bite in bites:
-        if bite.hits:
-            return bite.hits[0]
-    return None
+def _neighbours_in_texts(tables: Tables, asked: Asked, number: int) -> Beside:
+    earlier, earlier_known = _first_of(_hits(tables, asked, None, number, NEIGHBOUR_SECONDS, wait_seconds=0))
+    later, later_known = _first_of(_hits(tables, asked, number, None, NEIGHBOUR_SECONDS, wait_seconds=0))
+    known = {"Previous": earlier_known, "Next": later_known}
+    return Beside(earlier, later, tuple(link for link in known if not known[link]))
 
 
-def _hits(tables: Tables, asked: Asked, after: int | None, before: int | None, seconds: float) -> Iterator[_Bite]:
-    """Looks at the pairs behind `after`, or backwards from `before`, bite by bite, until all were looked at or the time is over."""
+def _first_of(bites: Iterator[_Bite]) -> tuple[int | None, bool]:
+    """(the first hit, whether it is known): the time may be over before there was a hit or an end."""
+    try:
+        for bite in bites:
+            if bite.hits or bite.over:
+                return (bite.hits[0] if bite.hits else None), True
+    except (Busy, TooSlow):
+        pass
+    return None, False
+
+
+def _hits(
+    tables: Tables,
+    asked: Asked,
+    after: int | None,
+    before: int | None,
+    seconds: float,
+    wait_seconds: float = WAIT_SECONDS,
+) -> Iterator[_Bite]:
+    """Looks at the pairs behind `after`, or backwards from `before`, bite by bite, until all were looked at or the time is over.
+
+    wait_seconds: for a turn; raises Busy where none comes.
+    """
     if asked["in"] and asked["in"] not in SEARCHED:
         raise BadRequest(f"“in” is one of {', '.join(SEARCHED)}, and “{asked['in'][:40]}” is none of them.")
     names = tuple(TEXTS) if asked["in"] in ("", "any") else (asked["in"],)
     where = pairs_where(asked)
     backwards = before is not None
-    if not _searches.acquire(timeout=WAIT_SECONDS):
-        raise TooSlow
+    if not _searches.acquire(timeout=wait_seconds):
+        raise Busy
     begun = False
     try:
         deadline = time.monotonic() + seconds

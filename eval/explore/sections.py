@@ -1,19 +1,21 @@
 """`python -m eval.explore.sections FOLDER`: the sections of the report as HTML, one JSON list on standard output.
 
-A program of its own, because some evaluations import torch, and the explorer is to start quickly and to stay small.
+A program of its own, because some evaluations import torch, and the explorer is to start quickly and to stay small. It ends when its
+standard input does: the explorer holds the other end, and nothing of it is left behind, however the explorer ends.
 """
 
 import json
+import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
-TEMPLATES = Path(__file__).with_name("templates")
-
 
 def main() -> None:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    threading.Thread(target=_end_with_input, daemon=True).start()
 
+    from eval.explore.drawing import TEMPLATES, new_environment
     from eval.metrics import FEW_CLUSTERS
     from eval.report import render
     from eval.report.judges import judges_in_words
@@ -24,13 +26,7 @@ def main() -> None:
 
     folder = Path(sys.argv[1])
     loaded = load_results(folder)
-    environment = Environment(
-        loader=FileSystemLoader([TEMPLATES, render.TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = new_environment(TEMPLATES, render.TEMPLATES)
     environment.filters |= {
         "percent": render.percent,
         "number": render.number,
@@ -52,6 +48,13 @@ def main() -> None:
         )
         drawn.append({"anchor": section.anchor, "title": section.title, "scripted": section.scripted, "html": html})
     json.dump(drawn, sys.stdout)
+
+
+def _end_with_input() -> None:
+    # Not sys.stdin: its lock would be held when the program ends by itself.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

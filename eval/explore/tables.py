@@ -10,20 +10,22 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError
+from builder.errors import InputError, few
 from builder.schema import ATTRIBUTES, PAIR_CONFIGS
 from eval.explore.dataset_files import Published
+from eval.explore.filters import BANDS, Where
 
 MEMORY = "1GB"
 SECONDS = 10.0  # for one query
 KEPT_ANSWERS = 512  # counts and the like, by query
 Row = dict[str, Any]
 
-# Column of the index -> how a pair file gives it. Those that a file lacks (imported data may) are null.
+# Column of the index -> how a pair file gives it. Those that a config lacks are null.
 LIGHT = {
     "pair_id": ("pair_id", "VARCHAR"),
     "persona_id": ("persona_id", "ENUM"),
@@ -42,7 +44,34 @@ LIGHT = {
     # As the judge has it that labelled the row. A comprehension: how a lambda is written differs between versions of DuckDB.
     "flip": ("[f.flip for f in flips if f.judge = judge][1]", "BOOLEAN"),
 }
-NEEDED = ("pair_id", "persona_id", "prompt_id", "prompt", "chosen", "rejected")
+# What every file of a config must have: the columns of builder.schema.features, which itself would import `datasets`.
+_PAIR = (
+    "pair_id persona_id prompt_id prompt chosen rejected topic persona_group is_adult wrong_persona_id judge judge_verdict judge_score "
+    "prompt_tokens chosen_tokens rejected_tokens length_violation attribute_leak inferable_attributes"
+).split()
+NEEDED: dict[str, Sequence[str]] = {
+    "dpf": (*_PAIR, "base_id", "critique"),
+    "dpf_matched": (*_PAIR, "base_id", "critique"),
+    "contrast": (*_PAIR, "partner_persona_id", "partner_distance", "mirror_pair_id", "flips"),
+    "personas": ("persona_id", "group", "is_adult", "weight", "profile", *ATTRIBUTES, "extras", "null_reasons", "provenance"),
+    "prompts": "prompt_id question topic pool controversy_score controversy_votes source source_id licence canary".split(),
+    "judgements": "pair_id judge condition order verdict probability reason".split(),
+}  # fmt: skip
+# Column -> what its type, as DuckDB names it, must hold: these are looked into.
+STRUCTURED = {
+    "prompt": "content",
+    "chosen": "content",
+    "rejected": "content",
+    "inferable_attributes": "[]",
+    "flips": "is_selector",
+    "big_five_scores": "openness",
+    "extras": "STRUCT",
+    "null_reasons": "STRUCT",
+    "provenance": "STRUCT",
+    "controversy_votes": "[]",
+}
+# Columns of the small tables that are compared as numbers or as yes and no, whatever type the file gives them.
+CAST = {"age": "BIGINT", "income": "BIGINT", "weight": "BIGINT", "is_adult": "BOOLEAN", "controversy_score": "DOUBLE"}
 TEXTS = {
     "question": "prompt[-1].content",
     "chosen": "chosen[-1].content",
@@ -81,6 +110,7 @@ class Tables:
         weakref.finalize(self, self._connection.close)
         self._errors = _duckdb_errors()
         self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._making: dict[Any, Future[Any]] = {}
         self._lock = threading.Lock()
         started = time.monotonic()
         with _readable(published.source, self._errors):
@@ -123,17 +153,43 @@ class Tables:
         """As `ask`, and kept: the data do not change while they are looked at."""
         return self.keep(("ask", query, tuple(parameters)), lambda: self.ask(query, parameters))
 
-    def keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gave for this key; the oldest of KEPT_ANSWERS is forgotten."""
+    def count(self, table: str, where: Where) -> int:
+        return int(self.ask_once(f"SELECT count(*) AS n FROM {table} WHERE {where.sql()}", where.parameters)[0]["n"])
+
+    def kept(self, key: Any) -> Any:
+        """What is kept under this key, or None."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def keep(self, key: Any, make: Callable[[], Any], lasting: Callable[[Any], bool] = lambda made: True) -> Any:
+        """What `make` gives for this key; the oldest of KEPT_ANSWERS is forgotten. lasting: whether it is to be kept.
+
+        Who asks while another makes it waits for that other, and gets the same, be it an error.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = make()
+            first = key not in self._making
+            coming: Future[Any] = self._making.setdefault(key, Future())
+        if not first:
+            return coming.result()
+        try:
+            made = make()
+        except BaseException as error:
+            with self._lock:
+                del self._making[key]
+            coming.set_exception(error)
+            raise
         with self._lock:
-            self._kept[key] = made
+            del self._making[key]
+            if lasting(made):
+                self._kept[key] = made
             while len(self._kept) > KEPT_ANSWERS:
                 self._kept.popitem(last=False)
+        coming.set_result(made)
         return made
 
     # ---- pairs
@@ -190,26 +246,26 @@ class Tables:
             for split, paths in self.published.files.get(config, {}).items():
                 for path in paths:
                     place = str(path.resolve())
-                    columns = self._columns(place)
-                    missing = [name for name in NEEDED if name not in columns]
-                    spoilt = [
-                        n for n in ("prompt", "chosen", "rejected") if n in columns and "content" not in columns[n]
-                    ]
-                    if missing or spoilt:
-                        raise InputError(
-                            f"{path} has no column {', '.join(missing)}. Publish the dataset again."
-                            if missing
-                            else f"{path}: {', '.join(spoilt)} should hold chat messages. Publish the dataset again."
-                        )
+                    columns = self._columns_as_published(config, path)
                     rows = self.ask("SELECT count(*) AS n FROM read_parquet(?)", [place])[0]["n"]
                     parts.append(Part(config, split, place, first, rows, frozenset(columns)))
                     first += rows
         return parts
 
-    def _columns(self, path: str) -> dict[str, str]:
-        """Name -> type of a file's columns."""
-        rows = self.ask("DESCRIBE SELECT * FROM read_parquet(?)", [path])
-        return {row["column_name"]: row["column_type"] for row in rows}
+    def _columns_as_published(self, config: str, path: Path) -> dict[str, str]:
+        """Name -> type of a file's columns. Raises InputError where one is missing or of another shape."""
+        rows = self.ask("DESCRIBE SELECT * FROM read_parquet(?)", [str(path.resolve())])
+        columns = {row["column_name"]: row["column_type"] for row in rows}
+        missing = [name for name in NEEDED[config] if name not in columns]
+        if missing:
+            raise InputError(
+                f"{path} of the config {config} has no column {few(missing)}. Publish the dataset again with this version."
+            )
+        spoilt = [name for name in NEEDED[config] if STRUCTURED.get(name, "") not in columns[name]]
+        if spoilt:
+            found = few([f"{name} as {columns[name]:.60}" for name in spoilt])
+            raise InputError(f"{path} holds {found}, which is not how it is published. Publish the dataset again.")
+        return columns
 
     def _read_pairs(self) -> None:
         for name, (expression, kind) in LIGHT.items():
@@ -245,28 +301,44 @@ class Tables:
 
     def _read_whole(self, config: str, key: str) -> tuple[str, ...]:
         """A small table as it is, in the order of its ids; gives its columns. Without the config: an empty table with the id alone."""
-        paths = [str(path.resolve()) for paths in self.published.files.get(config, {}).values() for path in paths]
-        if not paths:
+        files = [path for paths in self.published.files.get(config, {}).values() for path in paths]
+        if not files:
             self.ask(f"CREATE TABLE {config} (num BIGINT, {key} VARCHAR)")
             return ()
-        columns = self._columns(paths[0])
-        if key not in columns:
-            raise InputError(f"{paths[0]} has no column {key}. Publish the dataset again.")
+        columns = [self._columns_as_published(config, file) for file in files][0]
+        paths = [str(file.resolve()) for file in files]
+        for name in BANDS:
+            if name in columns:
+                self._refuse_fractions(files[0].parent, paths, name)
         # A column that is null throughout may be of any type.
         shown = ", ".join(
-            f'"{name}"::VARCHAR AS "{name}"'
-            if (name in ATTRIBUTES and kind == "VARCHAR") or name in (key, "topic", "group", "pool")
+            f'TRY_CAST("{name}" AS {CAST[name]}) AS "{name}"'
+            if name in CAST
+            else f'"{name}"::VARCHAR AS "{name}"'
+            if name in NEEDED[config] and name not in STRUCTURED
             else f'"{name}"'
-            for name, kind in columns.items()
+            for name in columns
             if '"' not in name
         )
         query = f"CREATE TABLE {config} AS SELECT row_number() OVER (ORDER BY {key}) AS num, {shown} FROM read_parquet(?) ORDER BY {key}"
         self.ask(query, [paths], seconds=600)
         return tuple(columns)
 
+    def _refuse_fractions(self, place: Path, paths: Sequence[str], name: str) -> None:
+        """Numbers that are offered in bands must be whole, or some would lie between two bands."""
+        query = f'SELECT "{name}"::VARCHAR AS value FROM read_parquet(?) WHERE "{name}" IS NOT NULL AND '
+        query += f'coalesce(TRY_CAST("{name}" AS DOUBLE) <> TRY_CAST("{name}" AS BIGINT), true) LIMIT 1'
+        found = self.ask(query, [paths], seconds=600)
+        if found:
+            raise InputError(
+                f"{place}: {name} holds “{found[0]['value']:.40}”, which is no whole number. Publish the dataset again."
+            )
+
     def _judgement_files(self) -> list[str]:
-        splits = self.published.files.get("judgements", {})
-        return [str(path.resolve()) for paths in splits.values() for path in paths]
+        files = [path for paths in self.published.files.get("judgements", {}).values() for path in paths]
+        for file in files:
+            self._columns_as_published("judgements", file)
+        return [str(file.resolve()) for file in files]
 
 
 def text_of(part: Part, name: str) -> str:

@@ -7,8 +7,8 @@ from difflib import SequenceMatcher
 
 # A word with the space behind it, so that marks join into phrases; punctuation apart, so that `word.` and `word,` share the word.
 TOKENS = re.compile(r"\w+(?:['’\-]\w+)*\s*|[^\w\s]\s*|\s+")
-# The comparison is quadratic at worst: two texts of this many tokens take about half a second.
-MOST_TOKENS = 4000
+# The comparison is quadratic where one word stands everywhere: two such texts of this many tokens take about half a second.
+MOST_TOKENS = 2000
 # With fewer shared words, marks would cover nearly everything and show nothing.
 LEAST_SHARED = 0.3
 

@@ -1,10 +1,10 @@
 """`persona annotate analyse`: the raters who count, the judges asked about the same pairs and shown the same cards, and the result.
 
-Files beside the result, all without a time or an address: pairs, ratings, transcripts (as `persona eval agreement` keeps them), items (what
-was shown), answers (with the reasonings) and raters (who counts, and why not).
+Files beside the result: pairs, ratings, transcripts (as `persona eval agreement` keeps them), and of the tables of an export, without their
+times, items (what was drawn), answers (with the reasonings) and raters (who counts, and why not).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,11 @@ from eval.agreement.pairs import PAIR_COLUMNS, AnnotatedPair, draw_pairs
 from eval.agreement.ratings import ask_judges, other_ratings, reread_ratings, templates_of, todays_annotators
 from eval.calls import check_all_answered, open_calls, spent
 from eval.human.content import BLIND, blind_ratings, study_content
-from eval.human.exclusion import Standing
+from eval.human.export import COLUMNS, tables_of
 from eval.human.material import CHECK, Material, card_text, read_cards
 from eval.human.opening import dataset_folder, open_study
-from eval.human.plan import rules_in_words
-from eval.human.power import planned
-from eval.human.records import Answer
+from eval.human.plan import personas_a_question, rules_in_words, shown_items
+from eval.human.power import planned_study
 from eval.human.section import study_table
 from eval.human.study import Study, fingerprint_of, settings_of
 from eval.judging import judge_facts, judge_identity, todays_facts
@@ -59,24 +58,11 @@ EVALUATION = "human_study"
 PAIRS, RATINGS, TRANSCRIPTS = "pairs.parquet", "ratings.parquet", "transcripts.parquet"
 ITEMS, ANSWERS, RATERS = "items.parquet", "answers.parquet", "raters.parquet"
 LONGEST_TITLE = 60  # characters of it in a file's name
-ITEM_COLUMNS = dict.fromkeys(
-    ("item_id", "kind", "persona_id", "pair_id", "question", "chosen", "rejected", "card"), "string"
-)
-# choice: the place, A or B. preferred: which of the item's texts stood there. counted: whether the rater's answers are in the figures.
-ANSWER_COLUMNS = {
-    **dict.fromkeys(("rater_id", "persona_id", "item_id", "kind", "choice", "preferred", "reason"), "string"),
-    "position": "int64",
-    "pasted": "int64",
-    "seconds": "double",
-    "changes": "int64",
-    "counted": "bool",
-}
-# annotator: the name in the ratings, of one who counts. minutes: from the first question to the last answer.
-RATER_COLUMNS = {
-    **dict.fromkeys(("rater_id", "persona_id", "state", "annotator", "reason"), "string"),
-    "counted": "bool",
-    "excluded": "bool",
-    "minutes": "double",
+# The tables of an export, but for the times, by which a panel would know whose answers they are.
+TIMES = {"items": (), "answers": ("shown", "answered"), "raters": ("began", "last_seen", "finished")}
+TABLES = {
+    name: {column: kind for column, kind in COLUMNS[name].items() if column not in times}
+    for name, times in TIMES.items()
 }
 
 
@@ -101,17 +87,17 @@ def analyse(
     asked = _asked(judges, seed)
     study, store = open_study(study_path, database, simulated=simulated, create=False)
     try:
-        standings, answers, material = store.standings(), store.answers(), store.material
+        material, kind, exported = store.material, store.kind, tables_of(store)
     finally:
         store.close()
-    kind = "simulated" if simulated else "human"
-    raters = rater_rows(standings, answers, kind)
+    items, given, raters = (
+        [{column: row[column] for column in columns} for row in exported[name]] for name, columns in TABLES.items()
+    )
     _refuse_without_raters(raters, study_path, simulated)
     folder = _shown_dataset(study, study_path, material)
     pairs = shown_pairs(material, folder)
     annotators = _annotators(asked, raters, kind)
-    items, given = item_rows(material), answer_rows(answers, raters, material)
-    ratings = _rater_ratings(given, raters, items, pairs)
+    ratings = _rater_ratings(given, raters, pairs)
 
     calls = open_calls(out, asked.judges, base_model=base_model, budget=budget, dry_run=dry_run)
     name = result_name(study, simulated)
@@ -139,9 +125,9 @@ def analyse(
         (PAIRS, rows, PAIR_COLUMNS),
         (RATINGS, ratings, RATING_COLUMNS),
         (TRANSCRIPTS, transcripts, TRANSCRIPT_COLUMNS),
-        (ITEMS, items, ITEM_COLUMNS),
-        (ANSWERS, given, ANSWER_COLUMNS),
-        (RATERS, raters, RATER_COLUMNS),
+        (ITEMS, items, TABLES["items"]),
+        (ANSWERS, given, TABLES["answers"]),
+        (RATERS, raters, TABLES["raters"]),
     ):
         files |= write_table(out, f"{name}-{file}", table, columns)
     build = read_build(folder)
@@ -160,9 +146,7 @@ def analyse(
             "rules": rules_in_words(study.exclusions),
             "raters": kind,
             "judges": [word.rsplit("/", 1)[-1] for word in judges],
-            "planned": asdict(
-                planned(study.personas, max(2, study.raters_per_persona), study.questions_per_rater, printed_studies=10)
-            ),
+            "planned": asdict(planned_study(study, personas_a_question(shown_items(material)))),
         },
         seed=seed,
         provenance=provenance(command, templates_of(asked), calls),
@@ -193,83 +177,6 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
 def result_name(study: Study, simulated: bool) -> str:
     title = file_name(study.title.lower())[:LONGEST_TITLE].rstrip("-.")
     return f"{EVALUATION}-{title}{'-simulated' if simulated else ''}"
-
-
-def rater_rows(standings: Sequence[Standing], answers: Sequence[Answer], kind: str) -> list[dict[str, Any]]:
-    """A row of RATER_COLUMNS for everybody with a token, sorted by id. Those who count are numbered in each persona by the time at which
-    they finished, whatever the order of the database: the first of each persona is `human rater 1`."""
-    times: dict[str, list[Answer]] = {}
-    for answer in answers:
-        times.setdefault(answer.rater_id, []).append(answer)
-    numbers: dict[str, int] = {}
-    names: dict[str, str] = {}
-    counted = [standing.rater for standing in standings if standing.counts]
-    for rater in sorted(counted, key=lambda rater: (rater.finished or 0.0, rater.rater_id)):
-        persona = str(rater.persona_id)
-        numbers[persona] = numbers.get(persona, 0) + 1
-        names[rater.rater_id] = f"{kind} rater {numbers[persona]}"
-    rows = []
-    for standing in sorted(standings, key=lambda standing: standing.rater.rater_id):
-        rater = standing.rater
-        own = times.get(rater.rater_id, [])
-        minutes = (max(a.answered for a in own) - min(a.shown for a in own)) / 60 if own else None
-        rows.append(
-            {
-                "rater_id": rater.rater_id,
-                "persona_id": rater.persona_id,
-                "state": rater.state,
-                "annotator": names.get(rater.rater_id),
-                "reason": standing.reason,
-                "counted": standing.counts,
-                "excluded": standing.excluded,
-                "minutes": minutes,
-            }
-        )
-    return rows
-
-
-def item_rows(material: Material) -> list[dict[str, Any]]:
-    """Rows of ITEM_COLUMNS: what was shown, the checks among them."""
-    return [
-        {
-            "item_id": item.item_id,
-            "kind": item.kind,
-            "persona_id": persona.persona_id,
-            "pair_id": item.pair_id,
-            "question": item.question,
-            "chosen": item.answers[0],
-            "rejected": item.answers[1],
-            "card": card_text(persona.card),
-        }
-        for persona in sorted(material.personas, key=lambda persona: persona.persona_id)
-        for item in sorted(persona.items, key=lambda item: item.item_id)
-        if item.item_id in persona.shown
-    ]
-
-
-def answer_rows(
-    answers: Iterable[Answer], raters: Sequence[Mapping[str, Any]], material: Material
-) -> list[dict[str, Any]]:
-    """Rows of ANSWER_COLUMNS, sorted by rater and position."""
-    by_id = {rater["rater_id"]: rater for rater in raters}
-    kinds = {item.item_id: item.kind for persona in material.personas for item in persona.items}
-    return [
-        {
-            "rater_id": answer.rater_id,
-            "persona_id": by_id[answer.rater_id]["persona_id"],
-            "item_id": answer.item_id,
-            "kind": kinds[answer.item_id],
-            "choice": answer.choice,
-            "preferred": answer.preferred,
-            "reason": answer.reason,
-            "position": answer.position,
-            "pasted": answer.pasted,
-            "seconds": answer.seconds,
-            "changes": answer.changes,
-            "counted": by_id[answer.rater_id]["counted"],
-        }
-        for answer in sorted(answers, key=lambda answer: (answer.rater_id, answer.position))
-    ]
 
 
 def shown_pairs(material: Material, folder: Path) -> list[AnnotatedPair]:
@@ -309,17 +216,15 @@ def _annotators(asked: Asked, raters: Sequence[Mapping[str, Any]], kind: str) ->
 def _rater_ratings(
     answers: Sequence[Mapping[str, Any]],
     raters: Sequence[Mapping[str, Any]],
-    items: Sequence[Mapping[str, Any]],
     pairs: Sequence[AnnotatedPair],
 ) -> list[dict[str, Any]]:
     """Of those who count, without the checks."""
     names = {rater["rater_id"]: rater["annotator"] for rater in raters}
-    pair_of = {item["item_id"]: item["pair_id"] for item in items}
     by_id = {pair.pair_id: pair for pair in pairs}
     return [
         file_rating(
-            Choice(names[row["rater_id"]], "human", pair_of[row["item_id"]], row["persona_id"], row["preferred"]),
-            by_id[pair_of[row["item_id"]]],
+            Choice(names[row["rater_id"]], "human", row["pair_id"], row["persona_id"], row["preferred"]),
+            by_id[row["pair_id"]],
         )
         for row in answers
         if row["counted"] and row["kind"] != CHECK

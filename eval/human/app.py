@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import secrets
-import unicodedata
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,12 @@ from urllib.parse import parse_qsl
 
 from builder.errors import InputError
 from eval.human import pages
-from eval.human.database import StorageError
 from eval.human.export import export_files
 from eval.human.material import ShownPersona
 from eval.human.opening import open_study
-from eval.human.pages import Asked, Typed, link
+from eval.human.pages import VISIT, Asked, Typed, link
 from eval.human.records import CHOICES, Rater
-from eval.human.store import LONGEST_PANEL_ID, Store, StudyFullError
+from eval.human.store import PANEL_ID, AlreadyFinishedError, Store, StudyFullError, plain_text
 from eval.human.study import LONGEST_ANSWER, Study
 from eval.web.rate_limit import RateLimit
 from eval.web.server import launch, new_server, page_response
@@ -36,8 +34,8 @@ PASSWORD = "PERSONA_STUDY_PASSWORD"  # the environment variable that opens /expo
 SHORTEST_PASSWORD = 12  # characters
 FAILURES_PER_MINUTE = 20  # of one address: unknown tokens, wrong passwords
 LONGEST_TOKEN = 64  # characters that are looked up; ours have 22
-MOST_PASTED = 1_000_000  # a number above it is no count of characters
-MOST_FIELDS = 20  # of a form; ours has six
+NEW_RATERS_PER_MINUTE = 5  # of one address, in an open study: whoever makes ids up does not take all places at once
+MOST_FIELDS = 20  # of a form; ours has five
 
 Fields = Mapping[str, str]
 
@@ -52,7 +50,7 @@ class Desk:
     password: str | None
     proxies: int
     by_rater: RateLimit
-    newcomers: RateLimit  # by address: forms of an open study that may make a new rater
+    newcomers: RateLimit = field(default_factory=lambda: RateLimit(NEW_RATERS_PER_MINUTE))  # by address
     failures: RateLimit = field(default_factory=lambda: RateLimit(FAILURES_PER_MINUTE))  # by address
 
 
@@ -119,14 +117,14 @@ def study_server(study: Study, store: Store, *, password: str | None = None, pro
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
 
-    limit = RateLimit(study.requests_per_minute)
-    desk = Desk(study, store, password, proxies, limit, RateLimit(study.requests_per_minute))
+    desk = Desk(study, store, password, proxies, RateLimit(study.requests_per_minute))
     server = new_server(study.title)
 
     def answered(answer: Callable[[Desk, str, Fields], Any], address: str, fields: Fields) -> Any:
         try:
             return answer(desk, address, fields)
-        except StorageError as error:
+        except InputError as error:
+            # Such errors are written for who runs the study, and name its files: a rater gets a page without them.
             logging.getLogger("uvicorn.error").error("%s", error)
             raise _no_storage(fields.get("token", "")) from None
 
@@ -152,7 +150,10 @@ def study_server(study: Study, store: Store, *, password: str | None = None, pro
 
     @server.get("/export")
     def export(request: Request) -> Any:
-        return export_zip(desk, address_of(request, proxies), request.headers.get("authorization"))
+        authorization = request.headers.get("authorization")
+        return answered(
+            lambda desk, address, _: export_zip(desk, address, authorization), address_of(request, proxies), {}
+        )
 
     @server.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> Any:
@@ -173,7 +174,9 @@ def start(desk: Desk, address: str, fields: Fields) -> Any:
         return _redirect("thanks" if rater.state == "finished" else "question", token=token)
     if desk.study.recruiting == "open":
         # Without an id of a panel the form has one of its own, so that a double click on Begin makes one rater.
-        panel = fields.get(desk.study.panel_parameter, "").strip() or f"visit/{secrets.token_urlsafe(16)}"
+        panel = fields.get(desk.study.panel_parameter, "").strip() or f"{VISIT}{secrets.token_urlsafe(16)}"
+        if not PANEL_ID.fullmatch(panel):
+            raise _incomplete()
         return page_response(pages.instructions_page(desk.study, panel=panel))
     return page_response(pages.token_page(desk.study))
 
@@ -241,18 +244,10 @@ def answer(desk: Desk, address: str, fields: Fields) -> Any:
     if not problems:
         try:
             desk.store.save(rater.rater_id, this.item_id, typed.choice, typed.reason, typed.pasted)
-        except StorageError:
-            raise
-        except InputError as error:
-            problems = [("reason", str(error))]
+        except AlreadyFinishedError:
+            raise _final(token) from None
     if problems and rater.state == "finished":
-        raise Refused(
-            409,
-            "You have finished the study",
-            "Your answers are as they were when you finished, and can no longer be changed.",
-            link("thanks", token=token),
-            "To the last page",
-        )
+        raise _final(token)
     if problems:
         html = pages.question_page(
             desk.study, token, rater.rater_id, persona, asked, this.number, typed=typed, problems=problems
@@ -350,12 +345,6 @@ async def read_form(request: Any) -> Fields:
     return dict(pairs)
 
 
-def plain_text(text: str) -> str:
-    """Without control characters, which no keyboard writes and many programs stumble over; lines end in one character."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-
-
 def _rater(desk: Desk, address: str, token: str) -> Rater:
     """Raises Refused for a token that was not issued, and for a rater, or an address with wrong tokens, that comes too often."""
     rater = desk.store.rater(token) if 0 < len(token) <= LONGEST_TOKEN and token.isascii() else None
@@ -379,19 +368,36 @@ def _rater(desk: Desk, address: str, token: str) -> Rater:
 
 
 def _newcomer(desk: Desk, address: str, panel: str) -> tuple[Rater, str]:
-    wait = desk.newcomers.take(address)
-    if wait:
-        raise _too_many(wait, "./")
-    if not 0 < len(panel.strip()) <= LONGEST_PANEL_ID:
-        raise Refused(
-            422,
-            "This link is not complete",
-            "The id that your panel adds to it is missing or too long. Open the study from the panel again.",
-        )
-    token = desk.store.token_for(panel)
-    rater = desk.store.rater(token)
-    assert rater is not None
-    return rater, token
+    """The rater of a panel's id, who may have come before. Raises Refused for what is no id, and for an address with too many new ones."""
+    panel = panel.strip()
+    if not PANEL_ID.fullmatch(panel):
+        raise _incomplete()
+    token = desk.store.panel_token(panel)
+    if desk.store.rater(token) is None:
+        wait = desk.newcomers.take(address)
+        if wait:
+            raise _too_many(wait, link("./", **{desk.study.panel_parameter: panel}))
+        desk.store.token_for(panel)
+    return _rater(desk, address, token), token
+
+
+def _incomplete() -> Refused:
+    return Refused(
+        422,
+        "This link is not complete",
+        "The id that your panel adds to it is missing, or none: a place for it may have been left unfilled. Open the study from the panel "
+        "again, and tell the panel if this page comes back.",
+    )
+
+
+def _final(token: str) -> Refused:
+    return Refused(
+        409,
+        "You have finished the study",
+        "Your answers are as they were when you finished, and can no longer be changed.",
+        link("thanks", token=token),
+        "To the last page",
+    )
 
 
 def _too_many(wait: float, forward: str) -> Refused:
@@ -449,8 +455,8 @@ def _number(text: str) -> int | None:
 
 
 def _pasted(text: str) -> int:
-    number = _number(text)
-    return min(number or 0, MOST_PASTED)
+    """Of a number with very many digits the first nine: no text is so long."""
+    return int(text.lstrip("0")[:9] or 0) if text.isascii() and text.isdigit() else 0
 
 
 def _saved(asked: list[Asked], fields: Fields) -> int | None:

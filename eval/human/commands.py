@@ -42,6 +42,21 @@ def tokens(
 
 
 @app.command()
+def raters(
+    study: StudyFile,
+    panel_ids: Annotated[
+        Path, typer.Argument(metavar="PANEL_IDS.txt", help="Ids of the panel's participants, one a line.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="A CSV file; printed if left out.")] = None,
+    database: Database = None,
+) -> None:
+    """Whom of a panel to pay: the rater behind each id, and whether the answers count. For `recruiting: open`."""
+    from eval.human.tokens import panel_raters
+
+    typer.echo(panel_raters(study, panel_ids, out, database))
+
+
+@app.command()
 def serve(
     study: StudyFile,
     host: Annotated[str, typer.Option(help="0.0.0.0 for everybody who reaches this machine.")] = "127.0.0.1",

@@ -50,7 +50,7 @@ def study_content(
     seed: int,
 ) -> dict[str, Any]:
     """pairs, ratings, annotators: as eval.agreement.content.content_of takes them; a persona's first rater is `human rater 1` and so on.
-    raters: rows of analysis.RATER_COLUMNS. answers: rows of analysis.ANSWER_COLUMNS. The order of rows changes nothing.
+    raters, answers: rows of eval.human.export.COLUMNS; their times are not looked at. The order of rows changes nothing.
     """
     pairs = sorted(pairs, key=lambda pair: pair["pair_id"])
     content = content_of(pairs, ratings, annotators, seed, PARTS)

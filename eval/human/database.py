@@ -39,7 +39,7 @@ class Database:
     """Connections to one file. Each is used by one thread at a time and kept for the next."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError for a file that is no study's database, and StorageError where it cannot be opened."""
+        """Raises InputError for a file of another program or a newer version, and StorageError where it cannot be opened or read."""
         self.path = path
         self._idle: deque[sqlite3.Connection] = deque()
         # SQLite lets writers of other processes poll; those of one process wait here, in turn, and go on at once.
@@ -163,14 +163,16 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def storage_error(path: Path, error: sqlite3.Error) -> InputError:
-    """What SQLite says, with what to do. Every answer that was saved before is still there."""
+def storage_error(path: Path, error: sqlite3.Error) -> StorageError:
+    """What SQLite says, with what to do."""
     name = getattr(error, "sqlite_errorname", "") or ""
     what = f"({error})"
     if name.startswith("SQLITE_NOTADB"):
-        return InputError(f"{path} is no SQLite file {what}. Give a study's database with --database.")
+        return StorageError(f"{path} is no SQLite file {what}. Give a study's database with --database.")
     if name.startswith("SQLITE_CORRUPT"):
-        return InputError(f"{path} is damaged {what}. Restore it from a copy; what was exported before stays as it is.")
+        return StorageError(
+            f"{path} is damaged {what}. Restore it from a copy; what was exported before stays as it is."
+        )
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return StorageError(
             f"{path} cannot be written: the disk is full or failing {what}. Every answer saved before is still there. Free some space; "

@@ -40,6 +40,8 @@ def reasons(answers: Sequence[Answer], checks: Collection[str], rules: Exclusion
     if not questions:
         return found
 
+    # Where minimum_characters is 0, who writes nothing repeats nothing.
+    texts = [words for answer in questions if (words := _words(answer.reason))]
     seconds = median(answer.seconds for answer in questions)
     if rules.median_seconds_below is not None and seconds < rules.median_seconds_below:
         found.append(f"Median time on a question {seconds:.1f} s; the limit is {rules.median_seconds_below:g} s.")
@@ -53,7 +55,7 @@ def reasons(answers: Sequence[Answer], checks: Collection[str], rules: Exclusion
             rules.same_place_share_above,
         ),
         "of the reasonings repeat an earlier one": (
-            1 - len({_words(answer.reason) for answer in questions}) / len(questions),
+            (len(texts) - len(set(texts))) / len(questions),
             rules.repeated_reasoning_above,
         ),
     }

@@ -6,7 +6,7 @@ The files are made in memory, a few hundred kilobytes at most, so that the comma
 import hashlib
 import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,17 +21,18 @@ from eval.human.exclusion import PASTED, Standing
 from eval.human.material import CHECK, Item, card_text
 from eval.human.opening import open_study
 from eval.human.records import Answer
-from eval.human.simulated import read_simulation
+from eval.human.simulation import read_simulation
 from eval.human.store import Store
 from eval.human.study import fingerprint_of, settings_of
 
 STUDY_FILE, CHOICES_FILE = "study.json", "choices.jsonl"
-# Column -> Arrow type. `source` is `human` or `simulated`, in every row, so that a table taken out of its folder still says it.
+# Column -> Arrow type. `source` is `human` or `simulated`, in every row, so that a table taken out of its folder still says it. `counted`:
+# whether the rater's answers are in the figures. `annotator`: the name of one who is counted, in an analysis and in `eval agreement`.
 COLUMNS: dict[str, dict[str, str]] = {
     "answers": {
         "source": "string",
         "rater_id": "string",
-        "counts": "bool",
+        "counted": "bool",
         "persona_id": "string",
         "item_id": "string",
         "pair_id": "string",
@@ -58,10 +59,21 @@ COLUMNS: dict[str, dict[str, str]] = {
         "answers": "int64",
         "checks_failed": "int64",
         "median_seconds": "double",
+        "minutes": "double",
         "pasted_answers": "int64",
-        "counts": "bool",
+        "counted": "bool",
+        "annotator": "string",
         "excluded": "bool",
         "reason": "string",
+    },
+    "versions": {
+        "source": "string",
+        "rater_id": "string",
+        "item_id": "string",
+        "saved": "double",
+        "choice": "string",
+        "reason": "string",
+        "pasted": "int64",
     },
     "items": {
         "source": "string",
@@ -97,7 +109,7 @@ def export(study_path: Path, out: Path, database: Path | None = None, simulated:
     for name, content in files.items():
         write_bytes(out / name, content)
     raters, who = tables["raters"], "simulated raters" if simulated else "raters"
-    counted, excluded = (sum(rater[column] for rater in raters) for column in ("counts", "excluded"))
+    counted, excluded = (sum(rater[column] for rater in raters) for column in ("counted", "excluded"))
     return (
         f"{len(tables['answers']):,} answers of {sum(rater['state'] != 'new' for rater in raters):,} {who} in {out}: {counted:,} raters "
         f"count, {excluded:,} are excluded. {len(tables['judgements']):,} judgements; choices for "
@@ -106,13 +118,15 @@ def export(study_path: Path, out: Path, database: Path | None = None, simulated:
 
 
 def tables_of(store: Store) -> dict[str, list[Row]]:
-    """`answers`, `raters`, `items` (COLUMNS) and `judgements` (builder.schema), each sorted by its ids.
+    """`answers`, `raters`, `versions`, `items` (COLUMNS) and `judgements` (builder.schema), each sorted by its ids.
 
-    `judgements`: of raters who count, without the attention checks: a simulated rater's judge is `simulated:ID`, a person's `human:ID`.
+    `versions`: everything that was ever saved as an answer, of one answer in the order in which it was saved. `judgements`: of raters who
+    count, without the attention checks: a simulated rater's judge is `simulated:ID`, a person's `human:ID`.
     """
     standings, answers = store.standings(), store.answers()
     items = {item.item_id: item for persona in store.material.personas for item in persona.items}
     counting = {standing.rater.rater_id for standing in standings if standing.counts}
+    names = annotator_names(standings, store.kind)
     by_rater: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_rater[answer.rater_id].append(answer)
@@ -123,12 +137,29 @@ def tables_of(store: Store) -> dict[str, list[Row]]:
     ]
     return {
         "answers": [_answer_row(store.kind, answer, items[answer.item_id], counting) for answer in answers],
-        "raters": [_rater_row(store, standing, by_rater[standing.rater.rater_id]) for standing in standings],
+        "raters": [
+            _rater_row(store, standing, by_rater[standing.rater.rater_id], names.get(standing.rater.rater_id))
+            for standing in standings
+        ],
+        "versions": sorted(
+            ({"source": store.kind, **version} for version in store.versions()),
+            key=lambda row: (row["rater_id"], row["item_id"]),
+        ),
         "items": _item_rows(store),
         "judgements": sorted(
             (_judgement_row(store.kind, *pair) for pair in judged), key=lambda row: (row["pair_id"], row["judge"])
         ),
     }
+
+
+def annotator_names(standings: Sequence[Standing], kind: str) -> dict[str, str]:
+    """Id of a rater who counts -> `human rater 1` and so on, numbered within each persona by id, as eval.agreement.choices numbers them."""
+    numbers: Counter[str | None] = Counter()
+    names = {}
+    for rater in sorted((standing.rater for standing in standings if standing.counts), key=lambda r: r.rater_id):
+        numbers[rater.persona_id] += 1
+        names[rater.rater_id] = f"{kind} rater {numbers[rater.persona_id]}"
+    return names
 
 
 def choice_rows(tables: Mapping[str, Sequence[Row]], kind: str) -> list[Row]:
@@ -179,13 +210,13 @@ def study_facts(store: Store, tables: Mapping[str, Sequence[Row]]) -> dict[str, 
             "places": study.raters,
             "tokens": len(raters),
             **{state: sum(rater["state"] == state for rater in raters) for state in ("new", "open", "finished")},
-            "counting": sum(rater["counts"] for rater in raters),
+            "counting": sum(rater["counted"] for rater in raters),
             "excluded": sum(rater["excluded"] for rater in raters),
             "answers": len(tables["answers"]),
             "judgements": len(tables["judgements"]),
             "raters_who_count_by_persona": {
                 persona.persona_id: sum(
-                    rater["counts"] and rater["persona_id"] == persona.persona_id for rater in raters
+                    rater["counted"] and rater["persona_id"] == persona.persona_id for rater in raters
                 )
                 for persona in store.material.personas
             },
@@ -200,7 +231,7 @@ def study_facts(store: Store, tables: Mapping[str, Sequence[Row]]) -> dict[str, 
 def _answer_row(source: str, answer: Answer, item: Item, counting: Collection[str]) -> Row:
     return {
         "source": source,
-        "counts": answer.rater_id in counting,
+        "counted": answer.rater_id in counting,
         "persona_id": item.persona_id,
         "pair_id": item.pair_id,
         "kind": item.kind,
@@ -208,7 +239,8 @@ def _answer_row(source: str, answer: Answer, item: Item, counting: Collection[st
     }
 
 
-def _rater_row(store: Store, standing: Standing, answers: Sequence[Answer]) -> Row:
+def _rater_row(store: Store, standing: Standing, answers: Sequence[Answer], annotator: str | None) -> Row:
+    """minutes: from the first question to the last answer."""
     rater = standing.rater
     questions = [answer for answer in answers if answer.item_id not in store.checks]
     return {
@@ -217,8 +249,10 @@ def _rater_row(store: Store, standing: Standing, answers: Sequence[Answer]) -> R
         "answers": len(answers),
         "checks_failed": sum(a.preferred != "chosen" for a in answers if a.item_id in store.checks),
         "median_seconds": median(answer.seconds for answer in questions) if questions else None,
+        "minutes": (max(a.answered for a in answers) - min(a.shown for a in answers)) / 60 if answers else None,
         "pasted_answers": sum(answer.pasted >= PASTED for answer in questions),
-        "counts": standing.counts,
+        "counted": standing.counts,
+        "annotator": annotator,
         "excluded": standing.excluded,
         "reason": standing.reason,
     }

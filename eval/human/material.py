@@ -5,7 +5,7 @@ the dataset changes what was shown.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from eval.human.study import EXTRAS, Study
 from eval.rows import EVALUATED_SPLITS, config_names, content_hash, read_build
 from training.profiles import stated_attributes
 
-KINDS = ("contrast", "dpf")  # of pairs; the configs of the dataset
+PAIR_KINDS = ("contrast", "dpf")  # the configs of the dataset
 CHECK = "check"
 CHECKS_FILE = Path(__file__).with_name("attention_checks.yaml")
 # A line with one of these tells a rater nothing. "None" does: the question applied, and the answer was none.
@@ -113,7 +113,7 @@ def draw_material(study: Study, folder: Path) -> Material:
     return Material(
         dataset_hash=content_hash(folder),
         version=(read_build(folder) or {}).get("version"),
-        personas=tuple(_shown_persona(study, name, cards[name], pairs[name], drawn) for name in drawn),
+        personas=tuple(_shown_personas(study, drawn, cards, pairs)),
     )
 
 
@@ -186,45 +186,103 @@ def material_from_dict(raw: Mapping[str, Any]) -> Material:
     )
 
 
-def _shown_persona(
-    study: Study, persona: str, card: Card, pairs: Mapping[str, Sequence[_Pair]], drawn: Collection[str]
-) -> ShownPersona:
-    contrast = sorted(pairs.get("contrast", ()), key=lambda pair: _place(study.seed, pair, drawn))
-    dpf = sorted(pairs.get("dpf", ()), key=lambda pair: _place(study.seed, pair, drawn))
+def _shown_personas(
+    study: Study,
+    drawn: Sequence[str],
+    cards: Mapping[str, Card],
+    pairs: Mapping[str, Mapping[str, Sequence[_Pair]]],
+) -> Iterator[ShownPersona]:
+    """pairs: persona -> kind -> its pairs, at least as many as are wanted.
+
+    Half a mirror is worth no more than any other pair. So whole mirrors are taken first, among the pairs and then among those that are
+    shown; the places that are left are filled for each persona by itself.
+    """
+    seed, wanted = study.seed, {"contrast": study.pairs.contrast, "dpf": study.pairs.dpf}
+    asked = in_proportion(study.questions_per_rater, wanted)
     # A contrast pair may take the question of a dpf pair only while dpf has questions to spare.
-    questions = {pair.prompt_id for pair in dpf}
-    spare = max(0, len(questions) - study.pairs.dpf)
-    chosen = {"contrast": _distinct(contrast, study.pairs.contrast, set(), questions, spare)}
-    chosen["dpf"] = _distinct(dpf, study.pairs.dpf, {pair.prompt_id for pair in chosen["contrast"]}, set(), 0)
-    asked = in_proportion(study.questions_per_rater, {kind: len(own) for kind, own in chosen.items()})
-    # The first of each kind: a contrast pair and its mirror stand equally early with both personas, so both are asked.
-    kept = [pair for kind, own in chosen.items() for pair in own[: asked[kind]]]
-    checks = _checks(study, persona)
-    items = [_item(study.seed, pair) for own in chosen.values() for pair in own]
-    return ShownPersona(
-        persona,
-        card,
-        (*items, *checks),
-        tuple(_item_id(study.seed, pair.pair_id) for pair in kept) + tuple(check.item_id for check in checks),
+    of_dpf = {name: {pair.prompt_id for pair in pairs[name].get("dpf", ())} for name in drawn}
+    spare = {name: max(0, len(of_dpf[name]) - study.pairs.dpf) for name in drawn}
+    contrast = {
+        name: sorted(pairs[name].get("contrast", ()), key=lambda pair: _place(seed, pair, drawn)) for name in drawn
+    }
+    whole = _whole_mirrors(seed, contrast, wanted["contrast"], of_dpf, spare)
+    chosen: dict[str, dict[str, list[_Pair]]] = {}
+    for name in drawn:
+        own = _distinct(contrast[name], wanted["contrast"], (), of_dpf[name], spare[name], whole[name])
+        dpf = sorted(pairs[name].get("dpf", ()), key=lambda pair: _place(seed, pair, drawn))
+        chosen[name] = {"contrast": own, "dpf": _distinct(dpf, wanted["dpf"], {pair.prompt_id for pair in own}, (), 0)}
+    # A question that stands twice among them, for want of others, may be asked twice: here nothing but room counts.
+    shown = _whole_mirrors(seed, {name: chosen[name]["contrast"] for name in drawn}, asked["contrast"])
+    for name in drawn:
+        first = shown[name]
+        kept = [*first, *(pair for pair in chosen[name]["contrast"] if pair not in first)][: asked["contrast"]]
+        checks = _checks(study, name)
+        yield ShownPersona(
+            name,
+            cards[name],
+            (*(_item(seed, pair) for own in chosen[name].values() for pair in own), *checks),
+            tuple(_item_id(seed, pair.pair_id) for pair in [*kept, *chosen[name]["dpf"][: asked["dpf"]]])
+            + tuple(check.item_id for check in checks),
+        )
+
+
+def _whole_mirrors(
+    seed: int,
+    pairs: Mapping[str, Sequence[_Pair]],
+    room: int,
+    of_dpf: Mapping[str, Collection[str]] | None = None,
+    spare: Mapping[str, int] | None = None,
+) -> dict[str, list[_Pair]]:
+    """Persona -> contrast pairs, `room` at most, whose mirror is taken for the other persona too, in an order by seed.
+
+    of_dpf, spare: where they are given, a persona takes no question twice, and of those in of_dpf not more than `spare`.
+    """
+    by_id = {pair.pair_id: pair for own in pairs.values() for pair in own}
+    mirrors = sorted(
+        ((pair, by_id[pair.mirror]) for pair in by_id.values() if pair.mirror in by_id and pair.pair_id < pair.mirror),
+        key=lambda mirror: (seed_for(seed, "human/pair", mirror[0].pair_id), mirror[0].pair_id),
     )
+    taken: dict[str, list[_Pair]] = {name: [] for name in pairs}
+
+    def fits(pair: _Pair) -> bool:
+        own = [other.prompt_id for other in taken[pair.persona_id]]
+        if len(own) >= room:
+            return False
+        if of_dpf is None or spare is None:
+            return True
+        theirs = of_dpf[pair.persona_id]
+        used = sum(question in theirs for question in own)
+        return pair.prompt_id not in own and (pair.prompt_id not in theirs or used < spare[pair.persona_id])
+
+    for mirror in mirrors:
+        if all(fits(pair) for pair in mirror):
+            for pair in mirror:
+                taken[pair.persona_id].append(pair)
+    return taken
 
 
 def _place(seed: int, pair: _Pair, drawn: Collection[str]) -> tuple[bool, int, str]:
-    """Pairs whose partner is in the study stand first, since both persons are then asked about the same two answers; then by seed, mirrors
-    together."""
+    """Order of the pairs that fill up. Those whose partner is in the study stand first, by seed, both halves of a mirror at one place:
+    where questions have to be repeated, the two persons may still meet."""
     name = min(pair.pair_id, pair.mirror or pair.pair_id)
     return pair.partner not in drawn, seed_for(seed, "human/pair", name), pair.pair_id
 
 
 def _distinct(
-    pairs: Sequence[_Pair], count: int, used: Collection[str], others: Collection[str], spare: int
+    pairs: Sequence[_Pair],
+    count: int,
+    used: Collection[str],
+    others: Collection[str],
+    spare: int,
+    first: Sequence[_Pair] = (),
 ) -> list[_Pair]:
-    """The first `count` pairs with questions of their own, and only if these do not suffice pairs whose questions were used. Of the
-    questions in `others`, `spare` may be taken."""
-    taken: list[_Pair] = []
-    met = set(used)
+    """`first`, then the first of `pairs` up to `count` with questions of their own, and only if these do not suffice pairs whose questions
+    were used. Of the questions in `others`, `spare` may be taken."""
+    taken = list(first)
+    met = {*used, *(pair.prompt_id for pair in first)}
+    spare -= sum(pair.prompt_id in others for pair in first)
     left: list[_Pair] = []
-    for pair in pairs:
+    for pair in (pair for pair in pairs if pair not in first):
         if len(taken) < count and pair.prompt_id not in met and (pair.prompt_id not in others or spare > 0):
             spare -= pair.prompt_id in others
             met.add(pair.prompt_id)
@@ -292,14 +350,16 @@ def _files_with(folder: Path, config: str) -> dict[str, list[str]]:
     from datasets import load_dataset_builder
 
     if config not in config_names(folder):
-        what = f"set pairs.{config} to 0" if config in KINDS else "publish it again"
+        what = f"set pairs.{config} to 0" if config in PAIR_KINDS else "publish it again"
         raise InputError(f"{folder} has no config {config}; {what}, or name another dataset.")
     try:
         files = load_dataset_builder(str(folder), config).config.data_files
     except Exception as error:  # the loader raises many kinds; each means that the folder cannot be read
         raise InputError(f"Config {config} of {folder} cannot be read: {error}. Publish the dataset again.") from None
     splits = {str(split): [str(path) for path in paths] for split, paths in files.items()}
-    return splits if config not in KINDS else {split: splits[split] for split in EVALUATED_SPLITS if split in splits}
+    return (
+        splits if config not in PAIR_KINDS else {split: splits[split] for split in EVALUATED_SPLITS if split in splits}
+    )
 
 
 def _read(

@@ -12,6 +12,7 @@ from eval.human.study import LONGEST_ANSWER, Study
 from eval.web.server import render
 
 TEMPLATES = Path(__file__).with_name("templates")
+VISIT = "visit/"  # begins an id that stands for a panel's where none came
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Asked:
     answer: Answer | None
 
 
-def link(page: str, **values: object) -> str:
+def link(page: str, /, **values: object) -> str:
     """A relative address: behind a proxy that adds a prefix it still is right."""
     return f"{page}?{urlencode({name: value for name, value in values.items() if value is not None})}"
 
@@ -57,13 +58,15 @@ def token_page(study: Study) -> str:
 
 
 def instructions_page(study: Study, token: str = "", panel: str = "", problem: str = "") -> str:
-    """What the rater is asked to do, and consent. panel: the panel's id, where the token is yet to be given."""
+    """What the rater is asked to do, and consent. panel: the panel's id, or one of a VISIT, where the token is yet to be
+    given."""
     questions = study.questions_per_rater + study.attention_checks
     return _page(
         study,
         "instructions.html",
         token=token,
         panel=panel,
+        from_panel=panel != "" and not panel.startswith(VISIT),
         problem=problem,
         questions=questions,
         minimum=study.minimum_characters,

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from eval.human.exclusion import PASTED
@@ -20,6 +21,7 @@ from eval.human.power import (
     planned,
     power_rows,
 )
+from eval.human.store import ChangedStudyError
 from eval.human.study import Exclusions, Study, fingerprint_of, load_study
 from eval.printing import plain_number
 
@@ -39,12 +41,15 @@ def plan_text(study_path: Path) -> str:
     draw_material do."""
     study = load_study(study_path)
     database = database_path(study_path)
+    material = None
     if database.exists():
-        study, store = open_study(study_path, create=False)
-        material = store.material
-        store.close()
-    else:
-        material = draw_material(study, dataset_folder(study, study_path))
+        # Where the file changed before the first answer, the next that may write draws anew, and so does this.
+        with suppress(ChangedStudyError):
+            study, store = open_study(study_path, create=False)
+            material = store.material
+            store.close()
+    drawn_anew = material is None
+    material = material or draw_material(study, dataset_folder(study, study_path))
     shown = shown_items(material)
     raters = max(2, study.raters_per_persona)
     found = planned(
@@ -78,7 +83,7 @@ def plan_text(study_path: Path) -> str:
         "",
         *_precision(study, found, personas_a_question(shown)),
         "",
-        *_next(study, study_path, database),
+        *_next(study, study_path, database, drawn_anew),
     ]
     return "\n".join(parts)
 
@@ -220,8 +225,14 @@ def _precision(study: Study, found: Planned, a_question: float) -> list[str]:
     return lines
 
 
-def _next(study: Study, study_path: Path, database: Path) -> list[str]:
+def _next(study: Study, study_path: Path, database: Path, drawn_anew: bool) -> list[str]:
     name = study_path.name
+    if database.exists() and drawn_anew:
+        return _wrapped(
+            f"The study file has changed since {database.name} was made, and no answer is there yet. This plan is drawn anew from the "
+            "changed file, and nothing was written; the next `persona annotate tokens` or `serve` takes the changed file over. "
+            "Tokens stay valid."
+        )
     if database.exists():
         return [f"{database.name} is there already: the study can be served, and what it shows stays as it is."]
     letting_in = (

@@ -14,7 +14,8 @@ import numpy as np
 
 from builder.errors import InputError
 from builder.randomness import rng_for
-from eval.agreement.kappa import CONSENSUS, FEWEST_RATERS, kappa_estimates, pooled_kappa
+from eval.agreement.kappa import CONSENSUS, FEWEST_RATERS, pooled_kappas
+from eval.human.study import Study
 from training.estimates import NORMAL_QUANTILE, Estimate
 
 TWO_RATERS, RATERS, JUDGE, MAJORITY = (
@@ -24,7 +25,7 @@ TWO_RATERS, RATERS, JUDGE, MAJORITY = (
     "judge with most raters",
 )
 FIGURES = (TWO_RATERS, RATERS, JUDGE, MAJORITY)
-STUDIES = 2000  # simulated; a half-width is then known to 2 %
+STUDIES = 8000  # simulated; a half-width is then known to 1 % of it, and a power to 2 points (two standard errors)
 PRINTED_STUDIES = 30  # of them with the analysis' own intervals, which take longer
 DIFFERENCE = 0.1  # between two judges, for which the power is given
 MOST_PERSONAS = 2000
@@ -104,6 +105,16 @@ def planned(
         one_persona_against_control=_power(alone[JUDGE] - alone["control"]),
         against_weaker=_power(drawn[JUDGE] - drawn["weaker judge"]),
     )
+
+
+def planned_study(study: Study, personas_a_question: float) -> Planned:
+    """What to expect of a study's design under the assumptions that are the defaults of `planned`: the plan prints it before the first
+    answer, and the report repeats it.
+
+    One rater a persona, for whom there is no kappa between raters, is planned as two.
+    """
+    raters = max(2, study.raters_per_persona)
+    return planned(study.personas, raters, study.questions_per_rater, personas_a_question=personas_a_question)
 
 
 def personas_needed(
@@ -347,14 +358,14 @@ def _estimates(
 
     columns = [words(people[..., rater].reshape(-1)) for rater in range(raters)]
     judged, majority = words(judge.reshape(-1)), words(_majority(people[None])[0].reshape(-1))
-    (two, _), (most, _) = kappa_estimates([(columns[0], columns[1]), (judged, majority)], clusters, prompts, rng)
-    both = [(one, other) for place, one in enumerate(columns) for other in columns[place + 1 :]]
-    return {
-        TWO_RATERS: two,
-        RATERS: pooled_kappa(both, clusters, prompts, rng, symmetric=True)[0],
-        JUDGE: pooled_kappa([(judged, column) for column in columns], clusters, prompts, rng)[0],
-        MAJORITY: most,
+    compared = {
+        TWO_RATERS: ([(columns[0], columns[1])], False),
+        RATERS: ([(one, other) for place, one in enumerate(columns) for other in columns[place + 1 :]], True),
+        JUDGE: ([(judged, column) for column in columns], False),
+        MAJORITY: ([(judged, majority)], False),
     }
+    found = pooled_kappas(list(compared.values()), clusters, prompts, rng)
+    return {name: kappa for name, (kappa, _) in zip(compared, found, strict=True)}
 
 
 def power_rows(found: Planned) -> Sequence[tuple[str, float | None, float | None, float | None, float]]:

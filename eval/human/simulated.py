@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import read_json, write_json
+from builder.files import write_json
 from builder.llm.budget import Budget
 from builder.randomness import rng_for
 from eval.human.material import CHECK, Card, Item, Material, card_text, draw_material
 from eval.human.opening import database_path, dataset_folder, open_study
+from eval.human.simulation import simulation_path
 from eval.human.store import Store, StudyFullError
 from eval.human.study import LONGEST_ANSWER, Study, load_study
 from eval.results import digest
@@ -99,17 +100,6 @@ def simulate(
             f"Next: persona annotate analyse {study_path} --simulated.",
         ]
     )
-
-
-def simulation_path(database: Path) -> Path:
-    """Beside the database: what was planted."""
-    return database.with_suffix(".json")
-
-
-def read_simulation(database: Path) -> Any:
-    """Settings of the simulation and its raters; None where the file is gone."""
-    path = simulation_path(database)
-    return read_json(path) if path.is_file() else None
 
 
 def _find_judge(judge: str | None, seed: int) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from builder.errors import InputError
 from builder.files import make_folder, write_json, write_text
 from builder.hub import PREFIX
@@ -17,7 +19,7 @@ from builder.strict_yaml import read_yaml
 from eval.human.material import Material, draw_material, material_to_dict
 from eval.human.opening import database_path, dataset_folder
 from eval.human.store import open_store
-from eval.human.study import Study, load_study
+from eval.human.study import Study, dataset_name, load_study, settings_of
 
 ROOT = Path(__file__).parents[2]
 OURS = ("builder", "training", "eval")
@@ -44,7 +46,7 @@ def write_space(study_path: Path, out: Path, database: Path | None) -> str:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
         folder = Path(name) / "space"
         folder.mkdir()
-        shutil.copyfile(study_path, folder / "STUDY.yaml")
+        write_text(folder / "STUDY.yaml", study_text(study))
         write_json(folder / "material.json", material_to_dict(material))
         write_json(folder / "raters.json", raters)
         shutil.copyfile(APP, folder / "app.py")
@@ -137,9 +139,9 @@ def licence_of(study: Study, study_path: Path) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
-def dataset_name(dataset: str) -> str:
-    """A repository as it is; of a folder its name, for where it lies is nobody's business."""
-    return dataset if dataset.startswith(PREFIX) else Path(dataset).name
+def study_text(study: Study) -> str:
+    """The study file anew, every key with its value: what stands in the file beside them, comments and the dataset's place, stays here."""
+    return yaml.safe_dump(settings_of(study), sort_keys=False, allow_unicode=True, width=120)
 
 
 def letting_in(study: Study, raters: int) -> str:

@@ -8,9 +8,11 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import sqlite3
 import time
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,12 +29,21 @@ from eval.human.study import LONGEST_ANSWER, Study, changed_keys, fingerprint_of
 
 KINDS = ("human", "simulated")  # of a whole database: the two are never mixed
 PREFIXES = {"human": "r", "simulated": "s"}  # of rater ids
-LONGEST_PANEL_ID = 200
+# A placeholder that a panel left unfilled, as {{%PROLIFIC_PID%}}, would be one id for all of its raters.
+PANEL_ID = re.compile(r"[A-Za-z0-9][\w.:/-]{0,99}", re.ASCII)
 SIGN_OF_LIFE = 60  # seconds; a page that is loaded again within them writes nothing
 
 
 class StudyFullError(Exception):
     """Every place is taken."""
+
+
+class AlreadyFinishedError(InputError):
+    """The rater has finished: an answer can no longer be changed."""
+
+
+class ChangedStudyError(InputError):
+    """The study file has changed since its database was made, and no answer is there yet: the next that may write takes it over."""
 
 
 class Store:
@@ -63,26 +74,31 @@ class Store:
         return tokens
 
     def token_for(self, panel_id: str, now: float | None = None) -> str:
-        """recruiting: open. The same id gets the same token; only a keyed hash of the token is kept, the id nowhere.
+        """recruiting: open. The token of `panel_token`, which opens the study from now on. Raises InputError as that does."""
+        token = self.panel_token(panel_id)
+        if self.rater(token) is None:
+            with self._database.writing() as connection:
+                self._register(connection, token, now)
+        return token
 
-        Raises InputError where the study lets in holders of tokens only, and for an id that is empty or longer than LONGEST_PANEL_ID.
+    def panel_token(self, panel_id: str) -> str:
+        """recruiting: open. The same id gives the same token, whether its rater came or not; the id is kept nowhere.
+
+        Raises InputError where the study lets in holders of tokens only, and for what is no PANEL_ID.
         """
         if self.study.recruiting != "open":
             raise InputError("This study lets in only those who were sent a link. Ask who invited you for yours.")
         panel_id = panel_id.strip()
-        if not 0 < len(panel_id) <= LONGEST_PANEL_ID:
+        if not PANEL_ID.fullmatch(panel_id):
             raise InputError(
-                f"The panel's id is {len(panel_id)} characters long; it takes 1 to {LONGEST_PANEL_ID}. Open the study by the panel's link."
+                f"The panel's id is {panel_id[:100]!r}; it takes 1 to 100 letters, digits and _.:/- and begins with a letter or digit. "
+                "Open the study by the panel's link."
             )
         with self._database.reading() as connection:
             secret = bytes.fromhex(_fact(connection, "secret"))
         # Without the secret nobody can compute a participant's token, nor try ids until a rater's comes out.
         digest = hmac.digest(secret, panel_id.encode("utf-8", "surrogatepass"), "sha256")
-        token = base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
-        if self.rater(token) is None:
-            with self._database.writing() as connection:
-                self._register(connection, token, now)
-        return token
+        return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
     def admit(self, token: str, now: float | None = None) -> None:
         """A token that was made elsewhere: those of simulated raters follow from a seed, and with them orders and places."""
@@ -95,7 +111,11 @@ class Store:
         """None for a token that was not issued."""
         with self._database.reading() as connection:
             self._refuse_changed_study(connection)
-            return self._find(connection, self._rater_id(token))
+            return self._find(connection, self.rater_id_of(token))
+
+    def rater_id_of(self, token: str) -> str:
+        """Also of a token that was not issued."""
+        return PREFIXES[self.kind] + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def begin(self, rater_id: str, now: float | None = None) -> Rater:
         """After consent: gives the rater a persona (eval.human.assignment) if there is none yet. Raises StudyFullError."""
@@ -158,9 +178,9 @@ class Store:
         """The answer, or a new version of it; the old versions stay in the log. The same click sent twice is one answer.
 
         Raises InputError for an item that the rater was not given, a choice other than A and B, a reasoning below minimum_characters (of
-        trimmed text) or above LONGEST_ANSWER, or a rater who has finished.
+        trimmed text) or above LONGEST_ANSWER; AlreadyFinishedError for a rater who has finished.
         """
-        now, reason, pasted = _time(now), clean_text(reason), min(max(pasted, 0), LONGEST_ANSWER)
+        now, reason, pasted = _time(now), plain_text(reason).strip(), min(max(pasted, 0), LONGEST_ANSWER)
         if choice not in CHOICES:
             raise InputError(f"No answer is chosen. Choose {' or '.join(CHOICES)}.")
         if len(reason) < self.study.minimum_characters:
@@ -180,7 +200,7 @@ class Store:
             if old and (old.choice, old.reason, old.pasted) == (choice, reason, most_pasted):
                 return old
             if rater.state == "finished":
-                raise InputError("You have finished the study, so this answer can no longer be changed.")
+                raise AlreadyFinishedError("You have finished the study, so this answer can no longer be changed.")
             if old:
                 new = dataclasses.replace(
                     old, choice=choice, preferred=preferred, reason=reason, pasted=most_pasted, changes=old.changes + 1
@@ -251,12 +271,9 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def _rater_id(self, token: str) -> str:
-        return PREFIXES[self.kind] + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
     def _register(self, connection: sqlite3.Connection, token: str, now: float | None) -> None:
         connection.execute(
-            "INSERT OR IGNORE INTO raters (rater_id, issued) VALUES (?, ?)", (self._rater_id(token), _time(now))
+            "INSERT OR IGNORE INTO raters (rater_id, issued) VALUES (?, ?)", (self.rater_id_of(token), _time(now))
         )
 
     def _find(self, connection: sqlite3.Connection, rater_id: str) -> Rater | None:
@@ -305,7 +322,8 @@ def open_store(
 
     A study file that changed while no answer was there takes the database over: the material is drawn anew, tokens stay valid, and who had
     begun begins again. Afterwards InputError names the keys that differ. Also InputError: no database of ours, another study's, one of the
-    other kind. With create=False nothing is written: also one that is not there, and a study file that would have to take it over.
+    other kind. With create=False nothing is written: also one that is not there; ChangedStudyError for a study
+    file that would have to take it over.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; it is one of {KINDS}")
@@ -330,14 +348,14 @@ def open_store(
             changed = _changed(connection, path, study, kind)
             answered = _has_answers(connection)
         if changed and not create and not answered:
-            raise InputError(
+            raise ChangedStudyError(
                 f"The study file has changed since {path.name} was made ({few(changed)}). No answer is there yet: `persona annotate serve` "
                 "takes the changed file over."
             )
         if changed:
             # Drawn before the lock is taken, for others answer meanwhile; where an answer came in between, nothing is taken over.
             if answered:
-                raise _changed_too_late(path, changed)
+                raise _changed_too_late(path, changed, kind)
             _take_over(database, path, study, draw(), kind)
         with database.reading() as connection:
             kept = material_from_dict(json.loads(_fact(connection, "material")))
@@ -360,10 +378,10 @@ def items_shown(material: Material, persona_id: str) -> Sequence[str]:
     return next(persona.shown for persona in material.personas if persona.persona_id == persona_id)
 
 
-def clean_text(text: str) -> str:
-    """As it is kept: trimmed, a line's end as browsers count it, and nothing that no table can hold."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    return text.encode("utf-8", "replace").decode("utf-8").strip()
+def plain_text(text: str) -> str:
+    """Without control characters, which no keyboard writes and many programs stumble over; lines end in one character."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
 def _lay_out(database: Database, study: Study, material: Material, kind: str) -> None:
@@ -402,10 +420,15 @@ def _changed(connection: sqlite3.Connection, path: Path, study: Study, kind: str
     return changed
 
 
-def _changed_too_late(path: Path, changed: Sequence[str]) -> InputError:
+def _changed_too_late(path: Path, changed: Sequence[str], kind: str) -> InputError:
+    start_again = (
+        f"delete {path.name}, for nobody's answers are in it, or give another file with --database"
+        if kind == "simulated"
+        else "start another study with a title and a database of its own"
+    )
     return InputError(
-        f"The study file has changed since the first answer in {path.name}: {', '.join(changed)}. Put the old values back, or start "
-        "another study with a title and a database of its own. Nothing was changed."
+        f"The study file has changed since the first answer in {path.name}: {', '.join(changed)}. Put the old values back, or "
+        f"{start_again}. Nothing was changed."
     )
 
 
@@ -415,7 +438,7 @@ def _take_over(database: Database, path: Path, study: Study, material: Material,
         if not changed:  # another process was faster
             return
         if _has_answers(connection):
-            raise _changed_too_late(path, changed)
+            raise _changed_too_late(path, changed, kind)
         connection.executemany(
             "UPDATE facts SET value = ? WHERE name = ?", [(v, k) for k, v in _facts(study, material).items()]
         )

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.hub import PREFIX
 from builder.strict_yaml import build_dataclass, read_yaml, refuse_secrets
 from eval.results import digest
 
 EXTRAS = ("core_values", "entertainment_preferences")
 RECRUITING = ("tokens", "open")
+OUR_PARAMETERS = ("token", "n", "saved", "panel")  # of our own addresses and forms
 LONGEST_ANSWER = 4000  # characters of a reasoning; more is refused, with the text kept on the page
 
 
@@ -95,7 +97,8 @@ def load_study(path: Path) -> Study:
         raise InputError(f"There is no study file {path}. Start from the one in docs/human_study.md.")
     raw = read_yaml(path)
     try:
-        refuse_secrets({key: value for key, value in raw.items() if key != "completion_code"})
+        # A code is meant to be shown, and consent is prose: the address of a page about the study is no secret.
+        refuse_secrets({key: value for key, value in raw.items() if key not in ("completion_code", "consent")})
         study = build_dataclass(Study, raw)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
@@ -134,6 +137,14 @@ def contradictions(study: Study) -> list[str]:
         found.append(f"idle_minutes is {study.idle_minutes}; give more than 0.")
     if study.recruiting not in RECRUITING:
         found.append(f"recruiting is {study.recruiting!r}; it takes {' or '.join(RECRUITING)}.")
+    if not study.panel_parameter.strip():
+        found.append(
+            "panel_parameter is empty; give the name under which the panel adds its participant's id to the address."
+        )
+    elif study.panel_parameter in OUR_PARAMETERS:
+        found.append(
+            f"panel_parameter is {study.panel_parameter!r}, a name that the study's own pages use; have the panel add its id under another."
+        )
     for name, what in (("title", "a line that raters see"), ("completion_code", "the code that the panel expects")):
         if not getattr(study, name).strip():
             found.append(f"{name} is empty; give {what}.")
@@ -158,13 +169,21 @@ def contradictions(study: Study) -> list[str]:
     return found
 
 
+def dataset_name(dataset: str) -> str:
+    """A repository as it is; of a folder its name, for where it lies is nobody's business."""
+    return dataset if dataset.startswith(PREFIX) else Path(dataset).name
+
+
 def settings_of(study: Study) -> dict[str, Any]:
-    """As nested plain values: what is hashed, kept in the database and published with the results."""
-    return dataclasses.asdict(study)
+    """As nested plain values: what is hashed, kept in the database and published with the results.
+
+    Of the dataset its name only: a folder that was moved is the same study, and its content is hashed with the material.
+    """
+    return dataclasses.asdict(study) | {"dataset": dataset_name(study.dataset)}
 
 
 def fingerprint_of(study: Study) -> str:
-    """Of everything in the file: 16 hex digits."""
+    """Of everything in the file but the place of the dataset: 16 hex digits."""
     return digest(settings_of(study))[:16]
 
 

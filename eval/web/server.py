@@ -55,10 +55,11 @@ WORDS = {
 }  # fmt: skip
 
 
-def new_server(title: str) -> Any:
+def new_server(title: str, words: Mapping[int, tuple[str, str]] | None = None) -> Any:
     """A `gradio.Server` (a FastAPI application) that answers nothing yet but our style and script, under /page/.
 
-    Every error is a page in the same look. Raises InputError where Gradio is not installed.
+    Every error is a page in the same look. words: status -> (title, text) of such a page, where WORDS do not fit what is served.
+    Raises InputError where Gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported; a study tells nobody that it runs
     try:
@@ -79,7 +80,8 @@ def new_server(title: str) -> Any:
             return super().launch(*arguments, **options)
 
     server = OurServer(title=title, docs_url=None, redoc_url=None, openapi_url=None)
-    server.add_middleware(Guard, server=server)
+    words = {**WORDS, **(words or {})}
+    server.add_middleware(Guard, server=server, words=words)
     names = {path.name: path for path in TEMPLATES.iterdir() if path.suffix in (".css", ".js")}
 
     @server.get("/page/{name}")
@@ -91,7 +93,7 @@ def new_server(title: str) -> Any:
     @server.exception_handler(AnyHTTPException)
     def refused(request: Any, error: Any) -> Any:
         return page_response(
-            error_page(request.scope, error.status_code), status=error.status_code, headers=error.headers or {}
+            error_page(request.scope, error.status_code, words), status=error.status_code, headers=error.headers or {}
         )
 
     return server
@@ -176,17 +178,17 @@ def page_response(html: str, status: int = 200, headers: Mapping[str, str] | Non
     return HTMLResponse(html.encode("utf-8", errors="replace"), status_code=status, headers=dict(headers or {}))
 
 
-def error_page(scope: Mapping[str, Any], status: int, title: str | None = None, words: str | None = None) -> str:
-    """title, words: of WORDS if left out. The way forward keeps the token that the address had."""
-    usual_title, usual_words = WORDS.get(status, (f"Error {status}", "Go back and try again."))
+def error_page(scope: Mapping[str, Any], status: int, words: Mapping[int, tuple[str, str]] = WORDS) -> str:
+    """The way forward keeps the token that the address had."""
+    title, text = words.get(status, (f"Error {status}", "Go back and try again."))
     token = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[-1]
     # `path` here is the one within the application: behind a proxy that adds a prefix, relative links are still right.
     root = "../" * max(str(scope.get("path", "/")).count("/") - 1, 0)
     start = f"{root or './'}" + (f"?token={quote(token)}" if token else "")
     values = {
         "root": root,
-        "title": title or usual_title,
-        "words": words or usual_words,
+        "title": title,
+        "words": text,
         "start": start,
         "status": status,
     }
@@ -197,8 +199,8 @@ class Guard:
     """ASGI middleware: our headers on every answer, every route shut that is not ours, no body above LARGEST_BODY, announced or not, and
     a page instead of a traceback."""
 
-    def __init__(self, app: Any, server: Any) -> None:
-        self.app, self.server = app, server
+    def __init__(self, app: Any, server: Any, words: Mapping[int, tuple[str, str]]) -> None:
+        self.app, self.server, self.words = app, server, words
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -209,11 +211,11 @@ class Guard:
         if scope["method"] == "HEAD":  # what GET says; the host leaves the body out
             scope = {**scope, "method": "GET"}
         if not self._is_ours(scope):
-            return await _answer(scope, send, 404)
+            return await _answer(scope, send, 404, self.words)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > LARGEST_BODY:
             await _drain(receive)
-            return await _answer(scope, send, 413)
+            return await _answer(scope, send, 413, self.words)
         received, more, started = 0, True, False
 
         async def counted() -> Any:
@@ -240,13 +242,13 @@ class Guard:
         except _TooLargeError:
             if more:
                 await _drain(receive)
-            await _answer(scope, send, 413)
+            await _answer(scope, send, 413, self.words)
         except Exception:
             # The path without its query: no log holds a token.
             logging.getLogger("uvicorn.error").exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
-            await _answer(scope, send, 500)
+            await _answer(scope, send, 500, self.words)
 
     def _is_ours(self, scope: Any) -> bool:
         from starlette.routing import Match
@@ -269,8 +271,8 @@ async def _drain(receive: Any) -> None:
             return
 
 
-async def _answer(scope: Any, send: Any, status: int) -> None:
-    body = error_page(scope, status).encode("utf-8", errors="replace")
+async def _answer(scope: Any, send: Any, status: int, words: Mapping[int, tuple[str, str]]) -> None:
+    body = error_page(scope, status, words).encode("utf-8", errors="replace")
     headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in HEADERS.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -23,6 +23,7 @@ from eval.agreement.kappa import (
     ONE_ANSWER,
     consensus,
     consensus_without,
+    kappa_difference,
     kappa_estimates,
     kappa_value,
     krippendorffs_alpha,
@@ -111,6 +112,31 @@ def test_identical_annotators_have_kappa_one_and_independent_ones_an_interval_ar
     assert independent.high is not None
     assert independent.low < 0 < independent.high
     assert agreement.value == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_difference_of_kappas_and_its_interval_are_of_the_items_that_both_have() -> None:
+    rng = rng_for(0, "test", "difference")
+    label, judge, twin = ([str(a) for a in rng.choice(["A", "B"], 200)] for _ in range(3))
+    judge = [own if rng.random() < 0.7 else other for own, other in zip(label, judge, strict=True)]
+    # The twin fails where the judge is wrong, so the judge's kappa is another on all items than on those that both have.
+    failed = [own != other and rng.random() < 0.8 for own, other in zip(label, judge, strict=True)]
+    common = [i for i, missing in enumerate(failed) if not missing]
+    clusters, prompts = [(f"p{i // 10}",) for i in range(200)], [f"q{i % 10}" for i in range(200)]
+
+    def difference(twins: list[str | None], places: Any) -> Estimate:
+        own, first, second = ([answers[i] for i in places] for answers in (label, judge, twins))
+        return kappa_difference(
+            [(first, own)],
+            [(second, own)],
+            [clusters[i] for i in places],
+            [prompts[i] for i in places],
+            rng_for(0, "test", "draws"),
+        )
+
+    found = difference([None if missing else a for missing, a in zip(failed, twin, strict=True)], range(200))
+    alone = difference(list(twin), common)
+    assert found.n == alone.n == len(common) < 185
+    assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high))
 
 
 def test_a_kappa_that_is_not_defined_has_a_reason_and_no_value() -> None:

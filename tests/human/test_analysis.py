@@ -15,14 +15,18 @@ from builder.llm.budget import Budget
 from builder.randomness import rng_for
 from eval.agreement.annotators import LABEL, SHORTER, SHOWN, comparison
 from eval.agreement.ratings import ask_judges, reread_ratings
-from eval.human.analysis import ANSWERS, PAIRS, RATERS, RATINGS, analyse, answer_rows, rater_rows, rescored
+from eval.human.analysis import ANSWERS, ITEMS, PAIRS, RATERS, RATINGS, analyse, rescored
 from eval.human.content import BLIND, study_content
+from eval.human.export import tables_of
 from eval.human.material import card_text, read_cards
 from eval.human.opening import open_study
+from eval.human.plan import plan_text
+from eval.human.power import FIGURES
 from eval.human.section import StudyKappas
 from eval.human.store import Store
 from eval.human.study import fingerprint_of, load_study
 from eval.language_models import model_recipe
+from eval.printing import plain_number
 from eval.results import Result, load_results
 from eval.tables import read_table
 from tests.human.conftest import REASON, with_profiles_of_lines
@@ -195,10 +199,9 @@ def test_careless_raters_are_excluded_with_their_reasons_and_move_nothing(plante
     without = study_content(**tables, annotators=result.fingerprint["annotators"], seed=0)
     assert plain(without["people"]) == plain(result.content["people"])
     assert plain(without["configs"]) == plain(result.content["configs"])
-    # And they are those of a study that no careless rater ever entered.
-    assert plain(result.content["people"]["all"]["each_other"]) == plain(
-        planted.result.content["people"]["all"]["each_other"]
-    )
+    # And they are those of a study that no careless rater ever entered; its tokens, and so the order of its raters, were others.
+    for figure, estimate in planted.result.content["people"]["all"]["each_other"].items():
+        assert result.content["people"]["all"]["each_other"][figure] == pytest.approx(estimate)
 
 
 def test_the_order_of_rows_changes_nothing(planted: Planted) -> None:
@@ -216,12 +219,35 @@ def test_the_order_of_rows_changes_nothing(planted: Planted) -> None:
     assert renamed["each_other"]["kappa"] == pytest.approx(
         planted.result.content["people"]["all"]["each_other"]["kappa"]
     )
+
+
+def test_the_tables_are_those_of_an_export_without_their_times(planted: Planted) -> None:
     _, store = open_study(planted.file, create=False)
-    standings, answers, material = store.standings(), store.answers(), store.material
+    exported = tables_of(store)
     store.close()
-    rows = rater_rows(standings, answers, "human")
-    assert rows == rater_rows(standings[::-1], answers[::-1], "human")
-    assert answer_rows(answers, rows, material) == answer_rows(answers[::-1], rows, material)
+    for name, file, times in (
+        ("items", ITEMS, set()),
+        ("answers", ANSWERS, {"shown", "answered"}),
+        ("raters", RATERS, {"began", "last_seen", "finished"}),
+    ):
+        kept = read_table(planted.out / f"{planted.result.name}-{file}")
+        assert kept == [{key: value for key, value in row.items() if key not in times} for row in exported[name]]
+    ratings = {
+        (row["annotator"], row["pair_id"]) for row in read_table(planted.out / f"{planted.result.name}-{RATINGS}")
+    }
+    names = {rater["rater_id"]: rater["annotator"] for rater in exported["raters"]}
+    assert {(names[a["rater_id"]], a["pair_id"]) for a in exported["answers"] if a["kind"] != "check"} <= ratings
+
+
+def test_what_the_report_says_was_expected_is_what_the_plan_printed(planted: Planted, tmp_path: Path) -> None:
+    file = copied(planted, tmp_path / "again")
+    file.with_suffix(".sqlite").unlink()
+    lines = [line.split() for line in plan_text(file).splitlines()]
+    expected = planted.result.settings["planned"]
+    for name in FIGURES:
+        (said,) = (line for line in lines if line[:-4] == name.split())
+        assert said[-4:-1] == [f"±{plain_number(expected[key][name])}" for key in ("pooled", "printed", "one_persona")]
+    assert f"lower: {expected['against_weaker']:.0%}." in " ".join(" ".join(line) for line in lines)
 
 
 def test_the_result_says_what_was_fixed_before_the_first_answer(planted: Planted) -> None:

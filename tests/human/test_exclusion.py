@@ -76,6 +76,19 @@ def test_a_rule_is_broken_beyond_its_limit_and_not_at_it(rule: str) -> None:
     assert reasons(breaks, CHECKS, OFF) == []
 
 
+def test_who_writes_nothing_repeats_nothing() -> None:
+    rules = dataclasses.replace(OFF, repeated_reasoning_above=0.5)
+    assert reasons(ten(reason=["", " \n"] * 5), CHECKS, rules) == []
+    assert len(reasons(ten(reason=[""] * 2 + ["Same words."] * 8), CHECKS, rules)) == 1
+
+
+def test_a_share_of_exactly_the_limit_breaks_no_rule() -> None:
+    """1 - 7 / 10 is a little more than 0.3."""
+    rules = dataclasses.replace(OFF, repeated_reasoning_above=0.3)
+    assert reasons(ten(reason=["Same words."] * 4), CHECKS, rules) == []
+    assert len(reasons(ten(reason=["Same words."] * 5), CHECKS, rules)) == 1
+
+
 def test_a_check_is_judged_by_its_answer_alone() -> None:
     """What a check says to choose, in how short a time and with which reasoning, is no behaviour of a rater on questions."""
     hasty = [dataclasses.replace(check(), seconds=0.1, pasted=500, reason="Same.", choice="A") for _ in range(30)]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +56,7 @@ def test_tables_have_every_rater_and_every_answer_and_say_who_counts(taken):
         name: sorted(columns) for name, columns in COLUMNS.items()
     }
     raters = {rater["rater_id"]: rater for rater in tables["raters"]}
-    assert Counter((r["state"], r["counts"], r["excluded"]) for r in raters.values()) == {
+    assert Counter((r["state"], r["counted"], r["excluded"]) for r in raters.values()) == {
         ("finished", True, False): 2,
         ("finished", False, True): 1,
         ("open", False, False): 1,
@@ -65,16 +67,56 @@ def test_tables_have_every_rater_and_every_answer_and_say_who_counts(taken):
     assert (excluded["median_seconds"], excluded["answers"], excluded["checks_failed"]) == (1.0, 4, 0)
     assert len(tables["answers"]) == 3 * 4 + 1
     for answer in tables["answers"]:
-        assert answer["counts"] == raters[answer["rater_id"]]["counts"]
+        assert answer["counted"] == raters[answer["rater_id"]]["counted"]
         assert answer["persona_id"] == raters[answer["rater_id"]]["persona_id"]
     assert {row["source"] for name in COLUMNS for row in tables[name]} == {"human"}
     assert sum(item["shown"] for item in tables["items"]) == 2 * 4
 
 
+def test_every_version_of_an_answer_leaves_with_the_export(store, study_file, tmp_path):
+    rater_id = store.rater(store.issue_tokens(1)[0]).rater_id
+    (item, _), *_ = store.items_of(store.begin(rater_id, now=NOW))
+    for number, (choice, pasted) in enumerate((("A", 0), ("B", 300), ("A", 0))):
+        store.save(rater_id, item, choice, f"{REASON} {number}", pasted, now=NOW + number)
+    export(study_file, tmp_path / "out")
+    assert [
+        (row["source"], row["rater_id"], row["item_id"], row["saved"], row["choice"], row["reason"], row["pasted"])
+        for row in read_table(tmp_path / "out" / "versions.parquet")
+    ] == [
+        ("human", rater_id, item, NOW + number, choice, f"{REASON} {number}", pasted)
+        for number, (choice, pasted) in enumerate((("A", 0), ("B", 300), ("A", 0)))
+    ]
+    assert len(read_table(tmp_path / "out" / "answers.parquet")) == 1
+
+
+def test_human_rater_1_is_the_same_person_in_the_export_and_in_agreement(store, study_file, tmp_path):
+    # Those who finish first are not those with the first id: one by one, and in the reverse order of ids.
+    for number, token in enumerate(sorted(store.issue_tokens(4), key=lambda t: store.rater(t).rater_id, reverse=True)):
+        rater_id = store.rater(token).rater_id
+        store.begin(rater_id, now=NOW + number)
+        choice = ("chosen", "rejected")[number // 2]
+        store.finish(rater_id, now=answer_all(store, rater_id, NOW + 1000 * number, choice=choice))
+    export(study_file, tmp_path / "out")
+    names = {rater["rater_id"]: rater["annotator"] for rater in tables_of(store)["raters"]}
+    assert set(names.values()) == {"human rater 1", "human rater 2"}
+    said = {
+        (names[answer["rater_id"]], answer["pair_id"], answer["preferred"])
+        for answer in tables_of(store)["answers"]
+        if answer["kind"] != "check"
+    }
+    assert said == {(c.annotator, c.pair_id, c.choice) for c in read_choices([tmp_path / "out" / "choices.jsonl"])}
+
+
+def test_a_served_study_exports_without_the_modules_of_judges():
+    code = "import sys, eval.human.export; print([m for m in sys.modules if m.startswith(('builder.llm', 'builder.judge'))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_judgements_are_those_who_count_said_of_pairs_and_no_check(taken):
     tables = tables_of(taken)
     judgements = tables["judgements"]
-    answers = {(a["pair_id"], f"human:{a['rater_id']}"): a for a in tables["answers"] if a["counts"]}
+    answers = {(a["pair_id"], f"human:{a['rater_id']}"): a for a in tables["answers"] if a["counted"]}
     assert len(judgements) == 2 * 3
     assert {row["verdict"] for row in judgements} == {"chosen", "rejected"}
     for row in judgements:

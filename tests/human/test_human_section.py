@@ -5,7 +5,7 @@ from markupsafe import escape
 
 from eval.figures import heatmap_figure
 from eval.human.analysis import analyse
-from eval.human.opening import database_path
+from eval.human.opening import database_path, open_study
 from eval.human.plan import minutes_of, mirror_counts, plan_text, rules_in_words, shown_items
 from eval.human.section import section
 from eval.human.simulated import simulate
@@ -130,6 +130,18 @@ def test_a_plan_says_what_is_asked_and_writes_nothing(study_file: Path) -> None:
         assert rule in said
     assert "persona annotate tokens STUDY.yaml" in said
     assert plan_text(study_file) == said
+
+
+def test_a_plan_of_a_file_that_changed_before_the_first_answer_is_drawn_anew(study_file: Path) -> None:
+    open_study(study_file)[1].close()
+    assert "what it shows stays as it is" in " ".join(plan_text(study_file).split())
+    study_file.write_text(study_file.read_text().replace("attention_checks: 1", "attention_checks: 0"))
+    before = database_path(study_file).read_bytes()
+    said = " ".join(plan_text(study_file).split())
+    assert "drawn anew from the changed file" in said
+    assert "with 0 attention checks" in said
+    assert fingerprint_of(load_study(study_file)) in said
+    assert database_path(study_file).read_bytes() == before
 
 
 def test_a_plan_counts_the_mirrors_and_the_minutes(study_file: Path, material: object) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from eval.human.material import (
     read_cards,
 )
 from eval.human.study import Pairs
+from eval.rows import load_rows
 from tests.human.conftest import with_profiles_of_lines
 from tests.published_folder import Tables, write_published_folder
 
@@ -117,8 +119,6 @@ def test_the_card_as_a_judge_sees_it_and_that_of_any_other_persona(study, materi
 
 
 def test_pairs_are_test_pairs_of_the_persona_with_the_preferred_text_first(study, material, published_data):
-    from eval.rows import load_rows
-
     rows = {row.pair_id: row for row in load_rows(published_data)}
     for persona in material.personas:
         pairs = [item for item in persona.items if item.kind != "check"]
@@ -168,6 +168,59 @@ def test_both_mirrors_are_asked_where_both_persons_are_in_the_study(study, tmp_p
         }
         assert shown == mirrors
         assert len(shown) == 4
+
+
+def whole_mirrors(pairs: Collection[str]) -> set[str]:
+    """Of pair ids those whose mirror is among them."""
+    return {pair for pair in pairs if mirror_of(pair) in pairs}
+
+
+def mirror_of(pair_id: str) -> str:
+    _, persons, question = pair_id.split("/")
+    return f"contrast/{'-'.join(reversed(persons.split('-')))}/{question}"
+
+
+@pytest.mark.parametrize("contrast", [1, 2, 3])
+def test_no_place_is_given_to_half_a_mirror_that_a_whole_one_could_have(study, published_data, contrast):
+    wide = replace(study, personas=6, questions_per_persona=contrast, questions_per_rater=1, pairs=Pairs(contrast, 0))
+    every = {row.pair_id for row in load_rows(published_data) if row.config == "contrast"}
+    for seed in range(12):
+        drawn = draw_material(replace(wide, seed=seed), published_data)
+        drawn_pairs = {
+            persona.persona_id: {item.pair_id for item in persona.items if item.kind == "contrast"}
+            for persona in drawn.personas
+        }
+        among = set().union(*drawn_pairs.values())
+        whole = whole_mirrors(among)
+        for pair in every - whole:
+            sides = [drawn_pairs[name] & whole for name in (pair[9:15], pair[16:22])]
+            # Nothing but want of room, or the same question in another whole mirror, keeps one out.
+            asked = [pair.rpartition("/")[2] in {own.rpartition("/")[2] for own in side} for side in sides]
+            assert any(len(side) == contrast for side in sides) or any(asked)
+
+
+@pytest.mark.parametrize("questions", [1, 2, 3, 4])
+def test_a_mirror_is_shown_to_the_raters_of_both_persons_while_both_have_room(study, tmp_path, questions):
+    folder = dataset(tmp_path, seen=8, unseen=2)
+    wide = replace(study, personas=8, questions_per_persona=6, questions_per_rater=questions, pairs=Pairs(5, 1))
+    for seed in range(12):
+        drawn = draw_material(replace(wide, seed=seed), folder)
+        items, shown = (
+            {
+                persona.persona_id: {
+                    item.pair_id
+                    for item in persona.items
+                    if item.kind == "contrast" and (all_of or item.item_id in persona.shown)
+                }
+                for persona in drawn.personas
+            }
+            for all_of in (True, False)
+        )
+        whole = whole_mirrors(set().union(*shown.values()))
+        for pair in whole_mirrors(set().union(*items.values())) - whole:
+            # Then the raters of one of the two are asked whole mirrors throughout.
+            assert any(shown[name] <= whole for name in (pair[9:15], pair[16:22]))
+        assert whole
 
 
 def test_who_has_too_few_pairs_with_two_texts_is_not_shown(study, tmp_path):

@@ -46,7 +46,7 @@ def test_every_place_is_filled_with_raters_who_count(study, study_file):
         f"{len(tables(study_file)['raters'])} simulated raters came, who answered by the data's labels"
     )
     assert "4 of 4 places are filled" in said
-    counted = Counter(rater["persona_id"] for rater in tables(study_file)["raters"] if rater["counts"])
+    counted = Counter(rater["persona_id"] for rater in tables(study_file)["raters"] if rater["counted"])
     assert set(counted.values()) == {study.raters_per_persona}
     assert len(counted) == study.personas
 
@@ -86,7 +86,7 @@ def test_careless_raters_never_count_and_in_the_end_nobody_comes_any_more(study,
     assert "4 stay free" in said
     found = tables(study_file)
     assert len(found["raters"]) == MOST_RATERS * study.raters
-    assert not any(rater["counts"] for rater in found["raters"])
+    assert not any(rater["counted"] for rater in found["raters"])
     assert max(answer["seconds"] for answer in found["answers"]) < 8
     assert all(answer["pasted"] == len(answer["reason"]) for answer in found["answers"])
     preferred = Counter(answer["preferred"] for answer in questions(found["answers"]))
@@ -101,7 +101,7 @@ def test_who_gives_up_leaves_some_answers_and_a_place_for_the_next(study_file):
     assert gone
     assert set(left) == gone
     assert all(0 < number < 4 for number in left.values())
-    assert sum(rater["counts"] for rater in found["raters"]) == 4
+    assert sum(rater["counted"] for rater in found["raters"]) == 4
 
 
 def test_raters_come_one_after_the_other_and_take_their_time(study_file):

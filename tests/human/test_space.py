@@ -23,6 +23,7 @@ from eval.human.opening import open_study
 from eval.human.space import write_space
 from eval.human.space_storage import COPIES_KEPT, NAME, Place, admit, copied, place, take_up
 from eval.human.store import Store
+from eval.human.study import fingerprint_of, load_study, settings_of
 from tests.human.conftest import REASON
 
 BUCKET = "overlay / overlay rw 0 0\nhf-mount {volume} fuse rw 0 0\n"
@@ -71,6 +72,23 @@ def test_the_folder_holds_the_study_its_code_and_no_token(study_file: Path, toke
     assert 'app_file: "app.py"' in front
     assert "pinned: false" in front
     assert not re.search(r"\{[A-Z_]+\}", (folder / "README.md").read_text())
+
+
+def test_the_folder_says_nothing_of_where_the_dataset_lies_and_is_the_same_study(
+    study_file: Path, tokens: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "private place").mkdir()
+    (tmp_path / "data").rename(tmp_path / "private place" / "data")
+    text = study_file.read_text().replace("dataset: data", f"dataset: {tmp_path}/private place/data  # where it lies")
+    study_file.write_text(text.replace("A small study", '"A small study: of café, yes or no?"'))
+    open_study(study_file)[1].close()
+    write_space(study_file, tmp_path / "space", None)
+    written = tmp_path / "space" / "STUDY.yaml"
+    assert "dataset: data\n" in written.read_text(encoding="utf-8")
+    files = [path for path in (tmp_path / "space").rglob("*") if path.is_file()]
+    assert not any("private place" in path.read_text(encoding="utf-8") for path in files)
+    assert settings_of(load_study(written)) == settings_of(load_study(study_file))
+    assert fingerprint_of(load_study(written)) == fingerprint_of(load_study(study_file))
 
 
 def test_a_folder_that_is_there_stays_as_it_is(study_file: Path, tokens: list[str], tmp_path: Path) -> None:
@@ -189,7 +207,7 @@ def answer_everything(address: str, token: str, questions: int = 4) -> str:
             page = client.get("/question", params={"token": token, "n": number})
             item = re.search(r'name="item"[^>]*value="([^"]*)"', page.text)
             assert item, page.text
-            form = {"token": token, "item": item[1], "choice": "A", "reason": f"{REASON} Number {number}.", "n": number}
+            form = {"token": token, "item": item[1], "choice": "A", "reason": f"{REASON} Number {number}."}
             client.post("/answer", data=form).raise_for_status()
         return client.post("/finish", data={"token": token}).raise_for_status().text
 

@@ -165,8 +165,8 @@ def test_any_text_comes_back_as_it_was_written(store: Store) -> None:
     text = "<script>alert('x')</script> \"; DROP TABLE raters; -- \u202eабв\u202c 👩‍🌾 \t=1+1\nsecond line {{ 7*7 }}"
     assert store.save(rater.rater_id, item, "A", text).reason == text
     assert store.answers()[0].reason == text
-    # What no table can hold is left out or replaced; a lone half of a character comes from a broken client.
-    assert store.save(rater.rater_id, item, "A", f"{REASON}\0\ud83d\r\nand more").reason == f"{REASON}?\nand more"
+    # What no table can hold is left out; a lone half of a character comes from a broken client.
+    assert store.save(rater.rater_id, item, "A", f"{REASON}\0\ud83d\r\nand more").reason == f"{REASON}\nand more"
 
 
 def test_pasted_characters_are_counted_within_reason(store: Store) -> None:
@@ -260,8 +260,10 @@ def test_a_panels_id_gives_one_token_for_ever_and_is_kept_nowhere(store: Store, 
         assert first.token_for(" panel-id-5f3c0a ") == token
         assert first.token_for("panel-id-5f3c0b") != token
         assert first.rater(token).state == "new"
+        assert first.panel_token("panel-id-5f3c0a") == token
+        assert first.rater(first.panel_token("never-came")) is None  # asked, and not let in
         assert len(first.raters()) == 2
-        for wrong in ("", "  ", "x" * 201):
+        for wrong in ("", "  ", "x" * 101, "{{%PROLIFIC_PID%}}", "%ID%", "-x", "a b", "a\nb"):
             with pytest.raises(InputError, match="panel's id is"):
                 first.token_for(wrong)
         kept = b"".join(file.read_bytes() for file in tmp_path.glob("open.sqlite*"))
@@ -325,6 +327,28 @@ def test_after_the_first_answer_the_keys_that_changed_are_named_and_nothing_is_l
     _, store = open_study(study_file)
     assert store.answers() == before
     store.close()
+
+
+def test_of_a_simulated_database_it_is_said_that_it_may_be_deleted(study_file: Path) -> None:
+    _, store = open_study(study_file, simulated=True)
+    with closing(store):
+        store.admit("one", now=NOON)
+        answer_all(store, store.begin(store.rater("one").rater_id, now=NOON).rater_id, NOON)
+    study_file.write_text(study_file.read_text().replace("DONE-1234", "DONE-5678"))
+    with pytest.raises(
+        InputError, match=r"completion_code.* delete STUDY\.simulated\.sqlite, .*another file with --database"
+    ):
+        open_study(study_file, simulated=True)
+
+
+def test_a_dataset_that_was_moved_locks_no_study(study_file: Path) -> None:
+    _, store = open_study(study_file)
+    answer_all(store, new_rater(store).rater_id, NOON)
+    store.close()
+    study_file.write_text(study_file.read_text().replace("dataset: data", "dataset: moved/data"))
+    _, store = open_study(study_file)
+    with closing(store):
+        assert len(store.answers()) == 4
 
 
 def test_looking_takes_nothing_over(study_file: Path) -> None:
@@ -632,7 +656,7 @@ def test_a_damaged_file_is_said_to_be_damaged(store: Store, study: Study) -> Non
     content = bytearray(store.path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     store.path.write_bytes(content)
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(StorageError, match="is damaged"):
         open_store(store.path, study, no_draw)
 
 

@@ -17,6 +17,7 @@ from eval.human.study import (
     Study,
     changed_keys,
     contradictions,
+    dataset_name,
     fingerprint_of,
     load_study,
     settings_of,
@@ -56,6 +57,9 @@ def test_what_the_file_leaves_out_is_as_in_the_paper(tmp_path):
         ({"completion_code": " "}, "completion_code is empty"),
         ({"exclusions": {"pasted_share_above": 1.0}}, "exclusions.pasted_share_above is 1.0"),
         ({"exclusions": {"attention_checks_failed": 0}}, "exclusions.attention_checks_failed is 0"),
+        ({"panel_parameter": " "}, "panel_parameter is empty"),
+        ({"panel_parameter": "token"}, "panel_parameter is 'token', a name that the study's own pages use"),
+        ({"panel_parameter": "panel"}, "panel_parameter is 'panel'"),
         ({"persona": 3}, "Unknown key persona"),
         ({"personas": "many"}, "personas is 'many' (str)"),
         ({"personas": True}, "personas is True (bool)"),
@@ -87,6 +91,22 @@ def test_a_completion_code_may_look_like_a_key_and_nothing_else_may(tmp_path):
     with pytest.raises(InputError) as refused:
         load_study(written(tmp_path, title=key))
     assert key not in str(refused.value)
+
+
+def test_an_address_in_the_consent_is_no_secret(tmp_path):
+    contact = "https://example.org/contact?key=study and study@example.org"
+    assert load_study(written(tmp_path, consent=CONSENT | {"contact": contact})).consent.contact == contact
+
+
+def test_where_the_dataset_lies_is_not_in_the_fingerprint(tmp_path):
+    here, there, other = (
+        load_study(written(tmp_path, dataset=dataset))
+        for dataset in ("data", "../some/where/data", "hub:org/data@v1.0.0")
+    )
+    assert fingerprint_of(here) == fingerprint_of(there) != fingerprint_of(other)
+    assert changed_keys(settings_of(here), settings_of(there)) == []
+    assert "where" not in str(settings_of(there))
+    assert dataset_name(other.dataset) == "hub:org/data@v1.0.0"
 
 
 def test_no_file_and_no_yaml(tmp_path):

@@ -19,12 +19,12 @@ from starlette.testclient import TestClient
 
 from builder.errors import InputError
 from eval.human import app, pages
-from eval.human.app import address_of, plain_text, study_server
+from eval.human.app import address_of, study_server
 from eval.human.database import StorageError
 from eval.human.export import export_files
 from eval.human.material import Item, ShownPersona
-from eval.human.store import Store, open_store
-from eval.human.study import Consent, Study
+from eval.human.store import Store, open_store, plain_text
+from eval.human.study import LONGEST_ANSWER, Consent, Study
 from eval.web import rate_limit, server
 from eval.web.rate_limit import RateLimit
 from tests.human.conftest import REASON, answer_all
@@ -270,6 +270,15 @@ def assert_only_ours(page: Page) -> None:
     assert not any((a.get("href") or "").startswith("javascript") for _, a in page.tags)
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("0", 0), ("007", 7), ("150000", LONGEST_ANSWER), ("9" * 5000, LONGEST_ANSWER), ("-5", 0), ("1e9", 0), ("", 0)],
+)
+def test_as_many_as_were_pasted_are_counted(client, store, at_work, sent, kept):
+    assert send(client, at_work, pasted=sent).status_code == 303
+    assert store.answers()[0].pasted == kept
+
+
 def test_control_characters_are_left_out(client, store, at_work):
     assert plain_text("a\0b\x07c\x1b[31m\x85\r\nd\te\rf\ud800") == "abc[31m\nd\te\nf"
     send(client, at_work, reason=f"\0{REASON}\x08\x1b")
@@ -434,6 +443,31 @@ def test_a_database_that_cannot_be_written_is_no_fault_of_the_rater(client, stor
     assert at_work not in caplog.text
 
 
+@pytest.mark.parametrize("content", [b"\xff" * 4096, b"no database at all " * 400], ids=["damaged", "none"])
+def test_a_database_that_was_damaged_meanwhile_is_no_fault_of_the_rater(study, store, at_work, content, caplog):
+    client = browser(study, store, password=PASSWORD)
+    shown = client.get("/question", params={"token": at_work})
+    form = hidden_fields(shown.text) | {"choice": "A", "reason": REASON}
+    store._database.close()
+    store._database._closed = False  # as if every connection were in use: the next one is new
+    for beside in store.path.parent.glob(f"{store.path.name}-*"):
+        beside.unlink()
+    whole = store.path.read_bytes()
+    store.path.write_bytes(whole[:4096] + content * (len(whole) // 4096) if content[0] == 0xFF else content)
+    with caplog.at_level(logging.ERROR):
+        answers = [
+            client.post("/answer", data=form),
+            client.get("/question", params={"token": at_work}),
+            client.get("/export", headers=basic(PASSWORD)),
+        ]
+    for answer in answers:
+        page = is_page(answer, 503)
+        assert "Not possible just now" in page.text
+        assert "sqlite" not in answer.text
+    assert str(store.path) in caplog.text
+    store.path.write_bytes(whole)
+
+
 def test_no_log_holds_a_token(client, at_work, monkeypatch, caplog):
     monkeypatch.setattr(app.pages, "asked_of", lambda *_: 1 / 0)
     with caplog.at_level(logging.DEBUG, logger="uvicorn.error"):
@@ -446,24 +480,60 @@ def test_open_study_takes_whoever_comes_once(study, material, tmp_path):
     study = dataclasses.replace(study, recruiting="open")
     store = open_store(tmp_path / "open.sqlite", study, lambda: material)
     client = browser(study, store)
-    page = is_page(client.get("/", params={"PROLIFIC_PID": 'panel-"7"'}), 200)
+    page = is_page(client.get("/", params={"PROLIFIC_PID": "panel-7"}), 200)
+    assert "The id that your panel gave you is not kept" in page.text
+    assert "If you began earlier from the same panel" in page.text
     assert store.raters() == [], "nobody is registered before agreeing"
-    fields = hidden_fields(client.get("/", params={"PROLIFIC_PID": 'panel-"7"'}).text)
-    assert fields == {"panel": 'panel-"7"'}
-    assert page.find("input", name="panel")["value"] == 'panel-"7"'
+    fields = hidden_fields(client.get("/", params={"PROLIFIC_PID": "panel-7"}).text)
+    assert fields == {"panel": "panel-7"}
     for _ in range(2):
         begun = client.post("/begin", data=fields | {"consent": "yes"}, follow_redirects=False)
         assert begun.headers["location"].startswith("question?token=")
     assert len(store.raters()) == 1
     # Without an id: the form itself has one, so a double click is one rater, another visit another.
+    without = is_page(client.get("/"), 200)
+    assert "your panel" not in without.text
+    assert "from the same panel" not in without.text
     visit = hidden_fields(client.get("/").text)
     for _ in range(2):
         client.post("/begin", data=visit | {"consent": "yes"})
     assert len(store.raters()) == 2
     client.post("/begin", data=hidden_fields(client.get("/").text) | {"consent": "yes"})
     assert len(store.raters()) == 3
-    for panel in ("", "x" * 300):
-        is_page(client.post("/begin", data={"panel": panel, "consent": "yes"}), 422)
+    assert "your panel" not in is_page(client.post("/begin", data=visit), 422).text
+    store.close()
+
+
+def test_a_placeholder_that_the_panel_left_unfilled_is_nobodys_id(study, material, tmp_path):
+    study = dataclasses.replace(study, recruiting="open")
+    store = open_store(tmp_path / "open.sqlite", study, lambda: material)
+    client = browser(study, store)
+    for wrong in ("{{%PROLIFIC_PID%}}", "%PROLIFIC_PID%", "[ID]", '"7"', "x" * 300):
+        page = is_page(client.get("/", params={"PROLIFIC_PID": wrong}), 422)
+        assert "This link is not complete" in page.text
+        is_page(client.post("/begin", data={"panel": wrong, "consent": "yes"}), 422)
+    is_page(client.post("/begin", data={"panel": "", "consent": "yes"}), 422)
+    assert store.raters() == []
+    store.close()
+
+
+def test_one_address_does_not_take_all_places_at_once(study, material, tmp_path):
+    study = dataclasses.replace(study, recruiting="open", raters_per_persona=10)
+    store = open_store(tmp_path / "open.sqlite", study, lambda: material)
+    client = browser(study, store, proxies=1)
+
+    def begin(panel: str, address: str = "192.0.2.1") -> Any:
+        form = {"panel": panel, "consent": "yes"}
+        return client.post("/begin", data=form, headers={"x-forwarded-for": address}, follow_redirects=False)
+
+    assert [begin(f"id{n}").status_code for n in range(5)] == [303] * 5
+    refused = begin("id5")
+    page = is_page(refused, 429)
+    assert 0 < int(refused.headers["retry-after"]) <= 61
+    assert page.find("a", **{"class": "button"})["href"] == "./?PROLIFIC_PID=id5"
+    assert begin("id0").status_code == 303, "who came before goes on"
+    assert begin("id5", "192.0.2.2").status_code == 303
+    assert len(store.raters()) == 6
     store.close()
 
 

@@ -2,13 +2,15 @@
 
 import csv
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from builder.errors import InputError
 from eval.human.opening import open_study
-from eval.human.tokens import checked_address, write_tokens
+from eval.human.tokens import checked_address, panel_raters, write_tokens
+from tests.human.conftest import answer_all
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -28,6 +30,60 @@ def test_there_is_a_link_for_every_place_and_each_opens_the_study(study_file: Pa
     _, store = open_study(study_file, create=False)
     assert {store.rater(row["token"]).state for row in rows} == {"new"}
     store.close()
+
+
+def test_the_file_says_which_rater_has_which_link(study_file: Path) -> None:
+    write_tokens(study_file)
+    rows = rows_of(study_file.with_name("STUDY.tokens.csv"))
+    assert list(rows[0]) == ["token", "link", "rater"]
+    _, store = open_study(study_file, create=False)
+    with closing(store):
+        assert [store.rater(row["token"]).rater_id for row in rows] == [row["rater"] for row in rows]
+
+
+def test_of_a_panel_it_is_said_whom_to_pay_and_nobody_is_made_up(study_file: Path) -> None:
+    study_file.write_text(study_file.read_text() + "recruiting: open\n")
+    ids = study_file.with_name("ids.txt")
+    ids.write_text("careful\nhasty\n\nbegan \nnever-came\n{{%PROLIFIC_PID%}}\ncareful\n")
+    with pytest.raises(InputError, match="There is no database"):
+        panel_raters(study_file, ids)
+    _, store = open_study(study_file)
+    with closing(store):
+        raters = {
+            name: store.begin(store.rater(store.token_for(name)).rater_id) for name in ("careful", "hasty", "began")
+        }
+        for name, seconds in (("careful", 30.0), ("hasty", 1.0)):
+            end = answer_all(store, raters[name].rater_id, 1000.0, seconds)
+            store.finish(raters[name].rater_id, now=end)
+    said = panel_raters(study_file, ids)
+    found = list(csv.DictReader(said.splitlines()))
+    assert list(found[0]) == ["panel_id", "rater", "state", "counts", "reason"]
+    assert [tuple(row.values())[:4] for row in found] == [
+        ("careful", raters["careful"].rater_id, "finished", "yes"),
+        ("hasty", raters["hasty"].rater_id, "finished", "no"),
+        ("began", raters["began"].rater_id, "open", "no"),
+        ("never-came", "", "unknown", "no"),
+        ("{{%PROLIFIC_PID%}}", "", "unknown", "no"),
+    ]
+    assert found[1]["reason"].startswith("Excluded: Median time")
+    assert found[3]["reason"] == "Did not come, or did not agree."
+    out = study_file.with_name("paid.csv")
+    assert "5 ids" in panel_raters(study_file, ids, out)
+    assert out.read_text() == f"{said}\n"
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    _, store = open_study(study_file, create=False)
+    with closing(store):
+        assert len(store.raters()) == 3
+
+
+def test_a_study_by_tokens_has_no_panel(study_file: Path) -> None:
+    write_tokens(study_file)
+    ids = study_file.with_name("ids.txt")
+    ids.write_text("someone\n")
+    with pytest.raises(InputError, match="recruits by tokens"):
+        panel_raters(study_file, ids)
+    with pytest.raises(InputError, match=r"none\.txt cannot be read"):
+        panel_raters(study_file, ids.with_name("none.txt"))
 
 
 def test_only_the_owner_can_read_the_file_and_the_database(study_file: Path) -> None:
