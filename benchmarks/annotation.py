@@ -276,7 +276,7 @@ async def rate(session: Any, url: str, token: str, think: float, rng: np.random.
         await pause()
         item, choice = html.unescape(fields["item"]), "AB"[int(rng.integers(2))]
         reason = reasoning(token, item)
-        form = {"item": item, "choice": choice, "reason": reason, "pasted": "0", "n": str(number)}
+        form = {"item": item, "choice": choice, "reason": reason, "pasted": "0"}
         await post("/answer", form, saves=True)
         found["sent"].append((token, item, choice, reason.strip()))
     await get(f"/finish?token={token}")

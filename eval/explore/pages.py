@@ -128,7 +128,8 @@ def _numbers_of_configs(tables: Tables) -> list[Row]:
         "SELECT config::VARCHAR AS config, count(*) AS rows, count(DISTINCT persona_id) AS personas, "
         "count(DISTINCT prompt_id) AS prompts, "
         # Where the judge gave no verdict, it prefers neither.
-        f"{share.format(_is_verdict('chosen'))} FILTER (WHERE NOT {_is_verdict('unscored')}) AS chosen, {share.format('length_violation')} AS length, "
+        f"{share.format(_is_verdict('chosen'))} FILTER (WHERE NOT {_is_verdict('unscored')}) AS chosen, "
+        f"{share.format('length_violation')} AS length, "
         f"{share.format('attribute_leak')} AS leak, {share.format('flip')} AS flip, "
         "avg(chosen_tokens) AS chosen_tokens, avg(rejected_tokens) AS rejected_tokens FROM pairs GROUP BY ALL ORDER BY min(num)"
     )

@@ -46,16 +46,19 @@ LIGHT = {
 }
 # What every file of a config must have: the columns of builder.schema.features, which itself would import `datasets`.
 _PAIR = (
-    "pair_id persona_id prompt_id prompt chosen rejected topic persona_group is_adult wrong_persona_id judge judge_verdict judge_score "
-    "prompt_tokens chosen_tokens rejected_tokens length_violation attribute_leak inferable_attributes"
-).split()
+    "pair_id", "persona_id", "prompt_id", "prompt", "chosen", "rejected", "topic", "persona_group", "is_adult", "wrong_persona_id",
+    "judge", "judge_verdict", "judge_score", "prompt_tokens", "chosen_tokens", "rejected_tokens", "length_violation", "attribute_leak",
+    "inferable_attributes",
+)  # fmt: skip
 NEEDED: dict[str, Sequence[str]] = {
     "dpf": (*_PAIR, "base_id", "critique"),
     "dpf_matched": (*_PAIR, "base_id", "critique"),
     "contrast": (*_PAIR, "partner_persona_id", "partner_distance", "mirror_pair_id", "flips"),
     "personas": ("persona_id", "group", "is_adult", "weight", "profile", *ATTRIBUTES, "extras", "null_reasons", "provenance"),
-    "prompts": "prompt_id question topic pool controversy_score controversy_votes source source_id licence canary".split(),
-    "judgements": "pair_id judge condition order verdict probability reason".split(),
+    "prompts": (
+        "prompt_id", "question", "topic", "pool", "controversy_score", "controversy_votes", "source", "source_id", "licence", "canary"
+    ),
+    "judgements": ("pair_id", "judge", "condition", "order", "verdict", "probability", "reason"),
 }  # fmt: skip
 # Column -> what its type, as DuckDB names it, must hold: these are looked into.
 STRUCTURED = {
@@ -305,7 +308,8 @@ class Tables:
         if not files:
             self.ask(f"CREATE TABLE {config} (num BIGINT, {key} VARCHAR)")
             return ()
-        columns = [self._columns_as_published(config, file) for file in files][0]
+        of_files = [self._columns_as_published(config, file) for file in files]
+        columns = of_files[0]
         paths = [str(file.resolve()) for file in files]
         for name in BANDS:
             if name in columns:

@@ -15,7 +15,6 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.files import make_folder, read_json, write_bytes
-from builder.hub import PREFIX
 from builder.schema import features
 from eval.human.exclusion import PASTED, Standing
 from eval.human.material import CHECK, Item, card_text
@@ -199,9 +198,9 @@ def study_facts(store: Store, tables: Mapping[str, Sequence[Row]]) -> dict[str, 
         "title": study.title,
         "source": store.kind,
         "fingerprint": fingerprint_of(study),
-        "settings": settings | {"dataset": _place_name(study.dataset)},
+        "settings": settings,
         "dataset": {
-            "name": _place_name(study.dataset),
+            "name": settings["dataset"],
             "version": store.material.version,
             "content_sha256": store.material.dataset_hash,
         },
@@ -319,7 +318,3 @@ def _refuse_foreign(out: Path, store: Store) -> None:
             raise InputError(
                 f"{out} holds the export of another study ({names[key]} {found!r}, not {value!r}). Give a folder that is new or empty."
             )
-
-
-def _place_name(dataset: str) -> str:
-    return dataset if dataset.startswith(PREFIX) else Path(dataset).name

@@ -11,14 +11,18 @@ from eval.human.exclusion import PASTED
 from eval.human.material import CHECK, Item, Material, draw_material
 from eval.human.opening import database_path, dataset_folder, open_study
 from eval.human.power import (
+    CONTROL,
     DIFFERENCE,
     JUDGE,
+    KAPPA,
     MAJORITY,
+    PERSONA_SPREAD,
+    QUESTION_SPREAD,
     RATERS,
     Planned,
     closed_form_half_width,
     personas_needed,
-    planned,
+    planned_study,
     power_rows,
 )
 from eval.human.store import ChangedStudyError
@@ -31,7 +35,6 @@ WIDTH = 110
 WORDS_A_MINUTE = 200
 SECONDS_TO_WRITE = 60.0  # a choice and a reasoning of a sentence or two
 MINUTES_BEFORE = 2.0  # instructions and consent
-KAPPA, CONTROL, PERSONA_SPREAD, QUESTION_SPREAD = 0.6, 0.0, 0.1, 0.1  # assumed
 WISHED = (0.10, 0.15)  # half-widths
 RATERS_TRIED = (2, 3, 4, 6)
 
@@ -51,17 +54,7 @@ def plan_text(study_path: Path) -> str:
     drawn_anew = material is None
     material = material or draw_material(study, dataset_folder(study, study_path))
     shown = shown_items(material)
-    raters = max(2, study.raters_per_persona)
-    found = planned(
-        study.personas,
-        raters,
-        study.questions_per_rater,
-        kappa=KAPPA,
-        control=CONTROL,
-        persona_spread=PERSONA_SPREAD,
-        question_spread=QUESTION_SPREAD,
-        personas_a_question=personas_a_question(shown),
-    )
+    found = planned_study(study, personas_a_question(shown))
     parts = [
         *_design(study, material, shown),
         "",

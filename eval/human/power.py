@@ -25,6 +25,8 @@ TWO_RATERS, RATERS, JUDGE, MAJORITY = (
     "judge with most raters",
 )
 FIGURES = (TWO_RATERS, RATERS, JUDGE, MAJORITY)
+# What is assumed of raters where nothing else is said: the spreads are standard deviations.
+KAPPA, CONTROL, PERSONA_SPREAD, QUESTION_SPREAD = 0.6, 0.0, 0.1, 0.1
 STUDIES = 8000  # simulated; a half-width is then known to 1 % of it, and a power to 2 points (two standard errors)
 PRINTED_STUDIES = 30  # of them with the analysis' own intervals, which take longer
 DIFFERENCE = 0.1  # between two judges, for which the power is given
@@ -69,11 +71,11 @@ def planned(
     raters: int,
     items: int,
     *,
-    kappa: float = 0.6,
-    control: float = 0.0,
+    kappa: float = KAPPA,
+    control: float = CONTROL,
     base_rate: float = 0.5,
-    persona_spread: float = 0.1,
-    question_spread: float = 0.1,
+    persona_spread: float = PERSONA_SPREAD,
+    question_spread: float = QUESTION_SPREAD,
     personas_a_question: float = 2.0,
     seed: int = 0,
     studies: int = STUDIES,
@@ -124,10 +126,10 @@ def personas_needed(
     figure: str = MAJORITY,
     *,
     widened: float = 1.0,
-    kappa: float = 0.6,
+    kappa: float = KAPPA,
     base_rate: float = 0.5,
-    persona_spread: float = 0.1,
-    question_spread: float = 0.1,
+    persona_spread: float = PERSONA_SPREAD,
+    question_spread: float = QUESTION_SPREAD,
     personas_a_question: float = 2.0,
     seed: int = 0,
     studies: int = 400,

@@ -2,19 +2,24 @@
 
 import html
 import re
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from builder.errors import InputError
-from eval.explore import search
+from builder.schema import CONFIGS, features
+from eval.explore import pages, search
 from eval.explore.app import new_app, serve
 from eval.explore.dataset_files import find_dataset
 from eval.explore.filters import Asked
-from eval.explore.tables import Tables, TooSlow
+from eval.explore.tables import NEEDED, Tables, TooSlow
 from tests.explore.conftest import HOSTILE, RARE, explorer, spoil
 from tests.published_folder import build_tables, write_published_folder
 
@@ -69,6 +74,36 @@ def test_home_says_what_there_is(client, rows):
     assert f"{sum(row['config'] == 'contrast' for row in rows.values())} pairs in contrast" in said
     for split in ("train 18", "seen_test 9", "heldout_test 18", "support 9"):
         assert split in said
+
+
+def test_the_numbers_of_home_are_those_of_pandas(client, small_folder):
+    """Shares leave out what nobody judged, `unscored` among it."""
+    import pandas
+
+    for config in ("dpf", "contrast"):
+        data = pandas.concat(pandas.read_parquet(path) for path in sorted((small_folder / config).glob("*.parquet")))
+        judged = data[~data.judge_verdict.isin(["unscored"]) & data.judge_verdict.notna()]
+        assert 0 < len(judged) < data.judge_verdict.notna().sum() < len(data), "the test's data have no such rows"
+        expected = [data.persona_id.nunique(), data.prompt_id.nunique()]
+        expected += [f"{100 * (judged.judge_verdict == 'chosen').mean():.1f} %"]
+        flips = None if config == "dpf" else data.flips.map(lambda flips: flips[0]["flip"]).mean()
+        expected += ["–" if flips is None else f"{100 * flips:.1f} %"]
+        expected += [f"{100 * data.length_violation.mean():.1f} %", f"{100 * data.attribute_leak.mean():.1f} %"]
+        expected += [f"{data.chosen_tokens.mean():.0f} / {data.rejected_tokens.mean():.0f}"]
+        table = client.get("/").text.partition("The pairs in numbers</h2>")[2]
+        row = re.search(rf'<tr><th scope="row">{config}</th>(.*?)</tr>', table, re.DOTALL)
+        assert re.findall(r"<span>(?:<a [^>]*>)?([^<]*)", row[1]) == [str(value) for value in expected]
+
+
+def test_a_judge_who_scored_nothing_prefers_nothing(tmp_path):
+    def unscored(tables):
+        for splits in tables.values():
+            for row in (row for rows in splits.values() for row in rows if "judge_verdict" in row):
+                row["judge_verdict"] = "unscored"
+
+    tables = Tables(find_dataset(str(write_published_folder(tmp_path / "data", change=unscored))))
+    assert [row["chosen"] for row in pages.home(tables)["numbers"]] == [None, None]
+    assert {part["judged"] for part in pages.persona(tables, "p00000")["pairs"]} == {0}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +274,7 @@ def test_search_goes_to_an_id_and_else_shows_what_there_is(client):
         ("/pairs?persona=%27+OR+1%3D1--", 200, "No pair fits"),
         ("/pairs?topic=%27+OR+1%3D1--", 400, "No pair has the topic"),
         ("/pairs?after=99999999999999999999999999", 400, "number of a row"),
+        ("/pairs?after=" + "0" * 20 + "9" * 300, 400, "number of a row"),
         ("/pairs?after=-1", 400, "number of a row"),
         ("/pairs?before=0", 200, "No more pairs"),
         ("/pairs?flip=maybe&flip=yes", 400, "given twice"),
@@ -253,6 +289,9 @@ def test_search_goes_to_an_id_and_else_shows_what_there_is(client):
         ("/personas?show=profile%22", 400, "There is no attribute"),
         ("/personas?age=1e9", 400, "neither"),
         ("/personas?age=" + "9" * 400, 400, "neither"),
+        ("/personas?age=..", 400, "neither"),
+        ("/personas?income=..", 400, "neither"),
+        ("/personas?show=age&age=..", 400, "neither"),
         ("/prompts?votes=none", 400, "one of"),
         ("/results", 404, "No results were given"),
         ("/pairs?__theme=dark", 200, "pairs."),
@@ -321,6 +360,158 @@ def test_a_search_that_is_stopped_says_how_far_it_came_and_goes_on(small_folder,
     assert stops > 3
 
 
+def hold(semaphore, places):
+    assert all(semaphore.acquire(blocking=False) for _ in range(places))
+
+
+def test_searches_beyond_those_that_may_wait_are_refused_at_once_and_quick_pages_go_on(small_folder, monkeypatch):
+    """Both turns are taken, so that eight wait; the ninth is told so, and a pair is shown without waiting for its neighbours."""
+    monkeypatch.setattr(search, "_searches", threading.BoundedSemaphore(search.AT_ONCE))
+    monkeypatch.setattr(search, "_room", threading.BoundedSemaphore(search.AT_ONCE + search.MOST_WAITING))
+    hold(search._searches, search.AT_ONCE)
+    hold(search._room, search.AT_ONCE)
+    with explorer(small_folder) as address, ThreadPoolExecutor(search.MOST_WAITING) as pool:
+        waiting = [pool.submit(httpx2.get, f"{address}/pairs?q=word{n}", timeout=30) for n in range(8)]
+        while search._room.acquire(blocking=False):
+            search._room.release()
+            time.sleep(0.01)
+        started = time.monotonic()
+        refused = httpx2.get(f"{address}/pairs?q=another", timeout=30)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "Other searches are running" in text_of(refused)
+        assert ids(httpx2.get(f"{address}/pairs", timeout=30))
+        pair = httpx2.get(f"{address}/pair?id={FIRST}&q=late", timeout=30)
+        assert "Previous and Next not found in time: see the list" in text_of(pair)
+        listed = links(pair, "pairs")[0]
+        assert time.monotonic() - started < search.WAIT_SECONDS / 2
+        search._searches.release(search.AT_ONCE)
+        assert {future.result().status_code for future in waiting} == {200}
+        # What was not found in time is not kept.
+        again = httpx2.get(f"{address}/pair?id={FIRST}&q=late", timeout=30)
+        assert "not found in time" not in text_of(again)
+        assert 'rel="next"' in again.text
+        assert FIRST in ids(httpx2.get(f"{address}/{listed}", timeout=30))
+
+
+def test_neighbours_that_time_cut_short_are_no_end_and_not_kept(small_folder, monkeypatch):
+    tables = Tables(find_dataset(str(small_folder)))
+    asked = Asked({"q": "lawyer"})
+    first, second = search.find_pairs(tables, asked).numbers[:2]
+    monkeypatch.setattr(search, "FIRST_BITE", 1)
+    monkeypatch.setattr(search, "LARGEST_BITE", 1)
+    with monkeypatch.context() as late:
+        late.setattr(search, "NEIGHBOUR_SECONDS", 0)
+        assert search.neighbours(tables, asked, second) == search.Beside(None, None, ("Previous", "Next"))
+    assert search.neighbours(tables, asked, second).earlier == first
+    assert search.neighbours(tables, asked, first).earlier is None
+    assert search.neighbours(tables, asked, first).unknown == ()
+
+
+def test_equal_questions_asked_at_once_are_answered_once(small_folder):
+    tables = Tables(find_dataset(str(small_folder)))
+    begun, go_on, made = threading.Event(), threading.Event(), []
+
+    def make():
+        begun.set()
+        assert go_on.wait(20)
+        made.append(1)
+        return "found"
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(tables.keep, "key", make)
+        assert begun.wait(20)
+        others = [pool.submit(tables.keep, "key", make) for _ in range(2)]
+        go_on.set()
+        assert [future.result() for future in (first, *others)] == ["found"] * 3
+    assert made == [1]
+    # An error is not kept.
+    with pytest.raises(ZeroDivisionError):
+        tables.keep("other", lambda: 1 / 0)
+    assert tables.keep("other", lambda: 2) == 2
+
+
+def test_pages_of_errors_speak_of_the_explorer(small_folder, monkeypatch):
+    def broken(tables):
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(pages, "home", broken)
+    with explorer(small_folder) as address:
+        missing, failed = httpx2.get(f"{address}/nothing"), httpx2.get(f"{address}/")
+    assert (missing.status_code, failed.status_code) == (404, 500)
+    assert "Go to the start and search from there" in text_of(missing)
+    assert "in the log of the program" in text_of(failed)
+    assert "saved" not in text_of(missing) + text_of(failed)
+
+
+@pytest.mark.parametrize(
+    ("text", "sought", "marked"),
+    [
+        ("\u0130\u0130\u0130 The Nurse sleeps", "nurse", "Nurse"),
+        ("a (b) [c]", "(B)", "(B)"),
+        ("nothing", "nurse", None),
+        ("anything", "", None),
+    ],
+)
+def test_marks_stand_on_the_words_that_were_sought(text, sought, marked):
+    """A capital I with a dot has two characters when it is small, which moved every mark behind it."""
+    hit = pages.hit_in(text, sought)
+    assert (None if hit is None else text[slice(*hit)].lower()) == (None if marked is None else marked.lower())
+
+
+def test_what_must_be_there_is_what_the_schema_publishes():
+    for config in CONFIGS:
+        assert set(NEEDED[config]) == set(features(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "words"),
+    [
+        ("dpf", lambda table: table.drop_columns(["judge", "prompt_tokens"]), "has no column judge, prompt_tokens"),
+        ("personas", lambda table: table.drop_columns(["group"]), "config personas has no column group"),
+        ("prompts", lambda table: table.drop_columns(["topic"]), "has no column topic"),
+        ("judgements", lambda table: table.drop_columns(["reason"]), "has no column reason"),
+        ("personas", lambda table: replaced(table, "age", 17.5), "age holds “17.5”, which is no whole number"),
+        ("personas", lambda table: replaced(table, "age", "forty"), "age holds “forty”, which is no whole number"),
+        ("personas", lambda table: replaced(table, "extras", "none"), "holds extras as VARCHAR"),
+    ],
+)
+def test_a_folder_with_other_columns_is_refused_at_the_start(tmp_path, small_folder, config, change, words):
+    import pyarrow.parquet as parquet
+
+    shutil.copytree(small_folder, tmp_path / "data")
+    path = sorted((tmp_path / "data" / config).glob("*.parquet"))[0]
+    parquet.write_table(change(parquet.read_table(path)), path)
+    with pytest.raises(InputError, match=words):
+        new_app(str(tmp_path / "data"))
+
+
+def replaced(table, name, value):
+    import pyarrow as arrow
+
+    place = table.column_names.index(name)
+    return table.set_column(place, name, arrow.array([value] * table.num_rows))
+
+
+def test_a_folder_with_pairs_alone_is_explored_and_says_what_is_not_there(tmp_path, small_folder):
+    import yaml
+
+    shutil.copytree(small_folder, tmp_path / "data")
+    card = tmp_path / "data" / "README.md"
+    header = yaml.safe_load(card.read_text().split("---\n", 2)[1])
+    header["configs"] = [entry for entry in header["configs"] if entry["config_name"] in ("dpf", "contrast")]
+    card.write_text(f"---\n{yaml.safe_dump(header)}---\n")
+    with explorer(tmp_path / "data") as address, httpx2.Client(base_url=address, timeout=30) as client:
+        for page in ("/", "/pairs", "/pairs?q=nurse", f"/pair?id={FIRST}", "/search?q=nurse"):
+            assert client.get(page).status_code == 200, page
+        assert not re.search(r'href="(personas|prompts)"', client.get("/").text)
+        for page in ("personas", "personas?q=a", "personas?group=seen", "personas?adult=yes", "persona?id=p00000"):
+            said = client.get(f"/{page}")
+            assert (said.status_code, "has no config personas" in text_of(said)) == (404, True), page
+        for page in ("prompts?q=a", "prompts?votes=all", "prompt?id=q00000"):
+            said = client.get(f"/{page}")
+            assert (said.status_code, "has no config prompts" in text_of(said)) == (404, True), page
+
+
 def test_parts_are_numbered_through_several_files_of_a_split(small_folder, tmp_path):
     """A split in two files is one list."""
     import pyarrow.parquet as parquet
@@ -357,6 +548,8 @@ def test_wrong_folders_are_refused(tmp_path, small_folder):
     for text, words in (
         ("# Mine\n", "lists no configs"),
         ("---\nconfigs: [{config_name: other, data_files: []}]\n---\n", "none of the configs"),
+        ("---\nconfigs: [{config_name: dpf, data_files: []}]\n---\n", "no data_files for the config dpf"),
+        ("---\nconfigs: [{config_name: dpf, data_files: [{split: train, path: ''}]}]\n---\n", "which names none"),
         ("---\nconfigs: [{config_name: dpf, data_files: [{split: train, path: ../x.parquet}]}]\n---\n", "outside"),
         ("---\nconfigs: [{config_name: dpf, data_files: [{split: train, path: x.parquet}]}]\n---\n", "not there"),
     ):

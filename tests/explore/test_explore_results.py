@@ -1,7 +1,12 @@
 """Results beside the data: tables, the rows behind them, and the way from a row to its pair and back."""
 
 import html
+import os
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -12,6 +17,8 @@ from eval.explore.results import ResultsFolder
 from eval.models import evaluate_models
 from tests.explore.conftest import explorer
 from tests.published_folder import write_published_folder
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,35 @@ def test_a_report_in_the_folder_is_shown_without_script(results, small_folder):
         (results / "report.html").unlink()
     assert "The report" in answer.text
     assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_the_program_that_draws_the_tables_ends_with_the_explorer(results):
+    """However it ends: here it is killed."""
+    code = "import sys, time, pathlib, subprocess\nfrom eval.explore.results import ResultsFolder\n"
+    code += "made = subprocess.Popen.__init__\n"
+    code += "def told(self, *a, **k):\n made(self, *a, **k)\n print(self.pid, flush=True)\n"
+    code += "subprocess.Popen.__init__ = told\n"
+    code += "given = ResultsFolder(pathlib.Path(sys.argv[1]), sys.argv[2])\ntime.sleep(60)\n"
+    # Longer than it takes to notice: the drawing waits until it is stopped.
+    started = subprocess.Popen(
+        [sys.executable, "-c", code, str(results), content_of(results)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    child = int(started.stdout.readline())
+    os.kill(child, 0)
+    started.kill()
+    started.wait()
+    started.stdout.close()
+    until = time.monotonic() + 20
+    while alive(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_tables_that_cannot_be_drawn_are_said_to(results, monkeypatch):
