@@ -431,12 +431,12 @@ def test_equal_questions_asked_at_once_are_answered_once(small_folder):
 
 
 def test_pages_of_errors_speak_of_the_explorer(small_folder, monkeypatch):
-    def broken(tables):
+    def broken(tables, asked):
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(pages, "home", broken)
+    monkeypatch.setattr(pages, "prompts", broken)
     with explorer(small_folder) as address:
-        missing, failed = httpx2.get(f"{address}/nothing"), httpx2.get(f"{address}/")
+        missing, failed = httpx2.get(f"{address}/nothing"), httpx2.get(f"{address}/prompts")
     assert (missing.status_code, failed.status_code) == (404, 500)
     assert "Go to the start and search from there" in text_of(missing)
     assert "in the log of the program" in text_of(failed)

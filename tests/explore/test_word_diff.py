@@ -53,6 +53,12 @@ def test_texts_that_are_too_long_are_left_plain():
     assert (found.marked, found.shared) == (False, None)
 
 
+def test_texts_of_one_word_again_and_again_are_left_plain():
+    """Compared, these would take 8 s."""
+    found = word_difference("w " * 1000, " ".join(f"w x{number}" for number in range(500)))
+    assert (found.marked, found.shared) == (False, None)
+
+
 def test_the_same_and_the_empty():
     assert word_difference("", "").shared == 1
     assert changed(word_difference("a b", "a b").after) == []
