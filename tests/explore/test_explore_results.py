@@ -90,24 +90,37 @@ def test_a_report_in_the_folder_is_shown_without_script(results, small_folder):
 
 def test_the_program_that_draws_the_tables_ends_with_the_explorer(results):
     """However it ends: here it is killed."""
-    code = "import sys, time, pathlib, subprocess\nfrom eval.explore.results import ResultsFolder\n"
-    code += "made = subprocess.Popen.__init__\n"
-    code += "def told(self, *a, **k):\n made(self, *a, **k)\n print(self.pid, flush=True)\n"
-    code += "subprocess.Popen.__init__ = told\n"
-    code += "given = ResultsFolder(pathlib.Path(sys.argv[1]), sys.argv[2])\ntime.sleep(60)\n"
-    # Longer than it takes to notice: the drawing waits until it is stopped.
+    slow = "import time, eval.results as r; r.load_results = lambda folder: time.sleep(60); "
+    slow += "import eval.explore.sections as s; s.main()"
+    code = f"""
+import pathlib, subprocess, sys, time
+from eval.explore.results import ResultsFolder
+start = subprocess.Popen.__init__
+def slowly(self, command, **options):
+    start(self, [sys.executable, "-c", {slow!r}, command[-1]], **options)
+    print(self.pid, flush=True)
+subprocess.Popen.__init__ = slowly
+given = ResultsFolder(pathlib.Path(sys.argv[1]), sys.argv[2])
+time.sleep(60)
+"""
+    # The explorer's own input stays open: it is not what the program must heed.
     started = subprocess.Popen(
-        [sys.executable, "-c", code, str(results), content_of(results)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", code, str(results), content_of(results)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     )
     child = int(started.stdout.readline())
     os.kill(child, 0)
     started.kill()
     started.wait()
-    started.stdout.close()
     until = time.monotonic() + 20
-    while alive(child) and time.monotonic() < until:
+    while not (ended := not alive(child)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not alive(child)
+    started.stdin.close()
+    started.stdout.close()
+    assert ended
 
 
 def alive(process: int) -> bool:
