@@ -112,7 +112,7 @@ def heatmap_figure(
     """A matrix with a colour scale. matrix: rows of numbers; None and NaN are drawn as empty cells. axis: what the numbers are.
 
     limits: of the colours. Where they lie around zero, zero is white; else the lower one is. blank: (row, column) of cells that are no part
-    of the figure, as one triangle of a symmetric matrix: blacked out, whatever the matrix has there.
+    of the figure, as one triangle of a symmetric matrix: left white, whatever the matrix has there.
     """
     from matplotlib.patches import Rectangle
 
@@ -130,7 +130,7 @@ def heatmap_figure(
     axes.add_patch(Rectangle((-0.5, -0.5), len(columns), len(row_labels), facecolor="#eef0f2", zorder=0))
     for row, column in blank:
         numbers[row, column] = math.nan
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=INK, linewidth=0, zorder=0.5))
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", linewidth=0, zorder=0.5))
     image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(
         range(len(columns)),
@@ -150,10 +150,11 @@ def heatmap_figure(
             axes.text(
                 column,
                 row,
-                "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−"),
+                "–" if math.isnan(value) else f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−"),
                 ha="center",
                 va="center",
-                fontsize=LETTERS - 1,
+                # Seven columns beside long row labels are narrower than −0.12 in the usual letters.
+                fontsize=LETTERS - (1 if len(columns) < 7 else 3),
                 color="white" if strength > 0.6 else INK,
             )
     for side in axes.spines.values():
