@@ -434,7 +434,7 @@ def explore(
     ],
     results: Annotated[Path | None, typer.Option(help="A folder of results, to walk through beside the data.")] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 for everybody who reaches this machine.")] = "127.0.0.1",
-    port: int = 7861,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7861,
 ) -> None:
     """Walk through a dataset in the browser: personas, pairs side by side with their differences, verdicts, results."""
     from eval.explore.app import serve

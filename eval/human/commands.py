@@ -60,7 +60,7 @@ def raters(
 def serve(
     study: StudyFile,
     host: Annotated[str, typer.Option(help="0.0.0.0 for everybody who reaches this machine.")] = "127.0.0.1",
-    port: int = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     proxies: Annotated[
         int, typer.Option(help="Proxies of yours before it, whose X-Forwarded-For says who asks; 0 believes none.")
     ] = 0,
