@@ -92,7 +92,12 @@ def histogram_figure(values: Mapping[str, Sequence[float]], bins: Sequence[float
         axes.bar(
             edges[:-1], of, width=np.diff(edges), align="edge", color=COLOURS[number % len(COLOURS)], edgecolor="white"
         )
-        axes.set_title(f"{_text(name, AXIS_CHARACTERS)} (n = {len(_numbers(values[name]))})", loc="left", fontsize=LETTERS, color=INK)
+        axes.set_title(
+            f"{_text(name, AXIS_CHARACTERS)} (n = {len(_numbers(values[name]))})",
+            loc="left",
+            fontsize=LETTERS,
+            color=INK,
+        )
         axes.set_ylim(0, highest * 1.05)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.grid(axis="y", color=GRID, linewidth=0.8)
