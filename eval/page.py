@@ -51,7 +51,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report. text: paragraphs, plain. scripted: the verdicts come from a scripted judge and are labelled so."""
+    """One part of the report. text: paragraphs, plain. scripted: the verdicts come from a scripted judge; simulated: the answers come from
+    simulated raters. Both are labelled so wherever they stand."""
 
     anchor: str
     title: str
@@ -60,3 +61,9 @@ class Section:
     figures: Sequence[Figure] = ()
     examples: Sequence[Example] = field(default_factory=tuple)
     scripted: bool = False
+    simulated: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What stands beside the section's title and those of its tables and figures; empty where there is nothing to warn of."""
+        return " and ".join(["simulated"] * self.simulated + ["scripted"] * self.scripted)

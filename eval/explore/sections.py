@@ -46,7 +46,7 @@ def main() -> None:
             judges=judges_in_words(loaded),
             few_clusters=FEW_CLUSTERS,
         )
-        drawn.append({"anchor": section.anchor, "title": section.title, "scripted": section.scripted, "html": html})
+        drawn.append({"anchor": section.anchor, "title": section.title, "mark": section.mark, "html": html})
     json.dump(drawn, sys.stdout)
 
 

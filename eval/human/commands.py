@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from eval.commands import BaseModel, DryRun, Judges, MaxCalls, MaxCost, Out, common
+from eval.commands import BaseModel, DryRun, Judges, MaxCalls, MaxCost, Out, common, then
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -141,6 +141,7 @@ def analyse(
 
     options = common(seed, max_calls, max_cost, dry_run)
     typer.echo(run(study, judge or [], out, database, simulated, base_model=base_model, **options))
+    then(out, f"persona report {out}", dry_run)
 
 
 @app.command()

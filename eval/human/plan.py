@@ -28,6 +28,7 @@ from eval.human.power import (
 from eval.human.store import ChangedStudyError
 from eval.human.study import Exclusions, Study, fingerprint_of, load_study
 from eval.printing import plain_number
+from training.estimates import MINIMUM_ROWS
 
 WIDTH = 110
 # Brysbaert (2019, Journal of Memory and Language 109): adults read 238 words of English non-fiction a minute. Comparing two answers takes
@@ -158,6 +159,14 @@ def _design(study: Study, material: Material, shown: Sequence[Item]) -> list[str
             f"dpf: {kinds['dpf']} pairs, a base answer against the refined one. The rule `take the refined one` needs no persona; only "
             "contrast pairs tell it from a rater who looks at the persona."
         )
+    few = [f"{kind} ({kinds[kind]})" for kind in ("contrast", "dpf") if 0 < kinds[kind] < MINIMUM_ROWS]
+    if few:
+        lines.append(f"Too few for figures of their own, which take {MINIMUM_ROWS}: {', '.join(few)}.")
+    if contrast and mirrored < MINIMUM_ROWS:
+        lines.append(
+            f"With {mirrored} mirrored pairs raters of two personas on the same two answers cannot be compared, which takes "
+            f"{MINIMUM_ROWS}: ask more questions, or of more personas."
+        )
     if kinds["dpf"] and not contrast:
         lines.append(
             "No contrast pair is asked, so nothing in this study can tell persona from the taste for refined answers."
@@ -229,7 +238,7 @@ def _next(study: Study, study_path: Path, database: Path, drawn_anew: bool) -> l
     if database.exists():
         return [f"{database.name} is there already: the study can be served, and what it shows stays as it is."]
     letting_in = (
-        f"persona annotate tokens {name}        the raters' links"
+        f"persona annotate tokens {name} --address https://WHERE-IT-IS-SERVED   the raters' links"
         if study.recruiting == "tokens"
         else "(recruiting: open; whoever comes by the panel's link is let in)"
     )

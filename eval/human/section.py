@@ -103,9 +103,10 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
     figures: list[Figure] = []
     examples: list[Example] = []
     text = [
-        "People chose, for a persona of whom they saw a card, the answer that it would prefer; judges were shown the same cards and the "
-        "same two answers. Kappa with single raters counts every rater of a pair alike; the majority is of the pairs on which three "
-        "quarters agree, which are the easier ones. 95 % intervals are from resampling personas and questions.",
+        f"{'Simulated raters' if all(simulated) else 'People'} chose, for a persona of whom they saw a card, the answer that it would "
+        "prefer; judges were shown the same cards and the same two answers. Kappa with single raters counts every rater of a pair alike; "
+        "the majority is of the pairs on which three quarters agree, which are the easier ones. 95 % intervals are from resampling "
+        "personas and questions.",
         "Raters of other personas never saw the persona in question: on contrast they are those of the mirror, who saw the same two texts "
         "and disagree where personas matter; on dpf those who were asked the same question. What agrees with raters no better than "
         "they, the label's rule or the shorter answer do has not been shown to know the persona.",
@@ -126,6 +127,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         figures=figures,
         examples=examples,
         scripted=any(annotator["scripted"] for result in results for annotator in result.content["annotators"]),
+        simulated=any(simulated),
     )
 
 
@@ -245,6 +247,8 @@ def _figures(result: Result, part: str) -> list[Figure]:
         result.name,
     )
     wanted = [(look.raters, look.raters), *((name, look.raters) for name in [*judges, *controls])]
+    # Where there are too few pairs for one kappa of all personas, those of single personas would be bars of one or two.
+    wanted = [pair for pair in wanted if look.kappa(*pair)["value"] is not None]
     return figures + persona_histograms(
         content["people"][part],
         wanted,

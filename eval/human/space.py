@@ -146,7 +146,7 @@ def study_text(study: Study) -> str:
 
 def letting_in(study: Study, raters: int) -> str:
     if study.recruiting == "tokens":
-        return f"the holders of {raters} tokens"
+        return f"the holders of {raters} tokens, those that nobody has used yet"
     return f"whoever comes, once for each {study.panel_parameter}"
 
 

@@ -93,7 +93,7 @@ class Study:
 
 def load_study(path: Path) -> Study:
     """Raises InputError for a file that cannot be read, an unknown key, or numbers that contradict each other."""
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"There is no study file {path}. Start from the one in docs/human_study.md.")
     raw = read_yaml(path)
     try:

@@ -50,11 +50,20 @@ def write_tokens(
         issued = len(store.raters())
     finally:
         store.close()
-    return (
-        f"{len(tokens)} tokens in {out}, with link and rater id of each; {issued} are issued in all, for {study.raters} places.\n"
-        "Send every rater one link. Who has a link can see and change that rater's answers: keep the file to yourself, and delete it when "
-        "the study is over."
-    )
+    said = [
+        f"{len(tokens)} tokens in {out}, with link and rater id of each; {issued} are issued in all, for {study.raters} places.",
+        "Send every rater one link. Who has a link can see and change that rater's answers: keep the file to yourself, and delete it when",
+        "the study is over.",
+    ]
+    if study.recruiting == "open":
+        said.append(
+            "The study is open: who comes from the panel needs no link. These are for people whom you invite yourself."
+        )
+    if "//127.0.0.1" in address or "//localhost" in address:
+        said.append(
+            "These links open on this machine only. For others, issue tokens with --address https://WHERE-IT-IS-SERVED."
+        )
+    return "\n".join([*said, f"Next: persona annotate serve {study_path}"])
 
 
 def panel_raters(study_path: Path, panel_ids: Path, out: Path | None = None, database: Path | None = None) -> str:

@@ -187,7 +187,7 @@ def list_of_figures(sections: Sequence[Section]) -> list[dict[str, Any]]:
         # Histograms are many for one number: the first of a section leads to them all.
         firsts = {section.anchor: (section, index) for section, index, _ in reversed(places)}
         links = [
-            {"id": figure_id(section, index), "title": section.title, "scripted": section.scripted}
+            {"id": figure_id(section, index), "title": section.title, "mark": section.mark}
             for section, index in reversed(firsts.values())
         ]
         listed.append({"number": number, "title": title, "command": command, "links": links})

@@ -121,8 +121,10 @@ def launch(server: Any, host: str, port: int, *, announce: str = "", wait: bool 
             inbrowser=False,
             prevent_thread_lock=True,
         )
-    except OSError as error:
-        raise InputError(f"Port {port} of {host} cannot be used ({error}). Choose another with --port.") from None
+    except OSError:
+        raise InputError(
+            f"Port {port} of {host} cannot be used; another program may have it. Choose another with --port."
+        ) from None
     if wait:
         try:
             _until_told(announce)

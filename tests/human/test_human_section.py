@@ -56,7 +56,8 @@ def test_everything_that_simulated_raters_made_says_so(analysed: tuple[Path, str
     assert all("simulated" in example.title for example in made.examples)
     assert all("simulated" in name for name in result.files)
     assert any("say nothing of people" in text for text in made.text)
-    assert made.scripted
+    assert made.mark == "simulated and scripted"
+    assert made.text[0].startswith("Simulated raters chose")
     assert max(map(len, said.splitlines())) <= 110
 
 
@@ -102,6 +103,8 @@ def test_reasonings_are_shown_as_they_were_written_and_the_page_escapes_them(
     assert HOSTILE in " ".join(made.text)
     page = write_report(analysed[0], tmp_path / "report.html").read_text(encoding="utf-8")
     assert 'id="human-study"' in page
+    assert "Simulated: no person answered." in page
+    assert page.count(">simulated and scripted</span>") > len(made.tables)
     assert HOSTILE not in page
     assert str(escape(HOSTILE)) in page
     reason = dict(made.examples[0].parts)["Reasoning (simulated)"]
@@ -126,6 +129,7 @@ def test_a_plan_says_what_is_asked_and_writes_nothing(study_file: Path) -> None:
     assert "2 personas" in said
     assert "4 raters" in said
     assert "no majority" in said
+    assert "Too few for figures of their own, which take 20" in said
     for rule in rules_in_words(study.exclusions):
         assert rule in said
     assert "persona annotate tokens STUDY.yaml" in said
