@@ -238,6 +238,7 @@ def test_the_published_folder_loads_with_its_splits(published, scripted_build):
     assert len(load_dataset(str(published), "dpf", split="train+support")) == len(dpf["train"]) + len(dpf["support"])
 
 
+@pytest.mark.thorough
 def test_a_folder_of_the_same_name_with_other_content_is_read_as_what_it_is(tmp_path):
     for number, personas in enumerate((12, 14)):
         run_build(scripted_recipe(f"personas.count={personas}"), tmp_path / f"b{number}")

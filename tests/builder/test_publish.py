@@ -51,6 +51,7 @@ def test_a_version_after_another_says_what_changed(scripted_build, mended, tmp_p
     assert "1.0.0" in publishing_summary(published, str(tmp_path / "v2"), dry_run=False)
 
 
+@pytest.mark.thorough
 def test_a_smaller_step_than_the_difference_asks_for_is_refused_and_writes_nothing(scripted_build, tmp_path):
     publish(scripted_build.folder, tmp_path / "v1", "1.0.0")
     larger = run_build(scripted_recipe("personas.count=14", "personas.seen=9"), tmp_path / "larger").folder

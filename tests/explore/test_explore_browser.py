@@ -119,7 +119,7 @@ def test_values_of_an_attribute_become_a_filter(page, address):
     assert page.get_by_role("status").inner_text() == "9 personas"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_no_page_is_wider_than_the_window_and_all_text_can_be_read(page, address, scheme):
     page.emulate_media(color_scheme=scheme)
     width = page.viewport_size["width"]

@@ -357,7 +357,7 @@ def test_far_too_long_a_text_is_refused_and_still_there(served, person):
     assert len(page.input_value("#reason")) == 300_000
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_every_page_is_readable(served, person, scheme):
     """Contrast of every text, size of every target, no sideways scrolling at 320 and 375 pixels nor at twice the size of letters."""
     address, _ = served
