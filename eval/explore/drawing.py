@@ -1,26 +1,14 @@
-"""How pages are drawn from values: everything that is filled in is data, and escaped."""
+"""How the explorer's pages are drawn from values."""
 
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from eval.explore.filters import Asked
+from eval.web.drawing import new_environment
 from eval.web.server import TEMPLATES as SHARED_TEMPLATES
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-
-def new_environment(*folders: Path) -> Any:
-    """Templates of these folders; a value that is missing is an error, never an empty place."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def draw(template: str, values: dict[str, Any]) -> str:

@@ -15,13 +15,14 @@ from pathlib import Path
 def main() -> None:
     threading.Thread(target=_end_with_input, daemon=True).start()
 
-    from eval.explore.drawing import TEMPLATES, new_environment
+    from eval.explore.drawing import TEMPLATES
     from eval.metrics import FEW_CLUSTERS
     from eval.report import render
     from eval.report.judges import judges_in_words
     from eval.report.paper_figures import figure_groups
     from eval.report.sections import evaluation_sections
     from eval.results import load_results
+    from eval.web.drawing import new_environment
     from training.estimates import Estimate
 
     folder = Path(sys.argv[1])

@@ -7,22 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from eval.metrics import FEW_CLUSTERS
+from eval.web.drawing import new_environment
 from training.estimates import Estimate
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(context: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    # Everything that is filled in is data, personas and answers written by a model among it: all of it is escaped.
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = new_environment(TEMPLATES)
     environment.filters |= {
         "percent": percent,
         "number": number,

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from builder.errors import InputError
+from eval.web.drawing import new_environment
 
 TEMPLATES = Path(__file__).with_name("templates")
 LARGEST_BODY = 64 * 1024  # bytes; the longest form of ours, 4,000 characters of four bytes each, has 48 kB
@@ -162,15 +163,7 @@ def render(folder: Path, name: str, values: Mapping[str, Any]) -> str:
 
 @cache
 def _environment(folder: Path) -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader([folder, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return new_environment(folder, TEMPLATES)
 
 
 def page_response(html: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
