@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo paper test test-thorough test-slow bench lint clean-demo
+.PHONY: setup demo paper rehearsal test test-thorough test-slow fuzz bench lint licences clean-demo
 
 setup: $(VENV)/ready
 
@@ -41,6 +41,10 @@ paper: setup
 	$(EVAL) elicit $(DATA) --learner profile --order uncertainty --limit 2 $(INTO)
 	$(BIN)/persona report runs/paper --dataset $(DATA) --run runs/demo/build
 
+# Every stage at the paper's size on a scripted model: 1,586 personas, 317,200 pairs; docs/benchmarks.md says how long. Killed, it goes on.
+rehearsal: setup
+	$(BIN)/python -m benchmarks.rehearsal --folder runs/rehearsal
+
 # One process a core, each with one thread: two processes with two threads each stand in each other's way. A file stays in one process,
 # because its tests share builds and models; files go in the order of the tree, since those with few tests are not the short ones.
 test: setup
@@ -54,6 +58,10 @@ test-thorough: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# The parsers on broken input, ten minutes each.
+fuzz: setup
+	for parser in pums recipes verdicts persona_text; do $(BIN)/python -m tests.fuzz $$parser --minutes 10 || exit 1; done
+
 # Training and scoring beside TRL's scripts and plain scoring, reward models and judges beside a pipeline and plain scoring, on the same
 # model and rows; then calls a second to a local endpoint, beside distilabel, curator, Inspect and data-designer, each installed into an
 # environment of its own.
@@ -66,6 +74,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# docs/licences.md anew, after a dependency changed.
+licences: setup
+	$(BIN)/python -m tests.licences >docs/licences.new && mv docs/licences.new docs/licences.md
 
 # Removes what `make demo` wrote, recorded answers included.
 clean-demo:
