@@ -8,6 +8,8 @@ import typer
 
 from eval import commands as evaluation
 from eval.human import commands as human_study
+from training import commands as training
+from training.commands import TrainingData
 
 app = typer.Typer(
     add_completion=False,
@@ -16,8 +18,7 @@ app = typer.Typer(
     help="Census personas -> preference pairs -> Hub splits -> persona-conditioned models, scored beside their controls.",
     epilog="Start with `persona demo`. Exit codes: 0 done, 2 bad input, 3 stopped by a budget, 1 anything else.",
 )
-train_app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
-app.add_typer(train_app, name="train")
+app.add_typer(training.app, name="train")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(human_study.app, name="annotate")
 census_app = typer.Typer(no_args_is_help=True, help="Get census files, and compare personas with the census.")
@@ -73,8 +74,8 @@ def demo(
     audit(out / "build")
     census_compare(str(out / "build"))
     publish(out / "build", to=str(published))
-    train_dpo(str(published), out=models[0])
-    train_reward(str(published), out=models[1])
+    training.train("dpo", str(published), models[0])
+    training.train("reward", str(published), models[1])
     evaluation.models(published, model=models, out=out / "results")
     report(out / "results", dataset=published, run=out / "build", output=out / "report.html")
     typer.echo(f"The demo took {run_costs(started)}. Next: persona preview small")
@@ -114,7 +115,6 @@ def build(
     from builder.pipeline import run_build
     from builder.summary import build_summary
 
-    refuse_contradictions(dry_run, pilot, engine)
     parsed = recipe_from(recipe, census, household, prompts, settings)
     folder = out or Path("runs") / parsed.name
     budget = Budget(max_calls, max_cost)
@@ -126,17 +126,6 @@ def build(
         typer.echo(f"Replies in {folder}. Next: persona build {recipe} --out {folder} --dry-run")
     else:
         typer.echo(f"Build in {folder}. Next: persona publish {folder} --to {folder}-published")
-
-
-def refuse_contradictions(dry_run: bool, pilot: int | None, engine: str) -> None:
-    from builder.errors import InputError
-
-    if pilot is not None and pilot < 1:
-        raise InputError(f"--pilot is {pilot}; it takes a number of pairs, at least 1.")
-    if dry_run and pilot is not None:
-        raise InputError("--dry-run calls nothing and --pilot calls. Run --pilot first, then --dry-run without it.")
-    if dry_run and engine != "local":
-        raise InputError(f"--dry-run calls nothing, so there is nothing for --engine {engine} to do. Leave one out.")
 
 
 @app.command()
@@ -208,181 +197,6 @@ def diff(
     typer.echo(difference_text(difference))
     if out is not None:
         typer.echo(f"Every id that differs in {out}.")
-
-
-def keys_of(method: str) -> str:
-    """Which recipes there are for a training script, and where its keys are listed."""
-    stems = sorted(path.stem for path in (Path(__file__).parent / "training" / "recipes").glob("*.yaml"))
-    own = [stem for stem in stems if stem.removeprefix("demo_").removeprefix("qlora_").startswith(method)]
-    return (
-        f"Without --recipe: demo_{method}. Packaged, in training/recipes/: {', '.join(own)}. "
-        f"What follows the options overrides the recipe's keys (--key value); all keys: python -m training.{method} --help"
-    )
-
-
-Dataset = Annotated[Path, typer.Argument(help="A published folder.")]
-ModelFolder = Annotated[Path, typer.Option(help="The folder for the trained model.")]
-TrainingRecipe = Annotated[
-    str | None, typer.Option("--recipe", help="A training recipe: a file or a packaged name (named below).")
-]
-Accelerate = Annotated[
-    str, typer.Option("--accelerate", help="An accelerate configuration: a file or a packaged name.")
-]
-TrainingData = Annotated[str, typer.Argument(metavar="DATASET", help="A published folder, or hub:org/name@v1.0.0.")]
-Merge = Annotated[bool, typer.Option("--merge", help="Save the whole model with the adapter merged in.")]
-Push = Annotated[
-    str | None, typer.Option("--push", metavar="ORG/NAME", help="Then put the model on the Hub, in one commit.")
-]
-Private = Annotated[bool, typer.Option("--private", help="Make a new repository on the Hub private.")]
-# What follows the options goes to the training script as it is.
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
-@train_app.command("dpo", context_settings=PASSED_ON, epilog=keys_of("dpo"))
-def train_dpo(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    merge: Merge = False,
-    push: Push = None,
-    private: Private = False,
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """A persona-conditioned DPO model."""
-    train("dpo", dataset, out, recipe, accelerate, merge, push, private, context)
-
-
-@train_app.command("reward", context_settings=PASSED_ON, epilog=keys_of("reward"))
-def train_reward(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    merge: Merge = False,
-    push: Push = None,
-    private: Private = False,
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """A persona-conditioned reward model."""
-    train("reward", dataset, out, recipe, accelerate, merge, push, private, context)
-
-
-@train_app.command("low-rank", context_settings=PASSED_ON, epilog=keys_of("low_rank"))
-def train_low_rank(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """A low-rank reward head on frozen embeddings."""
-    train("low_rank", dataset, out, recipe, accelerate, False, None, False, context)
-
-
-@train_app.command("vpl", context_settings=PASSED_ON, epilog=keys_of("vpl"))
-def train_vpl(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """A variational encoder of a persona's labelled pairs."""
-    train("vpl", dataset, out, recipe, accelerate, False, None, False, context)
-
-
-@train_app.command("p-dpo", context_settings=PASSED_ON, epilog=keys_of("p_dpo"))
-def train_p_dpo(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """DPO with soft tokens for each persona."""
-    train("p_dpo", dataset, out, recipe, accelerate, False, None, False, context)
-
-
-@train_app.command("per-persona", context_settings=PASSED_ON, epilog=keys_of("per_persona"))
-def train_per_persona(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """An adapter of its own for each of a few personas."""
-    train("per_persona", dataset, out, recipe, accelerate, False, None, False, context)
-
-
-def train(
-    method: str,
-    dataset: str,
-    out: Path,
-    recipe: str | None,
-    accelerate: str,
-    merge: bool,
-    push: str | None,
-    private: bool,
-    context: typer.Context | None,
-) -> None:
-    from training.launch import train as launch
-
-    trained, pushed = launch(
-        method, dataset, out, recipe, accelerate, context.args if context else (), merge, push, private
-    )
-    if dataset.startswith("hub:"):
-        repository, _, revision = dataset.removeprefix("hub:").partition("@")
-        typer.echo(
-            f"To evaluate it: hf download {repository} --repo-type dataset --revision {revision or 'main'} --local-dir DATASET_FOLDER"
-        )
-        dataset = "DATASET_FOLDER"
-    typer.echo(
-        f"{'Trained' if trained else 'Already trained'}: {out}. Next: persona eval models {dataset} --model {out} --out RESULTS_FOLDER"
-    )
-    for line in pushed:
-        typer.echo(line)
-
-
-@train_app.command("sweep")
-def train_sweep(
-    recipe: Annotated[
-        str, typer.Argument(help="A sweep: a file, or a packaged one: baselines_cpu, baselines (in training/sweeps/).")
-    ],
-    dataset: TrainingData,
-    out: Annotated[Path, typer.Option(help="The folder for models, results and the table.")],
-    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds of the sweep.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this method, by its id; may be repeated.")] = None,
-    jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
-    accelerate: Accelerate = "cpu",
-) -> None:
-    """Baselines x seeds on the same rows, and one table of them. Running again goes on; exit code 1 if a run failed."""
-    from training.sweep import run_sweep
-
-    said, failures = run_sweep(recipe, dataset, out, seeds, only or (), jobs, accelerate)
-    typer.echo(said)
-    if failures:
-        raise typer.Exit(1)
-
-
-@train_app.command("score", context_settings=PASSED_ON)
-def train_score(
-    dataset: TrainingData,
-    out: Annotated[Path, typer.Option(help="The JSON file for the result; the margins stand beside it.")],
-    model: Annotated[
-        Path | None, typer.Option(help="A trained model's folder; without it: --rule, --prompted ...")
-    ] = None,
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    """Test rows under the true, no and a wrong persona: --few_shot_pairs 8, --persona_corruption 0.5; untrained: --rule length."""
-    from training.launch import run_module
-
-    given = ["--model", str(model)] if model else []
-    run_module("training.score", ["--dataset", dataset, "--out", str(out), *given, *(context.args if context else ())])
-    typer.echo(
-        f"Result in {out}, margins in {out.with_suffix('.parquet')}. Next: the same model with --few_shot_pairs or --persona_corruption"
-    )
 
 
 @app.command()

@@ -77,7 +77,9 @@ def _check_model(recipe: BuildRecipe, role: str, model: Any) -> None:
         return
     from transformers import AutoConfig
 
-    room = getattr(AutoConfig.from_pretrained(client.located.folder), "max_position_embeddings", None)
+    room = getattr(
+        AutoConfig.from_pretrained(client.located.folder, trust_remote_code=False), "max_position_embeddings", None
+    )
     pairs = recipe.pairs
     # Profile, question and base answer go in, critique or revision comes out; questions are rarely longer than 300 tokens.
     longest = recipe.personas.profile_max_tokens + 300 + pairs.answer.max_tokens

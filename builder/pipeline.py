@@ -93,6 +93,7 @@ def run_build(
 
     Raises InputError, and BudgetStop when a cap of `budget` is reached.
     """
+    _refuse_contradictions(dry_run, pilot, engine)
     if until not in STAGES:
         raise InputError(f"--until is {until!r}; the stages are {', '.join(STAGES)}.")
     refuse_cost_cap_without_prices(recipe, budget)
@@ -266,6 +267,15 @@ def build_key(build: dict[str, Any]) -> str:
     """Identifies recipe, inputs, templates and code: shards that were finished under another key are worked on again."""
     text = json.dumps([owner(build), code_hash()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _refuse_contradictions(dry_run: bool, pilot: int | None, engine: str) -> None:
+    if pilot is not None and pilot < 1:
+        raise InputError(f"--pilot is {pilot}; it takes a number of pairs, at least 1.")
+    if dry_run and pilot is not None:
+        raise InputError("--dry-run calls nothing and --pilot calls. Run --pilot first, then --dry-run without it.")
+    if dry_run and engine != "local":
+        raise InputError(f"--dry-run calls nothing, so there is nothing for --engine {engine} to do. Leave one out.")
 
 
 def read_inputs(recipe: BuildRecipe) -> Inputs:

@@ -245,56 +245,29 @@ def fingerprint(recipe: BuildRecipe) -> str:
 
 
 def _validate(recipe: BuildRecipe) -> None:
-    def require(holds: bool, message: str) -> None:
-        if not holds:
-            raise InputError(message)
+    """What a type cannot say: ranges, menus, and keys that contradict each other."""
+    _check_numbers(recipe)
+    _check_personas(recipe.personas)
+    _check_prompts(recipe.prompts)
+    _check_pairs(recipe.pairs, recipe.prompts)
+    _check_menus(recipe)
+    _check_bands(recipe.audit)
+    _check_configs(recipe.configs)
+    _check_models(recipe)
 
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise InputError(message)
+
+
+def _check_numbers(recipe: BuildRecipe) -> None:
     personas, prompts, pairs = recipe.personas, recipe.prompts, recipe.pairs
     for key, value in flatten(dataclasses.asdict(recipe)).items():
         # YAML knows .nan and .inf, which pass every comparison or none.
         numbers = value if isinstance(value, tuple) else (value,)
         strange = [number for number in numbers if isinstance(number, float) and not math.isfinite(number)]
-        require(not strange, f"{key} is {strange[0] if strange else ''}; it takes a finite number.")
-    require(personas.count >= 1, f"personas.count is {personas.count}; at least 1 is needed.")
-    require(
-        personas.seen is None or 0 <= personas.seen <= personas.count,
-        f"personas.seen is {personas.seen}, of personas.count {personas.count}. Choose 0 <= seen <= count, or leave it out.",
-    )
-    require(
-        personas.enrichment in ("lm", "none"),
-        f"personas.enrichment is {personas.enrichment!r}; it takes `lm` (the enricher writes) or `none` (sampled from lists).",
-    )
-    require(
-        personas.consistency in ("rules", "lm"),
-        f"personas.consistency is {personas.consistency!r}; it takes `rules` (the packaged rules) or `lm` (rules and the checker).",
-    )
-    require(
-        1 <= personas.enrichment_categories <= 5,
-        f"personas.enrichment_categories is {personas.enrichment_categories}; the enricher knows five categories. Choose 1 to 5.",
-    )
-    for key, sampling in (
-        ("personas.enrichment_sampling", personas.enrichment_sampling),
-        *((f"pairs.{part}", getattr(pairs, part)) for part in ("answer", "critique", "revision")),
-    ):
-        require(
-            sampling.max_tokens >= 1 and sampling.temperature >= 0 and 0 < sampling.top_p <= 1,
-            f"{key} has max_tokens {sampling.max_tokens}, temperature {sampling.temperature}, top_p {sampling.top_p}; it takes max_tokens "
-            "of at least 1, a temperature of at least 0 (0: the likeliest token) and 0 < top_p <= 1.",
-        )
-    unknown = [a for a in personas.profile_attributes if a not in ATTRIBUTES]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], ATTRIBUTES, n=1, cutoff=0.0)[0]
-        raise InputError(
-            f"personas.profile_attributes names {unknown[0]!r}, which is no attribute. Did you mean {close}?"
-        )
-    require(
-        0 <= prompts.heldout <= prompts.count and prompts.count >= 1,
-        f"prompts.heldout is {prompts.heldout} of prompts.count {prompts.count}. Choose 0 <= heldout <= count, count >= 1.",
-    )
-    require(
-        0 <= prompts.controversy_threshold <= 1,
-        f"prompts.controversy_threshold is {prompts.controversy_threshold:g}; it is a share of votes or a probability. Choose 0 to 1.",
-    )
+        _require(not strange, f"{key} is {strange[0] if strange else ''}; it takes a finite number.")
     for key, number, least in (
         ("prompts.topics", prompts.topics, 1),
         ("prompts.controversy_votes", prompts.controversy_votes, 1),
@@ -305,44 +278,106 @@ def _validate(recipe: BuildRecipe) -> None:
         ("audit.min_pairs", recipe.audit.min_pairs, 1),
         ("audit.probe_pairs", recipe.audit.probe_pairs, 1),
     ):
-        require(number >= least, f"{key} is {number}; it takes a whole number of at least {least}.")
-    require(
+        _require(number >= least, f"{key} is {number}; it takes a whole number of at least {least}.")
+    _require(recipe.contrast.partners >= 1, f"contrast.partners is {recipe.contrast.partners}; at least 1 is needed.")
+    for key, sampling in (
+        ("personas.enrichment_sampling", personas.enrichment_sampling),
+        *((f"pairs.{part}", getattr(pairs, part)) for part in ("answer", "critique", "revision")),
+    ):
+        _require(
+            sampling.max_tokens >= 1 and sampling.temperature >= 0 and 0 < sampling.top_p <= 1,
+            f"{key} has max_tokens {sampling.max_tokens}, temperature {sampling.temperature}, top_p {sampling.top_p}; it takes max_tokens "
+            "of at least 1, a temperature of at least 0 (0: the likeliest token) and 0 < top_p <= 1.",
+        )
+
+
+def _check_personas(personas: PersonasRecipe) -> None:
+    _require(personas.count >= 1, f"personas.count is {personas.count}; at least 1 is needed.")
+    _require(
+        personas.seen is None or 0 <= personas.seen <= personas.count,
+        f"personas.seen is {personas.seen}, of personas.count {personas.count}. Choose 0 <= seen <= count, or leave it out.",
+    )
+    _require(
+        personas.enrichment in ("lm", "none"),
+        f"personas.enrichment is {personas.enrichment!r}; it takes `lm` (the enricher writes) or `none` (sampled from lists).",
+    )
+    _require(
+        personas.consistency in ("rules", "lm"),
+        f"personas.consistency is {personas.consistency!r}; it takes `rules` (the packaged rules) or `lm` (rules and the checker).",
+    )
+    _require(
+        1 <= personas.enrichment_categories <= 5,
+        f"personas.enrichment_categories is {personas.enrichment_categories}; the enricher knows five categories. Choose 1 to 5.",
+    )
+    unknown = [a for a in personas.profile_attributes if a not in ATTRIBUTES]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], ATTRIBUTES, n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"personas.profile_attributes names {unknown[0]!r}, which is no attribute. Did you mean {close}?"
+        )
+
+
+def _check_prompts(prompts: PromptsRecipe) -> None:
+    _require(
+        0 <= prompts.heldout <= prompts.count and prompts.count >= 1,
+        f"prompts.heldout is {prompts.heldout} of prompts.count {prompts.count}. Choose 0 <= heldout <= count, count >= 1.",
+    )
+    _require(
+        0 <= prompts.controversy_threshold <= 1,
+        f"prompts.controversy_threshold is {prompts.controversy_threshold:g}; it is a share of votes or a probability. Choose 0 to 1.",
+    )
+
+
+def _check_pairs(pairs: PairsRecipe, prompts: PromptsRecipe) -> None:
+    _require(
         pairs.train + pairs.seen_test + pairs.heldout_test >= 1,
         "pairs.train, pairs.seen_test and pairs.heldout_test are all 0, so there would be no pair. Raise one of them.",
     )
-    require(
+    _require(
         pairs.train + pairs.seen_test <= prompts.count - prompts.heldout,
         f"A persona would need pairs.train + pairs.seen_test = {pairs.train + pairs.seen_test} train-pool prompts, but only "
         f"prompts.count - prompts.heldout = {prompts.count - prompts.heldout} are there. Lower one or raise the other.",
     )
-    require(
+    _require(
         pairs.heldout_test <= prompts.heldout,
         f"pairs.heldout_test is {pairs.heldout_test}, but prompts.heldout is {prompts.heldout}. Lower one or raise the other.",
     )
-    require(pairs.candidates >= 1, f"pairs.candidates is {pairs.candidates}; at least 1 revision must be drawn.")
-    for key, value, choices in (
-        ("pairs.base_answer", pairs.base_answer, ("shared", "fresh")),
-        ("pairs.judged", pairs.judged, ("all", "check")),
-        ("prompts.controversy", prompts.controversy, ("lm", "packaged", "none")),
-        ("contrast.partner_distance", recipe.contrast.partner_distance, ("spread", "near", "far", "any")),
-    ):
-        require(value in choices, f"{key} is {value!r}; it takes {', '.join(choices[:-1])} or {choices[-1]}.")
-    require(
+    _require(pairs.candidates >= 1, f"pairs.candidates is {pairs.candidates}; at least 1 revision must be drawn.")
+    _require(
         pairs.judge_check >= 0, f"pairs.judge_check is {pairs.judge_check}; it takes a number of pairs, or 0 for none."
     )
-    require(recipe.contrast.partners >= 1, f"contrast.partners is {recipe.contrast.partners}; at least 1 is needed.")
+
+
+def _check_menus(recipe: BuildRecipe) -> None:
+    for key, value, choices in (
+        ("pairs.base_answer", recipe.pairs.base_answer, ("shared", "fresh")),
+        ("pairs.judged", recipe.pairs.judged, ("all", "check")),
+        ("prompts.controversy", recipe.prompts.controversy, ("lm", "packaged", "none")),
+        ("contrast.partner_distance", recipe.contrast.partner_distance, ("spread", "near", "far", "any")),
+    ):
+        _require(value in choices, f"{key} is {value!r}; it takes {', '.join(choices[:-1])} or {choices[-1]}.")
+
+
+def _check_bands(audit: AuditRecipe) -> None:
     for key in ("matched_length", "matched_text"):
-        band = getattr(recipe.audit, key)
-        require(
+        band = getattr(audit, key)
+        _require(
             len(band) == 2 and 0 <= band[0] < band[1] <= 1,
             f"audit.{key} is {list(band)}; it takes the lowest and the highest share that pass, as [0.48, 0.52].",
         )
-    for config in recipe.configs:
-        require(config in BUILDABLE, f"configs names {config!r}; it takes {', '.join(BUILDABLE)}.")
-    twice = next((config for config in recipe.configs if recipe.configs.count(config) > 1), None)
-    require(twice is None, f"configs names {twice} twice. Name each once.")
-    require("dpf" in recipe.configs, "configs must name dpf: contrast pairs are made of its revisions.")
-    require(
+
+
+def _check_configs(configs: Sequence[str]) -> None:
+    for config in configs:
+        _require(config in BUILDABLE, f"configs names {config!r}; it takes {', '.join(BUILDABLE)}.")
+    twice = next((config for config in configs if configs.count(config) > 1), None)
+    _require(twice is None, f"configs names {twice} twice. Name each once.")
+    _require("dpf" in configs, "configs must name dpf: contrast pairs are made of its revisions.")
+
+
+def _check_models(recipe: BuildRecipe) -> None:
+    personas, prompts = recipe.personas, recipe.prompts
+    _require(
         (prompts.controversy == "lm") == (recipe.models.classifier.provider != "none"),
         f"prompts.controversy is {prompts.controversy!r} and models.classifier.provider {recipe.models.classifier.provider!r}: the "
         "classifier votes with `lm`, and only then. Set prompts.controversy=lm and name a classifier, or leave the classifier out.",
@@ -350,15 +385,15 @@ def _validate(recipe: BuildRecipe) -> None:
     for role in ROLES:
         model: ModelRecipe = getattr(recipe.models, role)
         check_model(model, f"models.{role}")
-        require(
+        _require(
             model.provider != "none" or role in OPTIONAL_ROLES,
             f"models.{role}.provider is none, but the build cannot do without a {role}. Only {', '.join(OPTIONAL_ROLES)} can be none.",
         )
-    require(
+    _require(
         personas.enrichment == "none" or recipe.models.enricher.provider != "none",
         "personas.enrichment is lm, but models.enricher.provider is none. Set personas.enrichment=none or name an enricher.",
     )
-    require(
+    _require(
         personas.consistency == "rules" or recipe.models.checker.provider != "none",
         "personas.consistency is lm, but models.checker.provider is none. Set personas.consistency=rules or name a checker.",
     )

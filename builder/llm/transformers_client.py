@@ -38,7 +38,9 @@ class TransformersClient:
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self.located.folder, padding_side="left")
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self.located.folder, padding_side="left", trust_remote_code=False
+            )
         return self._tokenizer
 
     @property
@@ -50,7 +52,10 @@ class TransformersClient:
             transformers.utils.logging.disable_progress_bar()
             on_gpu = torch.cuda.is_available()
             self._model = transformers.AutoModelForCausalLM.from_pretrained(
-                self.located.folder, dtype=torch.bfloat16 if on_gpu else torch.float32, use_safetensors=True
+                self.located.folder,
+                dtype=torch.bfloat16 if on_gpu else torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
             ).eval()
             if on_gpu:
                 self._model.to("cuda")

@@ -119,12 +119,14 @@ def _convert_gguf(gguf: Path, model_id: str) -> LocalModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     # The GGUF file names the end token as padding. A reward model reads its score at the last token that is not padding, so the two
     # must differ; <|endoftext|> is the padding token of SmolLM2's base vocabulary.
     if "<|endoftext|>" in tokenizer.get_vocab():
         tokenizer.pad_token = "<|endoftext|>"
-    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    quantised = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+    )
     # transformers refuses to save a model that is marked as read from GGUF, so the weights move to an unmarked twin.
     config = AutoConfig.for_model(**{k: v for k, v in quantised.config.to_dict().items() if k != "quantization_config"})
     config._name_or_path = model_id

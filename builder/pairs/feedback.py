@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from builder.llm.messages import ChatRequest, Failure, Message, Sampling
+from builder.llm.drawing import draw_until_readable
+from builder.llm.messages import Answer, ChatRequest, Failure, Message, Sampling
 from builder.llm.templates import PromptTemplate, load_template
 from builder.recipe import BuildRecipe, SamplingRecipe
 from builder.schema import NEUTRAL_SYSTEM_TEXT
@@ -98,37 +99,23 @@ def write_texts(
 ) -> list[Written]:
     """One text per messages: the template's last section. What cannot be read, was cut or refused is drawn again, `max_retries` times."""
     samples = sample_indices or [0] * len(messages)
-    results = [Written(None, "not_asked")] * len(messages)
-    waiting = list(range(len(messages)))
     how = Sampling(**asdict(sampling))
-    for attempt in range(recipe.pairs.max_retries + 1):
-        requests = [
-            ChatRequest(
-                messages=messages[i],
-                sampling=how,
-                template=template.label,
-                seed=recipe.seed,
-                sample_index=samples[i],
-                attempt=attempt,
-            )
-            for i in waiting
-        ]
-        again = []
-        replies = calls.generate(role, requests, label if attempt == 0 else f"{label}, retry {attempt}")
-        for i, reply in zip(waiting, replies, strict=True):
-            results[i] = _read(template, reply)
-            if results[i].text is None and (not isinstance(reply, Failure) or reply.worth_another_attempt):
-                again.append(i)
-        waiting = again
-        if not waiting:
-            break
-    return results
+    requests = [
+        ChatRequest(messages=text, sampling=how, template=template.label, seed=recipe.seed, sample_index=sample)
+        for text, sample in zip(messages, samples, strict=True)
+    ]
+    drawn = draw_until_readable(
+        calls, role, requests, lambda _, text: last_section(template, text), recipe.pairs.max_retries, label
+    )
+    return [Written(d.read) if d.read is not None else Written(None, d.failure, excerpt(d.reply)) for d in drawn]
 
 
-def _read(template: PromptTemplate, reply: Any) -> Written:
-    if isinstance(reply, Failure):
-        return Written(None, reply.reason, " ".join(filter(None, (reply.detail, reply.text[:EXCERPT]))))
-    sections = template.read(reply.text)
-    if not sections:
-        return Written(None, "unreadable", reply.text[:EXCERPT])
-    return Written(next(reversed(sections.values())))
+def last_section(template: PromptTemplate, text: str) -> str | None:
+    sections = template.read(text)
+    return next(reversed(sections.values())) if sections else None
+
+
+def excerpt(reply: Answer | Failure) -> str:
+    """What the ledger keeps of a reply of no use."""
+    kept = reply.text[:EXCERPT]
+    return " ".join(filter(None, (reply.detail, kept))) if isinstance(reply, Failure) else kept

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.llm.drawing import UNREADABLE
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling
 from builder.llm.templates import PromptTemplate, load_template
 from builder.personas.candidate import Candidate
@@ -215,7 +216,7 @@ def read_verdict(template: PromptTemplate, reply: Answer | Failure, candidate: C
         return Verdict(None, reason=reply.detail, failure=reply.reason)
     sections = template.read(reply.text)
     if sections is None:
-        return Verdict(None, reason=f"not the form of the template: {reply.text[:120]!r}", failure="unreadable")
+        return Verdict(None, reason=f"not the form of the template: {reply.text[:120]!r}", failure=UNREADABLE)
     reason = " ".join(sections["reason"].split())[:300]
     if sections["verdict"] == "consistent":
         return Verdict(True, reason=reason)

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
-from builder.llm.messages import Answer, ChatRequest, Message, Sampling
+from builder.llm.drawing import draw_until_readable
+from builder.llm.messages import Answer, ChatRequest, Failure, Message, Sampling
 from builder.llm.templates import PromptTemplate, load_template
 from builder.personas.candidate import Candidate
 from builder.personas.profile import profile_lines
@@ -90,35 +91,27 @@ def ask(
     A reply that was cut off or refused, or in which no part can be told from another, is asked for again up to `MAX_RETRIES` times.
     """
     template = load_template(TEMPLATE)
-    replies: dict[str, str] = {}
-    failures: dict[str, tuple[str, str]] = {}
-    by_key = {candidate.key: candidate for candidate in waiting}
-    for attempt in range(MAX_RETRIES + 1):
-        if not waiting:
-            break
-        requests = [
-            make_request(template, describe(template, c, asked[c.key]), recipe, attempt=attempt) for c in waiting
-        ]
-        again = []
-        for candidate, reply in zip(waiting, calls.generate("enricher", requests, "personas: enrichment"), strict=True):
-            if isinstance(reply, Answer) and not set(asked[candidate.key]).isdisjoint(
-                template.read_present(reply.text)
-            ):
-                replies[candidate.key] = reply.text
-                failures.pop(candidate.key, None)
-            elif isinstance(reply, Answer):
-                failures[candidate.key] = ("unreadable", f"not the form of the template: {reply.text[:120]!r}")
-                again.append(candidate)
-            else:
-                failures[candidate.key] = (reply.reason, reply.detail)
-                again += [candidate] if reply.worth_another_attempt else []
-        waiting = again
+    requests = [make_request(template, describe(template, c, asked[c.key]), recipe) for c in waiting]
+
+    def with_a_part(place: int, text: str) -> str | None:
+        wanted = asked[waiting[place].key]
+        return None if set(wanted).isdisjoint(template.read_present(text)) else text
+
+    drawn = draw_until_readable(calls, "enricher", requests, with_a_part, MAX_RETRIES, "personas: enrichment")
+    replies = {c.key: d.read for c, d in zip(waiting, drawn, strict=True) if d.read is not None}
     return replies, [
         ledger_entry(
-            by_key[key], reason, f"{', '.join(asked[key])} not written, the values that were there stand; {detail}"
+            candidate,
+            d.failure,
+            f"{', '.join(asked[candidate.key])} not written, the values that were there stand; {why_useless(d.reply)}",
         )
-        for key, (reason, detail) in failures.items()
+        for candidate, d in zip(waiting, drawn, strict=True)
+        if d.read is None
     ]
+
+
+def why_useless(reply: Answer | Failure) -> str:
+    return reply.detail if isinstance(reply, Failure) else f"not the form of the template: {reply.text[:120]!r}"
 
 
 def repair_messages(
@@ -152,11 +145,8 @@ def describe(template: PromptTemplate, candidate: Candidate, categories: tuple[s
     return template.render(profile="\n".join(profile_lines(values, shown)), categories=categories)
 
 
-def make_request(
-    template: PromptTemplate, messages: tuple[Message, ...], recipe: BuildRecipe, attempt: int = 0
-) -> ChatRequest:
-    sampling = Sampling(**asdict(recipe.personas.enrichment_sampling))
-    return ChatRequest(messages, sampling, template.label, recipe.seed, attempt=attempt)
+def make_request(template: PromptTemplate, messages: tuple[Message, ...], recipe: BuildRecipe) -> ChatRequest:
+    return ChatRequest(messages, Sampling(**asdict(recipe.personas.enrichment_sampling)), template.label, recipe.seed)
 
 
 def take_over(

@@ -84,67 +84,26 @@ def build_personas(
     refuse_too_few(records, len(whole_draw), recipe.personas.count, recipe.census.adults_only)
     places = places_left(records, whole_draw, earlier.examined)
 
-    rows: list[dict[str, Any]] = []
-    positions: list[int] = []
-    unwritten: list[dict[str, Any]] = []
-    ledger: list[dict[str, str]] = []
-    consistency: dict[str, dict[str, Any]] = {}
-    omitted: list[int] = []
-    neighbours = Neighbours([row["group"] for row in earlier.rows], earlier.rows)
-    looked_at = bridges = 0
-    while len(rows) < count:
-        round_places = places[looked_at : looked_at + min(count - len(rows), ROUND)]
-        refuse_exhausted(records, round_places, len(rows), count, consistency, bridges)
-        candidates = describe(recipe, records, whole_draw, round_places)
-        looked_at += len(round_places)
-        if earlier.rows:
-            # Before anything is paid for: whoever links the two groups has no place, and the draw goes on.
-            candidates, entries = between_the_groups(candidates, neighbours)
-            ledger += entries
-            bridges += len(entries)
-        sampled = check_after_sampling(candidates, recipe, calls)
-        ledger += sampled.ledger
-        if recipe.personas.enrichment == "lm":
-            ledger += enrich(sampled.kept, recipe, calls)
-        enriched = check_after_enrichment(sampled.kept, recipe, calls)
-        ledger += enriched.ledger
-        for name, checked in (("after_sampling", sampled), ("after_enrichment", enriched)):
-            consistency[name] = add_logs(consistency[name], checked.log) if name in consistency else checked.log
-        profiles, left_out = write_profiles(recipe, enriched.kept, count_tokens)
-        omitted += left_out
-        for candidate, profile in zip(enriched.kept, profiles, strict=True):
-            rows.append(persona_row(candidate, persona_id(len(earlier.rows) + len(rows)), profile))
-            positions.append(candidate.position)
-            unwritten.append(candidate.unwritten)
-
-    drawn_records = records.table.take(pa.array(whole_draw[np.array(positions, dtype=int)]))
+    drawn = draw_until_enough(recipe, calls, count_tokens, records, whole_draw, places, count, earlier)
+    rows = drawn.rows
+    drawn_records = records.table.take(pa.array(whole_draw[np.array(drawn.positions, dtype=int)]))
     # No new persona shares a household with an earlier one (`places_left`), whose own households are not published.
     households = [f"earlier {i}" for i in range(len(earlier.rows))] + drawn_records["SERIALNO"].to_pylist()
-    everyone = earlier.rows + rows
-    linked_to_new = find_clusters(households, everyone, len(earlier.rows))
-    old_groups = [row["group"] for row in earlier.rows]
-    groups = assign_groups(linked_to_new, seen_count(recipe.personas), recipe.seed, old_groups)
-    clusters = find_clusters(households, everyone) if earlier.rows else linked_to_new
-    for row, group in zip(rows, groups[len(earlier.rows) :], strict=True):
-        row["group"] = group
-    removed = (
-        consistency.get("after_sampling", {}).get("resampled", 0),
-        consistency.get("after_enrichment", {}).get("dropped", 0),
-    )
+    groups, clusters = put_into_groups(rows, earlier, households, recipe)
     dropped = {
         **records.dropped,
         f"under {ADULT_AGE}": records.table.num_rows - len(whole_draw),
         "drawn by the earlier version": earlier.examined,
         "household of an earlier draw": len(whole_draw) - earlier.examined - len(places),
-        "not drawn": len(places) - looked_at,
-        "inconsistent after sampling": removed[0],
-        "inconsistent after enrichment": removed[1],
-        "near-clone between the earlier version's groups": bridges,
+        "not drawn": len(places) - drawn.looked_at,
+        "inconsistent after sampling": drawn.consistency.get("after_sampling", {}).get("resampled", 0),
+        "inconsistent after enrichment": drawn.consistency.get("after_enrichment", {}).get("dropped", 0),
+        "near-clone between the earlier version's groups": drawn.bridges,
     }
     dropped = {reason: n for reason, n in dropped.items() if n}
     return PersonaTable(
         rows=rows,
-        records=source_records(rows, positions, drawn_records, unwritten),
+        records=source_records(rows, drawn.positions, drawn_records, drawn.unwritten),
         counts={"in": len(rows) + sum(dropped.values()), "out": len(rows), "dropped": dropped},
         details={
             "source": records.source,
@@ -153,21 +112,94 @@ def build_personas(
             "income": describe_income_unit(records, recipe.personas.round_income),
             "imputed_in_source": list(records.imputed),
             "unknown_codes": known.unknown_codes,
-            "examined": int(places[looked_at - 1]) + 1 if looked_at else earlier.examined,
-            "consistency": consistency,
+            "examined": int(places[drawn.looked_at - 1]) + 1 if drawn.looked_at else earlier.examined,
+            "consistency": drawn.consistency,
             # Those linked to earlier seen personas are seen too, so a recipe with few new places can get more of them than it asks for.
             "seen": {"asked": seen_count(recipe.personas), "out": groups.count("seen")},
             "clusters": describe_clusters(clusters, groups, households),
             "profile_attributes_left_out": {
-                "personas": sum(n > 0 for n in omitted),
-                "attributes": sum(omitted),
-                "most": max(omitted, default=0),
+                "personas": sum(n > 0 for n in drawn.left_out),
+                "attributes": sum(drawn.left_out),
+                "most": max(drawn.left_out, default=0),
             },
             "null_rates": null_rates(rows),
             "provenance": provenance_shares(rows),
         },
-        ledger=name_items(ledger, positions, len(earlier.rows)),
+        ledger=name_items(drawn.ledger, drawn.positions, len(earlier.rows)),
     )
+
+
+@dataclass
+class Drawn:
+    """What the draw gave until there were enough personas, in the order of the draw.
+
+    rows, positions, unwritten: of the personas that are kept: their published columns but the group, their place in the draw, and the texts
+    that a language model's stand for now. left_out: attributes that did not fit into a profile, one number a persona. looked_at: places of
+    the draw that were taken. bridges: candidates turned away because they link the earlier version's two groups.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    unwritten: list[dict[str, Any]] = field(default_factory=list)
+    ledger: list[dict[str, str]] = field(default_factory=list)
+    consistency: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: list[int] = field(default_factory=list)
+    looked_at: int = 0
+    bridges: int = 0
+
+
+def draw_until_enough(
+    recipe: BuildRecipe,
+    calls: Any,
+    count_tokens: Callable[[list[str]], list[int]],
+    records: CensusRecords,
+    whole_draw: np.ndarray,
+    places: np.ndarray,
+    count: int,
+    earlier: EarlierPersonas,
+) -> Drawn:
+    """Round by round as many records as are missing: described, checked, enriched, checked again. Raises InputError when the draw ends."""
+    drawn = Drawn()
+    neighbours = Neighbours([row["group"] for row in earlier.rows], earlier.rows)
+    while len(drawn.rows) < count:
+        round_places = places[drawn.looked_at : drawn.looked_at + min(count - len(drawn.rows), ROUND)]
+        refuse_exhausted(records, round_places, len(drawn.rows), count, drawn.consistency, drawn.bridges)
+        candidates = describe(recipe, records, whole_draw, round_places)
+        drawn.looked_at += len(round_places)
+        if earlier.rows:
+            # Before anything is paid for: whoever links the two groups has no place, and the draw goes on.
+            candidates, entries = between_the_groups(candidates, neighbours)
+            drawn.ledger += entries
+            drawn.bridges += len(entries)
+        sampled = check_after_sampling(candidates, recipe, calls)
+        drawn.ledger += sampled.ledger
+        if recipe.personas.enrichment == "lm":
+            drawn.ledger += enrich(sampled.kept, recipe, calls)
+        enriched = check_after_enrichment(sampled.kept, recipe, calls)
+        drawn.ledger += enriched.ledger
+        for name, checked in (("after_sampling", sampled), ("after_enrichment", enriched)):
+            before = drawn.consistency.get(name)
+            drawn.consistency[name] = checked.log if before is None else add_logs(before, checked.log)
+        profiles, left_out = write_profiles(recipe, enriched.kept, count_tokens)
+        drawn.left_out += left_out
+        for candidate, profile in zip(enriched.kept, profiles, strict=True):
+            drawn.rows.append(persona_row(candidate, persona_id(len(earlier.rows) + len(drawn.rows)), profile))
+            drawn.positions.append(candidate.position)
+            drawn.unwritten.append(candidate.unwritten)
+    return drawn
+
+
+def put_into_groups(
+    rows: list[dict[str, Any]], earlier: EarlierPersonas, households: list[str], recipe: BuildRecipe
+) -> tuple[list[str], Any]:
+    """Give every new row its group; the groups and the clusters of everybody, earlier personas first."""
+    everyone = earlier.rows + rows
+    linked_to_new = find_clusters(households, everyone, len(earlier.rows))
+    old_groups = [row["group"] for row in earlier.rows]
+    groups = assign_groups(linked_to_new, seen_count(recipe.personas), recipe.seed, old_groups)
+    for row, group in zip(rows, groups[len(earlier.rows) :], strict=True):
+        row["group"] = group
+    return groups, find_clusters(households, everyone) if earlier.rows else linked_to_new
 
 
 def name_items(ledger: list[dict[str, str]], positions: list[int], first: int) -> list[dict[str, str]]:

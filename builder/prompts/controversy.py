@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.errors import InputError
+from builder.llm.drawing import UNREADABLE
 from builder.llm.messages import Answer, ChatRequest, Failure, Sampling
 from builder.llm.templates import load_template
 from builder.prompts import controversy_model
@@ -111,7 +112,7 @@ def read_vote(reply: Answer | Failure) -> bool | str:
         return reply.reason
     sections = load_template(TEMPLATE).read(reply.text)
     if sections is None:
-        return "unreadable"
+        return UNREADABLE
     return sections["verdict"] == "yes"
 
 

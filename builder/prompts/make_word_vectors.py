@@ -67,7 +67,8 @@ def encode(vocabulary: list[str], folder: Path) -> np.ndarray:
     from transformers import AutoModel, AutoTokenizer
 
     torch.set_num_threads(1)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(vocabulary), BATCH):
