@@ -187,7 +187,7 @@ def diff(
     ] = None,
 ) -> None:
     """What changed between two published versions, row by row, and the step of the version number that follows."""
-    from builder.hub import version_folder
+    from builder.published import version_folder
     from builder.publishing.diff import diff_versions, refuse_unwritable
     from builder.publishing.difference_text import difference_text
 
@@ -235,7 +235,7 @@ def report(
     output: Annotated[Path | None, typer.Option(help="The page to write (default RESULTS/report.html).")] = None,
 ) -> None:
     """One self-contained HTML page: every result beside its controls, the figures of the paper, samples, provenance."""
-    from eval.report.page import write_report
+    from eval.report.write import write_report
 
     page = write_report(results, output or results / "report.html", dataset, run)
     typer.echo(f"Report in {page}. Open it in a browser.")

@@ -16,16 +16,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import ROOT, run_measured
 from builder.recipe import ROLES
 from tests.hub_server import WRITE_TOKEN, client_variables, hub_server
 
-ROOT = Path(__file__).parent.parent
 REPOSITORY = "org/name"
 READ_BACK = """
 import sys
@@ -71,34 +70,18 @@ def measure(run: Path, mended: Path, process: "subprocess.Popen[str]", cache: Pa
     said = {}
     for step, command in steps.items():
         before = ask(process)
-        said[step], seconds, peak = run_measured(command, client_variables(before["address"], cache, WRITE_TOKEN))
+        measured = run_measured(command, client_variables(before["address"], cache, WRITE_TOKEN))
+        said[step] = measured.said
         after = ask(process)
         # Each step begins with an empty cache, so that nothing is saved that was downloaded before.
         shutil.rmtree(cache, ignore_errors=True)
         requests, received, sent = (after[name] - before[name] for name in ("requests", "out", "in"))
         print(
-            f"{step:<21}{seconds:>9.1f}{peak:>10.2f}{requests:>10,}{sent / 1e6:>10.1f}{received / 1e6:>13.1f}",
+            f"{step:<21}{measured.seconds:>9.1f}{measured.peak_gib:>10.2f}{requests:>10,}{sent / 1e6:>10.1f}{received / 1e6:>13.1f}",
             flush=True,
         )
     for step, text in said.items():
         print(f"\n{step}:\n{text.strip()}")
-
-
-def run_measured(command: list[str], variables: dict[str, str]) -> tuple[str, float, float]:
-    """What the command printed, its seconds, and its peak resident memory in GiB."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(command, cwd=ROOT, env=kept | variables, stdout=subprocess.PIPE, stderr=complaints)
-        assert process.stdout is not None
-        said = process.stdout.read().decode()
-        # wait4 gives the memory of this child alone; RUSAGE_CHILDREN would give the largest of all so far.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            complaints.seek(0)
-            raise SystemExit(f"{' '.join(command)} failed:\n{complaints.read().decode()[-4000:]}")
-    return said, time.monotonic() - started, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 def opened(run: Path, copy: Path) -> Path:

@@ -23,6 +23,14 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def is_file(path: Path) -> bool:
+    """As Path.is_file, and False for a name that no file can have because it is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 @contextmanager
 def locked(folder: Path, work: str) -> Iterator[None]:
     """Hold the folder, made if need be, for this process. Raises InputError where another `work` (build, fetch) holds it."""

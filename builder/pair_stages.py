@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from builder.audit.recovery import inferable_attributes
-from builder.extension import EarlierVersion, assign_more, with_earlier
+from builder.extension import EarlierVersion, with_earlier
+from builder.extension_rules import more_pairs
 from builder.files import write_atomically
 from builder.judge.judge import Judge
-from builder.pairs.assignment import Assigned, assign_prompts, members_by_group
+from builder.pairs.assignment import Assigned, assign_more, assign_prompts, members_by_group
 from builder.pairs.contrast import DPF_COLUMNS, contrast_tables, judge_candidates, judged_table
 from builder.pairs.dpf import build_pairs, judge_preference
 from builder.pairs.feedback import Written, write_base_answers
@@ -130,8 +131,14 @@ def make_pairs(recipe: BuildRecipe, site: Site, config: str) -> StageResult:
 
 def pairs_to_make(recipe: BuildRecipe, site: Site, personas: list[Row], prompts: list[Row]) -> list[Assigned]:
     """Who is asked what, without what the version that this build extends has asked."""
-    assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in personas], prompts)
-    return assigned if site.earlier is None else assign_more(site.earlier, recipe, prompts, assigned)
+    everybody = [p["persona_id"] for p in personas]
+    if site.earlier is None:
+        return assign_prompts(recipe.seed, recipe.pairs, everybody, prompts)
+    old = {p["persona_id"] for p in site.earlier.personas}
+    wanted = more_pairs(site.earlier.build, recipe)
+    more = assign_more(recipe.seed, wanted, old, site.earlier.assigned, prompts)
+    fresh = assign_prompts(recipe.seed, recipe.pairs, [p for p in everybody if p not in old], prompts)
+    return sorted([*fresh, *more], key=lambda a: (a.persona_id, a.part, a.prompt_id))
 
 
 def plan_pairs(

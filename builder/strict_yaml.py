@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import re
+import sys
 import types
 import typing
 from pathlib import Path
@@ -17,6 +18,9 @@ import yaml
 
 from builder.errors import InputError
 
+# A settings file has some hundreds of values. Aliases can make a short file stand for more than fits into memory.
+MOST_VALUES = 100_000
+LONGEST_NUMBER = 4096  # bits, about 1,200 digits; Python prints no number of more than 4,300
 SECRET_PATTERN = re.compile(r"^(sk-|hf_|key-|Bearer\s|ghp_|xai-|gsk_|AIza)\S{8,}|^[A-Za-z0-9+/_\-]{40,}={0,2}$")
 VARIABLE_NAME = re.compile(r"^[A-Z_][A-Z0-9_]*$")
 
@@ -24,7 +28,7 @@ VARIABLE_NAME = re.compile(r"^[A-Z_][A-Z0-9_]*$")
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, as plain JSON types."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        raw = parse_yaml(path.read_text(encoding="utf-8"), _StrictLoader)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
@@ -38,15 +42,63 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read as YAML{place}: {problem or 'not valid'}. Mend the file.") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path} holds {type(raw).__name__} instead of keys and values. Start from a packaged file.")
-    # Through JSON: YAML anchors make several sections share one object, and an override of one must not reach the others.
-    return json.loads(json.dumps(raw, default=str))
+    try:
+        # Through JSON: YAML anchors make several sections share one object, and an override of one must not reach the others.
+        return json.loads(json.dumps(raw, default=str))
+    except TypeError:
+        raise InputError(
+            f"{path} has a key that is a date, bytes or a list. Keys are words; put it between quotes."
+        ) from None
+
+
+def parse_yaml(content: str | bytes, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """What the YAML says. Raises yaml.YAMLError, whose `problem` says what is wrong, for everything that cannot be used.
+
+    PyYAML's own errors are not all of that kind: of a date that is none, `!!int x`, a number of thousands of digits and brackets nested
+    beyond Python's stack others come out. Aliases that refer to themselves or stand for more than MOST_VALUES values are refused here.
+    """
+    try:
+        value = yaml.load(content, Loader=loader)
+        _refuse_unusable(value, {}, set())
+    except (InputError, yaml.YAMLError):
+        raise
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="brackets or indentation nested too deeply") from None
+    except Exception:  # whatever the reader of one kind of value raises; its text would quote the value
+        raise yaml.MarkedYAMLError(
+            problem="a value is not what its form says (a date that does not exist, a tag that does not fit, a number too long)"
+        ) from None
+    return value
+
+
+def _refuse_unusable(value: Any, sizes: dict[int, int], open_ones: set[int]) -> int:
+    """How many values `value` stands for, each alias counted as often as it is used. sizes: by id, of what was counted already."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise yaml.MarkedYAMLError(problem="a text with half a surrogate pair, which is no character") from None
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        raise yaml.MarkedYAMLError(problem="a number of more than a thousand digits")
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) in open_ones:
+        raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for")
+    if id(value) not in sizes:
+        open_ones.add(id(value))
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_refuse_unusable(one, sizes, open_ones) for one in inner)
+        open_ones.discard(id(value))
+        if sizes[id(value)] > MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"aliases that stand for more than {MOST_VALUES:,} values")
+    return sizes[id(value)]
 
 
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"The file gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them.")
@@ -60,7 +112,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
             f"--set {override!r} is not of the form dotted.key=value, for example --set personas.count=20."
         )
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"--set {key}: {text!r} is not a YAML value: {error}") from None
     *parents, last = key.strip().split(".")
@@ -95,7 +147,10 @@ def refuse_secrets(value: Any, where: str = "") -> None:
                 )
             return
         if "://" in value:
-            address = urlsplit(value)
+            try:
+                address = urlsplit(value)
+            except ValueError:
+                raise InputError(f"{where} holds `://` and cannot be read as an address. Mend it.") from None
             if "@" in address.netloc or re.search(r"(key|token|secret|password|sig)=", address.query, re.IGNORECASE):
                 raise InputError(
                     f"{where} is an address that carries credentials. Remove them from the address; a key is read from the "
@@ -144,18 +199,23 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     for option in options:
         if option is type(None) and value is None:
             return None
-        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if option is float and _is_number(value):
             return float(value)
         if typing.get_origin(option) is tuple and isinstance(value, list):
             inner = typing.get_args(option)[0]
             if inner is str and all(isinstance(v, str) for v in value):
                 return tuple(value)
-            if inner is float and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+            if inner is float and all(map(_is_number, value)):
                 return tuple(float(v) for v in value)
         if option in (str, int, bool) and type(value) is option:
             return value
     wanted = " or ".join(_plain_type(option) for option in options)
     raise InputError(f"{where} is {value!r} ({type(value).__name__}); it takes {wanted}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Also a whole number, as long as it is no larger than a real one can be."""
+    return isinstance(value, float) or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
 def _plain_type(option: Any) -> str:

@@ -28,29 +28,21 @@ from eval.generation_figures import (
     best_of_id,
     content_of,
 )
-from eval.generations_section import section, table
+from eval.generations_section import printed
 from eval.items import Item, draw_items
 from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, find_language_model
-from eval.models import DESCRIPTIONS, Scorer, describe, labelled_of, list_scorers, prompts_of, score_folder, subject_of
+from eval.models import Scorer, describe, labelled_of, list_scorers, prompts_of, score_folder, subject_of
 from eval.pair_results import MODEL_KINDS
 from eval.provenance import dataset_identity, provenance
-from eval.results import (
-    SCHEMA_VERSION,
-    Result,
-    check_files,
-    digest,
-    is_finished,
-    read_result,
-    result_path,
-    write_result,
-)
+from eval.results import SCHEMA_VERSION, Result, digest, finished_result, write_result
 from eval.rows import load_profiles, read_build
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
 from training.base_model import EMBEDDED
 from training.conditioning import CONDITIONS, Conditioning, persona_messages
 from training.evaluation import Candidate, shown_persona
+from training.kinds import DESCRIPTIONS
 from training.scoring import base_of
 
 EVALUATION = "generations"
@@ -61,7 +53,6 @@ ANSWER = Sampling(max_tokens=160, end_sentence_after=48)
 CANDIDATE = replace(ANSWER, temperature=0.8)
 
 Row = dict[str, Any]
-__all__ = ["evaluate_generations", "rescored", "section"]
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +121,8 @@ def evaluate_generations(
             "training": digest(subject.scorer.training),
             "judges": [judge_identity(judge, calls) for judge in found],
         }
-        if not dry_run and is_finished(out, subject.result_name, fingerprint):
-            results.append(read_result(result_path(out, subject.result_name)))
+        if not dry_run and (kept := finished_result(out, subject.result_name, fingerprint)):
+            results.append(kept)
             log.info("%s is up to date.", subject.result_name)
             continue
         answers = written_answers(calls, subject, items, profiles, best_of, seed)
@@ -170,7 +161,7 @@ def evaluate_generations(
         )
         log.info("%s written.", write_result(out, result))
         results.append(result)
-    return "\n".join(said) if dry_run else table(results)
+    return "\n".join(said) if dry_run else printed(results)
 
 
 def check_request(judges: Sequence[str], best_of: int, seed: int) -> list[EvaluationJudge]:
@@ -182,7 +173,6 @@ def check_request(judges: Sequence[str], best_of: int, seed: int) -> list[Evalua
 
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:
     """The same result from the kept replies, read as today's `judges` (label in the result -> judge) read them."""
-    check_files(folder, result)
     answers, scores, transcripts = (
         read_table(folder / f"{result.name}-{part}.parquet") for part in ("answers", "scores", "transcripts")
     )

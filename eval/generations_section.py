@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.figures import points_figure
+from eval.drawings import points_figure
 from eval.generation_figures import AGAINST_BASE, BEST_OF
 from eval.models_table import plain_estimate
-from eval.page import Cell, Example, Figure, Section, Table
-from eval.results import Result, as_estimate
+from eval.page import CONDITION_WORDS, Cell, Example, Figure, Section, Table
+from eval.results import Result, as_estimate, is_scripted
 from eval.tables import read_table
 from training.conditioning import CONDITIONS
 from training.estimates import Estimate
@@ -17,10 +17,9 @@ from training.metrics import CELLS
 NAME_WIDTH = 22
 EXAMPLES = 4
 CELL_TITLES = {AGAINST_BASE: "Against the base model", BEST_OF: "Chosen candidate"}
-SHOWN = {"true": "true persona", "none": "no persona", "wrong": "wrong persona"}
 
 
-def table(results: Sequence[Result]) -> str:
+def printed(results: Sequence[Result]) -> str:
     """At most 110 columns."""
     lines: list[str] = []
     for judge, scripted in _judges(results).items():
@@ -38,7 +37,7 @@ def table(results: Sequence[Result]) -> str:
                     rows.append((_name(result), *_cells(_gap_by_cell(found[use]))))
         if wins:
             lines += [f"Answers that win against the base model's, in %, by {judge}{mark}"]
-            lines += [_row(("", *SHOWN.values(), "true - wrong", "true, length ctl")), *map(_row, wins), ""]
+            lines += [_row(("", *CONDITION_WORDS.values(), "true - wrong", "true, length ctl")), *map(_row, wins), ""]
         if picks:
             lines += [f"The chosen of several candidates against the first, wins in %, by {judge}{mark}"]
             lines += [_row(("", "true persona", "wrong persona", "at random", "best there is", "true - random"))]
@@ -51,10 +50,7 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """None without a result."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     ordered = sorted(results, key=lambda result: result.name)
     wins: list[list[Cell]] = []
     picks: list[list[Cell]] = []
@@ -106,8 +102,8 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
             "both were equally long.",
             (
                 *("model", "judge", "true - wrong", "true - none"),
-                *SHOWN.values(),
-                *(f"{words}, length-controlled" for words in SHOWN.values()),
+                *CONDITION_WORDS.values(),
+                *(f"{words}, length-controlled" for words in CONDITION_WORDS.values()),
                 "unscored",
             ),
             wins,
@@ -118,7 +114,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
             "persona, so that the person enters by the choice alone.",
             (
                 *("model", "judge", "candidates", "true - random", "true - wrong", "true - none"),
-                *(f"chosen for {words}" for words in SHOWN.values()),
+                *(f"chosen for {words}" for words in CONDITION_WORDS.values()),
                 *("at random", "judge's own choice", "unscored"),
             ),
             picks,
@@ -126,7 +122,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         ),
         Table(
             "The same by cell: personas seen in training or not, and questions seen in training or held out.",
-            ("model", "judge", "what", "cell", "true - wrong", "true - none", *SHOWN.values(), "unscored"),
+            ("model", "judge", "what", "cell", "true - wrong", "true - none", *CONDITION_WORDS.values(), "unscored"),
             [row for judge in _judges(ordered) for result in ordered for row in _cell_rows(result, judge)],
             signed=(4, 5),
         ),
@@ -148,7 +144,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         [part for part in tables if part.rows],
         figures,
         _examples(ordered, folder),
-        scripted=any(judge["scripted"] for result in ordered for judge in result.judges),
+        scripted=any(is_scripted(result) for result in ordered),
     )
 
 
@@ -230,7 +226,7 @@ def _length(result: Result, entry: dict[str, Any]) -> list[Cell]:
     failures = "; ".join(f"{reason}: {number}" for reason, number in entry["failures"].items())
     use = {AGAINST_BASE: "against the base model", BEST_OF: "candidates"}[entry["use"]]
     words = None if entry["mean_words"] is None else f"{entry['mean_words']:.1f}"
-    shown = SHOWN[entry["condition"]]
+    shown = CONDITION_WORDS[entry["condition"]]
     return [_name(result), use, entry["writer"], shown, entry["answers"], words, failures or None]
 
 

@@ -31,14 +31,14 @@ from builder.randomness import seed_for
 from eval.bench import comparison
 from eval.bench.answers import write_answers
 from eval.bench.modes import MAIN_MODE, MODES, form_for
-from eval.bench.outcomes import CONDITIONS, Outcome, outcomes_of
+from eval.bench.outcomes import Outcome, outcomes_of
 from eval.bench.pass_at_k import check_samples, ks_for
 from eval.calls import MODEL_ROLE
 from eval.items import Item, Persona, draw_items, load_personas
 from eval.language_models import LanguageModel
 from eval.rows import EvaluatedRow
 from eval.transcripts import reread, transcript_rows
-from training.conditioning import Conditioning
+from training.conditioning import CONDITIONS, Conditioning
 
 try:
     import anyio.from_thread

@@ -1,14 +1,13 @@
 """Which persona is asked which question: test pairs of a published dataset, each (persona, question) once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
 from builder.randomness import seed_for
-from builder.schema import ATTRIBUTES
-from eval.rows import EVALUATED_SPLITS, load_config
+from builder.schema import ATTRIBUTES, GROUPS
+from eval.rows import EVALUATED_SPLITS, load_config, read_rows
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Persona:
     values: dict[str, Any]
 
 
-def draw_items(folder: Path, count: int | None, seed: int, groups: Sequence[str] = ("seen", "unseen")) -> list[Item]:
+def draw_items(folder: Path, count: int | None, seed: int) -> list[Item]:
     """At most `count` items (None: all) of `dpf`, drawn by seed and id, the same whatever the order of rows; sorted by key.
 
-    Raises InputError for a dataset without test rows of these groups, or a count below 1.
+    Raises InputError for a dataset without test rows, or a count below 1.
     """
     if count is not None and count < 1:
         raise InputError(f"The number of items is {count}; give at least 1, or leave it out for all.")
@@ -62,14 +61,16 @@ def draw_items(folder: Path, count: int | None, seed: int, groups: Sequence[str]
         )
         for split in EVALUATED_SPLITS
         if split in tables
-        for row in tables[split].select_columns(
-            ["persona_id", "wrong_persona_id", "prompt_id", "prompt", "topic", "persona_group"]
+        for row in read_rows(
+            tables[split].select_columns(
+                ["persona_id", "wrong_persona_id", "prompt_id", "prompt", "topic", "persona_group"]
+            )
         )
-        if row["persona_group"] in groups
+        if row["persona_group"] in GROUPS
     ]
     if not items:
         raise InputError(
-            f"{folder} has no test row of {' or '.join(groups)} personas in dpf. Build with pairs.seen_test or pairs.heldout_test above 0."
+            f"{folder} has no test row of {' or '.join(GROUPS)} personas in dpf. Build with pairs.seen_test or pairs.heldout_test above 0."
         )
     drawn = sorted(items, key=lambda item: (seed_for(seed, "eval/items", item.key), item.key))
     return sorted(drawn[:count], key=lambda item: item.key)

@@ -11,6 +11,7 @@ from builder.llm.calls import ModelCalls
 from builder.llm.model_recipe import ModelRecipe
 from builder.llm.templates import load_template
 from eval.language_models import model_recipe, recipe_facts
+from eval.results import Result
 
 DEFAULT_MODEL = "embedded"
 
@@ -96,6 +97,15 @@ def todays_facts(facts: Sequence[Mapping[str, Any]], judges: Mapping[str, Judge]
             )
     return [
         {**entry, "label": judges[entry["label"]].label, "version": judges[entry["label"]].version} for entry in facts
+    ]
+
+
+def own_work_notes(result: Result) -> list[str]:
+    """A sentence for each judge whose model also wrote or chose what it judged."""
+    return [
+        f"The model of {judge['name']} also {' and '.join(judge['also'])}: it judges its own work."
+        for judge in result.judges
+        if judge["also"]
     ]
 
 

@@ -1,6 +1,7 @@
 """Any language model by one word: a trained model's folder, an endpoint, a model folder, the embedded or the scripted one."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from builder.llm.weights import EMBEDDED_MODEL_ID
 from builder.strict_yaml import refuse_secrets
 from eval.results import without_paths
 from training.conditioning import Conditioning, from_record, persona_text
-from training.scoring import RECORD_FILE, finished_record
+from training.record import RECORD_FILE, finished_record
 
 FORMS = (
     "embedded, scripted, a folder that `persona train dpo` wrote, a folder with config.json, NAME@ADDRESS of an OpenAI-compatible endpoint "
@@ -54,6 +55,19 @@ def find_language_model(given: str) -> LanguageModel:
         conditioning=Conditioning(),
         facts={"kind": "language model", **recipe_facts(recipe), "training": None},
     )
+
+
+def find_language_models(given: Sequence[str]) -> list[LanguageModel]:
+    """The models that `given` names, none loaded yet. Raises InputError like find_language_model, and for two of one name: a result is
+    called after its model, so the second would be refused when the first has been paid for.
+    """
+    models = [find_language_model(word) for word in given]
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"Two models have the same name ({', '.join(names)}), so their results would be one file. Give each once, or rename a folder."
+        )
+    return models
 
 
 def model_recipe(given: str) -> ModelRecipe:

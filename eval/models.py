@@ -4,7 +4,6 @@ conditions.
 One result file per scorer, whole or not at all. Running again keeps what is there and computes what is missing.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import read_json
-from builder.schema import assistant_message
 from eval.baselines import BASELINES
 from eval.judging import other_parts
 from eval.language_models import file_name
@@ -32,22 +29,13 @@ from training.conditioning import (
     template_hash,
 )
 from training.evaluation import Candidate
+from training.kinds import DESCRIPTIONS, LEARN_FROM_PAIRS, TRL_KINDS
 from training.prompts import PersonaPrompts
+from training.record import RECORD_FILE, finished_record
 
-NEEDED_KEYS = ("base_model", "conditioning", "template_hash", "chat_template_hash")  # of training.json
-DESCRIPTIONS = {
-    "reward": "reward model",
-    "dpo": "DPO model, by its implicit reward",
-    "low_rank": "low-rank reward head on frozen embeddings",
-    "vpl": "variational few-shot reward model (VPL)",
-    "p_dpo": "DPO model with soft tokens for each persona (P-DPO), by its implicit reward",
-    "per_persona": "reward adapters, one for each of a few personas",
-}
 # What may differ between two trainings that are one but for the seed, and what of their data may not.
 SEED_KEYS = ("seed", "data_seed", "rows_seed", "run_name", "output_dir")
 DATA_KEYS = ("build_sha256", "content_sha256", "revision", "configs")
-# These learn a persona from its labelled pairs, whatever stands in the prompt.
-LEARN_FROM_PAIRS = ("low_rank", "vpl")
 PER_TOKEN = "-per-token"
 REFERENCE_FOLDER = "reference"  # in the results folder: the untrained model's log-probabilities, by hash of the text
 BATCH_TEXTS = 16
@@ -252,8 +240,9 @@ def score_dpo_folder(
     The untrained model is the reference, whose log-probabilities the implicit reward needs anyway, so that this control costs nothing.
     (Where the reference was not shown the persona in training, the untrained model still is: that is scored in addition.)
     """
+    from training.base_model import context_of
     from training.reference import reference_log_probabilities
-    from training.scoring import load_dpo_model
+    from training.scoring import answer_tokens, load_dpo_model
     from training.trained import dpo_scores, items_of, usable_by
 
     folder = family[0].folder
@@ -261,7 +250,7 @@ def score_dpo_folder(
     log.info("Scoring with %s.", ", ".join(scorer.name for scorer in family))
     model = load_dpo_model(folder, base_model=base_model)
     prompts = prompts_of(model.record, profiles, labelled)
-    usable = usable_by(model.tokenizer, prompts, getattr(model.model.config, "max_position_embeddings", None))
+    usable = usable_by(model.tokenizer, prompts, context_of(model.model))
     reasons = [reason_against(candidate, "dpo", prompts, usable) for candidate in candidates]
     scorable = _scorable(candidates, reasons)
     items = items_of(prompts, scorable)
@@ -274,7 +263,7 @@ def score_dpo_folder(
         else:
             values = reference_log_probabilities(model, items, kept, BATCH_TEXTS)
             if scorer.name.endswith(PER_TOKEN):
-                lengths = answer_tokens(model.tokenizer, items)
+                lengths = answer_tokens(model, items)
                 values = [value / length for value, length in zip(values, lengths, strict=True)]
         yield scorer, _filled(reasons, values)
 
@@ -310,21 +299,6 @@ def reason_against(
     return TOO_LONG
 
 
-def answer_tokens(tokenizer: Any, items: Sequence[tuple[list[dict[str, str]], str]]) -> list[int]:
-    """The tokens of each item's answer, with the end of turn."""
-    from training.tokens import common_prefix_length, token_ids
-
-    prompts: dict[str, list[int]] = {}
-    lengths = []
-    for messages, text in items:
-        key = json.dumps(messages)
-        if key not in prompts:
-            prompts[key] = token_ids(tokenizer, messages, open_answer=True)
-        ids = token_ids(tokenizer, messages + assistant_message(text))
-        lengths.append(max(1, len(ids) - common_prefix_length(prompts[key], ids)))
-    return lengths
-
-
 def _scorable(candidates: Sequence[Candidate], reasons: Sequence[str | None]) -> list[Candidate]:
     return [candidate for candidate, reason in zip(candidates, reasons, strict=True) if reason is None]
 
@@ -339,18 +313,11 @@ def read_training(folder: Path) -> dict[str, Any]:
     """A model folder's training.json. Raises InputError where it is absent, of no known kind or trained with another
     template.
     """
-    path = folder / "training.json"
-    if not path.is_file():
+    record = finished_record(folder)
+    if record["kind"] not in MODEL_KINDS:
         raise InputError(
-            f"{folder} has no training.json, so it is no finished model. Give the folder that `persona train` wrote."
+            f"{folder / RECORD_FILE} says kind {record['kind']!r}; it must be one of {', '.join(MODEL_KINDS)}. Train again."
         )
-    record = read_json(path)
-    kind = record.get("kind") if isinstance(record, dict) else None
-    if kind not in MODEL_KINDS:
-        raise InputError(f"{path} says kind {kind!r}; it must be one of {', '.join(MODEL_KINDS)}. Train again.")
-    lacking = [key for key in NEEDED_KEYS if key not in record]
-    if lacking:
-        raise InputError(f"{path} lacks {', '.join(lacking)}. It was written by another version: train again.")
     try:
         from_record(record)
     except InputError as error:
@@ -362,7 +329,7 @@ def describe(record: dict[str, Any]) -> str:
     """The model in one line: its kind, and where its prompts are not the usual ones."""
     mode = from_record(record).mode
     said = [DESCRIPTIONS[record["kind"]]]
-    if record["kind"] in ("dpo", "reward"):
+    if record["kind"] in TRL_KINDS:
         said += {"none": ["trained without the persona"], "shuffled": ["trained with another persona's profile"]}.get(
             mode, []
         )

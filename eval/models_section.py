@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.figures import points_figure
+from eval.drawings import points_figure
 from eval.metrics import FEW_CLUSTERS
 from eval.models_table import TABLES, plain_estimate
-from eval.page import Cell, Figure, Section, Table
+from eval.page import CONDITION_WORDS, Cell, Figure, Section, Table
 from eval.pair_results import KIND_NAMES, MODEL_KINDS, gap, in_order, kind, label, measurement, measurements
 from eval.printing import percent
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.seed_spread import seed_groups, spread_over_seeds
 from eval.significance import compare_scorers
 from training.conditioning import CONDITIONS
@@ -19,13 +19,10 @@ from training.fairness import PERSONA_ROWS
 from training.metrics import CELLS
 
 CONFIGS = ("dpf", "contrast")
-SHOWN = {"true": "true persona", "none": "no persona", "wrong": "wrong persona"}
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """None without a result. Raises InputError where a file of scores is damaged."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
+    """Raises InputError where a file of scores is damaged."""
     ordered = in_order(results)
     tables = [
         *(table for entry in TABLES for table in _of_subset(ordered, *entry[:3])),
@@ -41,7 +38,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         _words(ordered),
         [table for table in tables if table is not None and table.rows],
         _figures(ordered),
-        scripted=any(judge.get("scripted") for result in ordered for judge in result.judges),
+        scripted=any(is_scripted(result) for result in ordered),
     )
 
 
@@ -96,7 +93,7 @@ def _of_subset(results: Sequence[Result], config: str, subset: str, title: str) 
             found = gap(result, config, subset, cell, "wrong")
             if found is not None:
                 cells.append([label(result), cell, found.difference, *(m.accuracy if m else None for m in parts)])
-    accuracy = tuple(f"accuracy, {words}" for words in SHOWN.values())
+    accuracy = tuple(f"accuracy, {words}" for words in CONDITION_WORDS.values())
     return [
         Table(
             f"{title} ({config}{'' if subset == 'all' else ', ' + subset.replace('_', ' ')}).",
@@ -164,7 +161,7 @@ def _fairness(results: Sequence[Result]) -> list[Table]:
                 rows.append(
                     [
                         label(result),
-                        SHOWN[spread["condition"]],
+                        CONDITION_WORDS[spread["condition"]],
                         spread["personas"],
                         percent(spread["worst_persona"]),
                         percent(spread["tenth_percentile"]),
@@ -202,7 +199,7 @@ def _disagreement(results: Sequence[Result]) -> Table:
         "Agreement with the judge, weighted by disagreement among personas: a row weighs as much as the share of other personas for whom "
         "the judge prefers the other side of the same comparison (dpf: revision or base answer of the prompt; contrast: the same two "
         "texts). A scorer that knows only what most personas like is at 50 % on contrast, and below on dpf.",
-        ("scorer", "pairs", *SHOWN.values()),
+        ("scorer", "pairs", *CONDITION_WORDS.values()),
         rows,
     )
 
@@ -223,7 +220,7 @@ def _seeds(results: Sequence[Result]) -> Table:
                 rows.append([", ".join(label(result) for result in group), config, len(group), *said])
     return Table(
         "Trainings that differ in seed alone: mean, and lowest to highest of the seeds, in %. An interval over rows does not hold this.",
-        ("models", "pairs", "seeds", "true - wrong", *SHOWN.values()),
+        ("models", "pairs", "seeds", "true - wrong", *CONDITION_WORDS.values()),
         rows,
     )
 
@@ -235,7 +232,9 @@ def _left_out(results: Sequence[Result]) -> Table:
             if (m.subset, m.cell) == ("all", "all") and (m.unscored or m.mirrors_dropped):
                 reasons = [f"{reason}: {count}" for reason, count in m.unscored.items()]
                 reasons += [f"mirror unscored or absent: {m.mirrors_dropped}"] if m.mirrors_dropped else []
-                rows.append([label(result), m.config, SHOWN[m.condition], m.rows, m.accuracy.n, "; ".join(reasons)])
+                rows.append(
+                    [label(result), m.config, CONDITION_WORDS[m.condition], m.rows, m.accuracy.n, "; ".join(reasons)]
+                )
     return Table(
         "Rows that count nowhere: neither wrong nor half right.",
         ("scorer", "pairs", "shown", "rows", "counted", "left out"),

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from training.estimates import Estimate
 
+# Under which persona something was scored or written, as tables and figures call it: training.conditioning.CONDITIONS, in their order.
+CONDITION_WORDS = {"true": "true persona", "none": "no persona", "wrong": "wrong persona"}
+
 Cell = str | int | float | Estimate | None
 
 
@@ -29,7 +32,7 @@ class Table:
 @dataclass(frozen=True)
 class Figure:
     """number: of the paper's figure, as `10` (`2, 13` for two in one), or None for one that the paper does not have. image: an SVG data
-    address (eval.figures).
+    address (eval.drawings).
 
     words: what the figure shows, its values included, for a reader who cannot see it.
     """

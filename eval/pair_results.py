@@ -15,21 +15,12 @@ from eval.metrics import Figures, Gap, Measurement
 from eval.results import Result, as_estimate, check_files, load_results
 from eval.rows import EvaluatedRow
 from eval.scores import PairScore
-from training.kinds import OWN_KINDS
+from training.kinds import OWN_KINDS, SHORT_NAMES
 
 EVALUATION = "models"
 MODEL_KINDS = ("reward", "dpo", *OWN_KINDS)
 KINDS = (*MODEL_KINDS, "base", "baseline")  # in the order in which they are shown
-KIND_NAMES = {
-    "reward": "reward model",
-    "dpo": "DPO model",
-    "low_rank": "low-rank head",
-    "vpl": "VPL model",
-    "p_dpo": "P-DPO model",
-    "per_persona": "adapter a persona",
-    "base": "untrained",
-    "baseline": "baseline",
-}
+KIND_NAMES = SHORT_NAMES | {"base": "untrained", "baseline": "baseline"}
 # Of a pair, beside its scores. partner_persona_id and mirror_pair_id: contrast pairs have them.
 PAIR_COLUMNS = (
     *("pair_id", "mirror_pair_id", "config", "cell", "persona_id", "partner_persona_id", "prompt_id", "judge_verdict"),

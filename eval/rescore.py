@@ -13,6 +13,7 @@ from builder.judge.judge_file import JUDGE_FOLDER, load_judge
 from builder.llm.model_recipe import ModelRecipe
 from eval.results import Result, check_files, load_results, write_result
 
+# Each is given a result whose files have just been checked.
 Rescored = Callable[[Result, Path, Mapping[str, Judge]], Result]
 KEPT_AS = "kept_as"  # in a judge's facts, where rereading has changed its label
 # The evaluations whose figures follow from kept replies, and where their `rescored` is, imported when needed. Of `models` scores are kept,
@@ -29,7 +30,7 @@ EVALUATIONS_READ_ANEW = {
     "subtlety": "eval.subtlety.run",
     "summaries": "eval.summaries.run",
 }
-SHOWN = 5  # figures of a result that are named; of the others the number
+NAMED_FIGURES = 5  # of a result; of the others the number
 
 
 def rescore_results(folder: Path, judge_files: Sequence[str]) -> str:
@@ -82,10 +83,10 @@ def changes(before: Result, after: Result) -> list[str]:
     old_figures, new_figures = dict(_leaves(before.content)), dict(_leaves(after.content))
     names = list(dict.fromkeys([*old_figures, *new_figures]))
     differing = [name for name in names if old_figures.get(name, _ABSENT) != new_figures.get(name, _ABSENT)]
-    for name in differing[:SHOWN]:
+    for name in differing[:NAMED_FIGURES]:
         said.append(f"{name} {_shown(old_figures.get(name, _ABSENT))} -> {_shown(new_figures.get(name, _ABSENT))}")
-    if len(differing) > SHOWN:
-        said.append(f"and {len(differing) - SHOWN} more figures")
+    if len(differing) > NAMED_FIGURES:
+        said.append(f"and {len(differing) - NAMED_FIGURES} more figures")
     return said or ["rewritten"]
 
 

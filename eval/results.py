@@ -18,19 +18,6 @@ from builder.files import read_json, sha256_file, write_text
 from training.estimates import Estimate
 
 SCHEMA_VERSION = 2  # raise it whenever the same scores would give another result file
-EVALUATIONS = (
-    "models",
-    "generations",
-    "bench",
-    "calibration",
-    "attributes",
-    "agreement",
-    "human_study",
-    "summaries",
-    "subtlety",
-    "side_effects",
-    "elicitation",
-)
 # A result with a larger share of unscored rows says nothing of the subject: its figures are withheld.
 MOST_UNSCORED = 0.1
 
@@ -39,7 +26,7 @@ MOST_UNSCORED = 0.1
 class Result:
     """One evaluation of one subject. Everything in it is plain JSON; paths are names, never places on a machine."""
 
-    evaluation: str  # one of EVALUATIONS
+    evaluation: str  # a name of eval.report.sections
     name: str  # of the files; unique in the folder
     description: str  # one line for a reader
     fingerprint: dict[
@@ -101,11 +88,11 @@ def load_results(folder: Path, evaluation: str | None = None) -> list[Result]:
     return results
 
 
-def is_finished(folder: Path, name: str, fingerprint: dict[str, Any]) -> bool:
-    """True where `folder` holds this very result. Raises InputError where it holds another of the same name."""
+def finished_result(folder: Path, name: str, fingerprint: dict[str, Any]) -> Result | None:
+    """This very result, if `folder` holds it. Raises InputError where it holds another of the same name, or files that do not fit."""
     path = result_path(folder, name)
     if not path.exists():
-        return False
+        return None
     result = read_result(path)
     differing = [
         key
@@ -118,7 +105,11 @@ def is_finished(folder: Path, name: str, fingerprint: dict[str, Any]) -> bool:
             f"Give another output folder, or delete {name}.json to replace it."
         )
     check_files(folder, result)
-    return True
+    return result
+
+
+def is_finished(folder: Path, name: str, fingerprint: dict[str, Any]) -> bool:
+    return finished_result(folder, name, fingerprint) is not None
 
 
 def check_files(folder: Path, result: Result) -> None:
@@ -144,6 +135,13 @@ def too_many_unscored(rows: dict[str, Any]) -> str | None:
     unscored = sum(rows["unscored"].values())
     share = unscored / (unscored + rows["scored"]) if unscored else 0.0
     return f"{share:.0%} of rows unscored (at most {MOST_UNSCORED:.0%})" if share > MOST_UNSCORED else None
+
+
+def is_scripted(result: Result) -> bool:
+    """Whether a judge, the evaluated model or another model of the evaluation (which `settings` says) is scripted: a fixed function of
+    the text, of which the figures say nothing."""
+    judges, subject = any(judge.get("scripted") for judge in result.judges), result.subject or {}
+    return judges or subject.get("provider") == "scripted" or bool(result.settings.get("scripted"))
 
 
 def as_estimate(raw: dict[str, Any]) -> Estimate:

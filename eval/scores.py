@@ -47,9 +47,7 @@ class ScoringPlan:
     places: dict[str, list[tuple[int, int] | str]]
 
 
-def plan_scoring(
-    rows: Sequence[EvaluatedRow], personas: Collection[str], conditions: Sequence[str] = CONDITIONS
-) -> ScoringPlan:
+def plan_scoring(rows: Sequence[EvaluatedRow], personas: Collection[str]) -> ScoringPlan:
     """What has to be scored. personas: the ids that have a profile. Answers shared by several pairs (a base answer, both mirrors) are
     scored once, so they cannot differ.
     """
@@ -65,7 +63,7 @@ def plan_scoring(
         chosen, rejected = (Candidate(persona, prompt, row.question, text) for text in (row.chosen, row.rejected))
         return known.setdefault(chosen, len(known)), known.setdefault(rejected, len(known))
 
-    places = {condition: [place(row, condition) for row in rows] for condition in conditions}
+    places = {condition: [place(row, condition) for row in rows] for condition in CONDITIONS}
     return ScoringPlan(list(known), places)
 
 

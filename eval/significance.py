@@ -18,6 +18,7 @@ from eval.paired_test import paired_p_values
 from eval.results import Result
 from training.estimates import MINIMUM_ROWS, Estimate, estimate_mean, resample
 
+SEED = 0  # of the resamples, so that everybody who reads these results gets the same figures
 MEASURES = ("gap", "accuracy")  # accuracy(true) - accuracy(wrong), and accuracy(true)
 
 
@@ -49,7 +50,7 @@ class Rows:
     values: dict[str, dict[str, np.ndarray]]
 
 
-def compare_scorers(folder: Path, results: Sequence[Result], seed: int = 0) -> list[Comparison]:
+def compare_scorers(folder: Path, results: Sequence[Result]) -> list[Comparison]:
     """All comparisons of the results of `persona eval models` in `folder`. Raises InputError where a file of scores is damaged."""
     if not any(kind(result) in MODEL_KINDS for result in results):
         return []
@@ -62,13 +63,11 @@ def compare_scorers(folder: Path, results: Sequence[Result], seed: int = 0) -> l
         if not rows.pair_ids:
             continue
         for measure in MEASURES:
-            found += _compare(rows, config, measure, models, controls, seed)
+            found += _compare(rows, config, measure, models, controls)
     return found
 
 
-def _compare(
-    rows: Rows, config: str, measure: str, models: Sequence[str], controls: Sequence[str], seed: int
-) -> list[Comparison]:
+def _compare(rows: Rows, config: str, measure: str, models: Sequence[str], controls: Sequence[str]) -> list[Comparison]:
     values = {name: own[measure] for name, own in rows.values.items()}
     pairs = []
     for against, candidates in (("control", controls), ("model", models)):
@@ -78,9 +77,9 @@ def _compare(
         return []
     differences = np.stack([values[first] - values[second] for first, second, _ in pairs], axis=1)
     key = f"{config}/{measure}"
-    resampled = resample(differences, rows.clusters, rng_for(seed, "eval/significance", key), rows.prompts)
+    resampled = resample(differences, rows.clusters, rng_for(SEED, "eval/significance", key), rows.prompts)
     estimates = [estimate_mean(resampled, column, is_difference=True) for column in range(len(pairs))]
-    p_values = paired_p_values(differences, rows.clusters, rows.prompts, rng_for(seed, "eval/sign_flip", key))
+    p_values = paired_p_values(differences, rows.clusters, rows.prompts, rng_for(SEED, "eval/sign_flip", key))
     tested = [place for place, estimate in enumerate(estimates) if estimate.value is not None]
     corrected = dict(zip(tested, holm([p_values[place] for place in tested]), strict=True))
     return [

@@ -6,7 +6,8 @@ from typing import Any
 
 from builder.files import sha256_file
 from builder.llm.transformers_client import TransformersClient
-from training.scoring import finished_record, load_dpo_model
+from training.record import finished_record
+from training.scoring import load_dpo_model
 
 
 class TrainedClient(TransformersClient):

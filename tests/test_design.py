@@ -1,4 +1,4 @@
-"""The rules of docs/design.md that a machine can keep: which way imports run, and no global random state."""
+"""The rules that a machine can keep: which way imports run, no global random state (docs/design.md), no test that sleeps."""
 
 import ast
 import re
@@ -25,8 +25,7 @@ SHARED = (
     "builder.llm",
     "builder.judge",
     "builder.hub",
-    "builder.hub_files",
-    "builder.hub_commit",
+    "builder.published",
     "builder.strict_yaml",
 )
 ALLOWED = {
@@ -36,7 +35,7 @@ ALLOWED = {
     # that bear on a question by the word vectors that give the questions their topics.
     "training": ("training", *SHARED, "builder.personas.profile", "builder.prompts.vectors"),
     # An evaluation that changes one attribute prints the profile anew, as builder does.
-    "eval": ("eval", "training", "dataset_card", *SHARED, "builder.personas.profile"),
+    "eval": ("eval", "training", *SHARED, "builder.personas.profile"),
     "dataset_card": ("dataset_card",),
 }
 # A stage may import the parts before it in this order, and itself.
@@ -142,9 +141,24 @@ def test_no_global_random_state(path):
 
 def test_the_rules_above_would_notice():
     """The checks themselves, on code that breaks them."""
-    bad = ast.parse("import numpy as np\nnp.random.seed(1)")
+    bad = ast.parse("import numpy as np\nnp.random.seed(1)\nfrom time import sleep\nsleep(1)\ntime.sleep(1)")
     calls = [dotted(n.func) for n in ast.walk(bad) if isinstance(n, ast.Call)]
-    assert calls == ["np.random.seed"]
+    assert calls == ["np.random.seed", "sleep", "time.sleep"]
+    assert [sleeps(call) for call in calls] == [False, True, True]
+
+
+def sleeps(called: str) -> bool:
+    return called.rpartition(".")[2] in ("sleep", "wait_for_timeout")
+
+
+def test_no_test_sleeps():
+    """What is awaited is looked for: tests.waiting. A search that runs for minutes by itself (tests/fuzz) is no test."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.name in ("waiting.py", "__main__.py"):
+            continue
+        calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+        found = [f"{path.name}:{n.lineno}" for n in calls if sleeps(dotted(n.func))]
+        assert not found, f"{found}: use tests.waiting.wait_until"
 
 
 def test_no_respondent_row_no_key_and_no_machine_path_is_tracked():

@@ -1,5 +1,6 @@
 """What README and docs tell people to type exists, and the README's commands are the ones that CI runs."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -18,7 +19,8 @@ def commands(path: Path, program: str) -> list[list[str]]:
     blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     lines = [line.strip().removeprefix("$ ") for line in lines]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    return [list(itertools.takewhile(lambda word: word not in ("||", "&&", "|", ";"), line)) for line in words]
 
 
 PERSONA_COMMANDS = [(path.name, c) for path in DOCUMENTS for c in commands(path, "persona")]

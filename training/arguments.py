@@ -13,9 +13,9 @@ from trl import ModelConfig, TrlParser
 
 from builder.errors import InputError
 from builder.schema import PAIR_CONFIGS
+from builder.strict_yaml import parse_yaml
 from training.conditioning import MODES, ROLES, Conditioning
-
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
+from training.packaged import RECIPE_FOLDER, find_packaged
 
 
 @dataclass
@@ -130,6 +130,17 @@ class TrainingRun:
     model: ModelConfig
     given: dict[str, Any]
 
+    @property
+    def cache(self) -> Path | None:
+        """Where runs on the same base share its log-probabilities and embeddings."""
+        return Path(self.data.score_cache) if self.data.score_cache else None
+
+    @property
+    def loading_dtype(self) -> str:
+        """In which a model is loaded to be scored: the recipe's where that is a half precision, else float32."""
+        dtype = self.model.dtype
+        return dtype if dtype in ("bfloat16", "float16") else "float32"
+
 
 class StrictParser(TrlParser):
     """TRL's parser, with our error in place of a usage text of four hundred lines."""
@@ -153,7 +164,7 @@ def parse_arguments(argv: list[str] | None, config_class: Any) -> TrainingRun:
         position = argv.index("--config")
         if position + 1 == len(argv):
             raise InputError("--config is the last argument; the recipe's path is missing after it.")
-        argv[position + 1] = str(_find_recipe(argv[position + 1]))
+        argv[position + 1] = str(find_packaged(argv[position + 1], RECIPE_FOLDER, "training recipe"))
         recipe = _read_recipe(Path(argv[position + 1]))
     for key, value in recipe.items():
         if key != "env":
@@ -178,20 +189,9 @@ def parse_arguments(argv: list[str] | None, config_class: Any) -> TrainingRun:
     return TrainingRun(data, config, model, {key: values.get(key) for key in sorted(given)})
 
 
-def _find_recipe(source: str) -> Path:
-    path = Path(source)
-    packaged = RECIPE_FOLDER / f"{path.stem}.yaml"
-    if path.is_file():
-        return path
-    if len(path.parts) == 1 and packaged.is_file():
-        return packaged
-    names = ", ".join(sorted(p.stem for p in RECIPE_FOLDER.glob("*.yaml")))
-    raise InputError(f"Recipe {source} does not exist. Give a YAML file, or one of the packaged recipes: {names}.")
-
-
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}. Mend the file.") from None
     if not isinstance(recipe, dict):

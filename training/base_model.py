@@ -92,6 +92,12 @@ def declared_licence(base: BaseModel) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
+def context_of(model: Any) -> int | None:
+    """How many tokens a loaded model reads at most; None where it does not say."""
+    limit: int | None = getattr(model.config, "max_position_embeddings", None)
+    return limit
+
+
 def load_tokenizer(folder: Path, for_reward: bool) -> Any:
     """The tokenizer, with a padding token that is not the end token.
 

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from training.kinds import HELP, OWN_KINDS
+from training.packaged import RECIPE_FOLDER
+
 app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
 
 ModelFolder = Annotated[Path, typer.Option(help="The folder for the trained model.")]
@@ -22,18 +25,11 @@ Push = Annotated[
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository on the Hub private.")]
 # What follows the options goes to the training script as it is.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-# Methods with a loop of their own: they save what `persona eval models` reads, and neither a merged model nor one for the Hub.
-OWN_LOOP = {
-    "low_rank": "A low-rank reward head on frozen embeddings.",
-    "vpl": "A variational encoder of a persona's labelled pairs.",
-    "p_dpo": "DPO with soft tokens for each persona.",
-    "per_persona": "An adapter of its own for each of a few personas.",
-}
 
 
 def keys_of(method: str) -> str:
     """Which recipes there are for a training script, and where its keys are listed."""
-    stems = sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.yaml"))
+    stems = sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
     own = [stem for stem in stems if stem.removeprefix("demo_").removeprefix("qlora_").startswith(method)]
     return (
         f"Without --recipe: demo_{method}. Packaged, in training/recipes/: {', '.join(own)}. "
@@ -41,7 +37,7 @@ def keys_of(method: str) -> str:
     )
 
 
-@app.command("dpo", context_settings=PASSED_ON, epilog=keys_of("dpo"))
+@app.command("dpo", context_settings=PASSED_ON, epilog=keys_of("dpo"), help=HELP["dpo"])
 def dpo(
     dataset: TrainingData,
     out: ModelFolder,
@@ -52,11 +48,10 @@ def dpo(
     private: Private = False,
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """A persona-conditioned DPO model."""
     train("dpo", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
-@app.command("reward", context_settings=PASSED_ON, epilog=keys_of("reward"))
+@app.command("reward", context_settings=PASSED_ON, epilog=keys_of("reward"), help=HELP["reward"])
 def reward(
     dataset: TrainingData,
     out: ModelFolder,
@@ -67,12 +62,11 @@ def reward(
     private: Private = False,
     context: typer.Context = None,  # type: ignore[assignment]
 ) -> None:
-    """A persona-conditioned reward model."""
     train("reward", dataset, out, recipe, accelerate, merge, push, private, context)
 
 
-def add_own_loop(method: str, summary: str) -> None:
-    """One verb; typer takes its options from the function's signature."""
+def add_own_loop(method: str) -> None:
+    """The verb of a method that saves neither a merged model nor one for the Hub; typer takes its options from the function's signature."""
 
     def verb(
         dataset: TrainingData,
@@ -83,11 +77,11 @@ def add_own_loop(method: str, summary: str) -> None:
     ) -> None:
         train(method, dataset, out, recipe, accelerate, context=context)
 
-    app.command(method.replace("_", "-"), context_settings=PASSED_ON, epilog=keys_of(method), help=summary)(verb)
+    app.command(method.replace("_", "-"), context_settings=PASSED_ON, epilog=keys_of(method), help=HELP[method])(verb)
 
 
-for method, summary in OWN_LOOP.items():
-    add_own_loop(method, summary)
+for method in OWN_KINDS:
+    add_own_loop(method)
 
 
 def train(

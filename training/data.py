@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from huggingface_hub import metadata_load
 
 from builder.errors import InputError
 from builder.files import sha256_file
-from builder.hub import HubAddress
+from builder.hub.client import HubAddress
 from builder.schema import NEUTRAL_SYSTEM_TEXT, features
 from training.conditioning import LabelledPair
 from training.dataset_address import dataset_address, dataset_snapshot
@@ -26,6 +26,7 @@ TEST_SPLITS = ("seen_test", "heldout_test")
 SUPPORT_SPLIT = "support"
 MESSAGE_COLUMNS = ("prompt", "chosen", "rejected")
 ID_COLUMNS = ("pair_id", "persona_id", "prompt_id", "persona_group", "wrong_persona_id")
+BATCH = 1000  # rows read at a time: one at a time costs ten times as much, all together more memory than the rest
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,12 @@ def labelled_pairs(data: PreferenceData, without: Collection[str] = ()) -> dict[
     without: prompt ids of which no pair is given.
     """
     pairs: dict[str, list[LabelledPair]] = {}
+    columns = ("persona_id", "prompt_id", "question", "chosen", "rejected")
     for split in (TRAIN_SPLIT, SUPPORT_SPLIT):
-        for row in data.splits[split].select_columns(["persona_id", "prompt_id", "question", "chosen", "rejected"]):
-            if row["prompt_id"] in without:
-                continue
-            pair = LabelledPair(
-                row["prompt_id"], row["question"], row["chosen"][0]["content"], row["rejected"][0]["content"]
-            )
-            pairs.setdefault(row["persona_id"], []).append(pair)
+        for persona, prompt, question, chosen, rejected in _values(data.splits[split], columns):
+            if prompt not in without:
+                pair = LabelledPair(prompt, question, chosen[0]["content"], rejected[0]["content"])
+                pairs.setdefault(persona, []).append(pair)
     return pairs
 
 
@@ -91,7 +90,9 @@ def trainer_rows(rows: Dataset) -> Dataset:
 def rows_hash(rows: Dataset) -> str:
     """SHA-256 over ids and texts in order: two runs with the same hash trained on the same rows."""
     digest = hashlib.sha256()
-    for row in rows.select_columns([*MESSAGE_COLUMNS, "pair_id"]):
+    columns = (*MESSAGE_COLUMNS, "pair_id")
+    for values in _values(rows, columns):
+        row = dict(zip(columns, values, strict=True))
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n")
     return digest.hexdigest()
 
@@ -129,12 +130,16 @@ def _checked(rows: Dataset, config: str, split: str) -> Dataset:
             f"Config {config}, split {split}: {len(twice)} pair ids are given to several rows (first: {min(twice)}), so that these would "
             "count more than once. Publish the dataset again."
         )
-    questions = [prompt[-1]["content"] if prompt else None for prompt in rows["prompt"]]
-    kind = rows.add_column("pair_kind", [config] * len(rows)).add_column("question", questions)
+    questions = [prompt[-1]["content"] if prompt else None for (prompt,) in _values(rows, ("prompt",))]
+    # With their type from the start: to cast a column afterwards writes the whole table anew.
+    text = Value("string")
+    kind = rows.add_column("pair_kind", [config] * len(rows), feature=text).add_column(
+        "question", questions, feature=text
+    )
     if "mirror_pair_id" not in kind.column_names:
-        kind = kind.add_column("mirror_pair_id", [None] * len(rows))
-    for name in ("pair_kind", "mirror_pair_id", "question"):
-        kind = kind.cast_column(name, Value("string"))
+        kind = kind.add_column("mirror_pair_id", [None] * len(rows), feature=text)
+    elif kind.features["mirror_pair_id"] != text:
+        kind = kind.cast_column("mirror_pair_id", text)
     return kind.select_columns([*MESSAGE_COLUMNS, *ID_COLUMNS, "question", "pair_kind", "mirror_pair_id"])
 
 
@@ -150,67 +155,73 @@ def _check_columns(rows: Dataset, needed: Sequence[str], where: str) -> None:
 def _check_texts(splits: dict[str, Dataset]) -> None:
     """Chosen and rejected are one message of the assistant each, which may be blank: those rows are dropped and counted later."""
     for split, rows in splits.items():
-        for row in rows.select_columns(["pair_id", "chosen", "rejected"]):
-            for side in ("chosen", "rejected"):
-                if [message["role"] for message in row[side]] != ["assistant"] or row[side][0]["content"] is None:
+        for pair, *answers in _values(rows, ("pair_id", "chosen", "rejected")):
+            for side, answer in zip(("chosen", "rejected"), answers, strict=True):
+                if [message["role"] for message in answer] != ["assistant"] or answer[0]["content"] is None:
                     raise InputError(
-                        f"{split}, row {row['pair_id']}: {side} is {row[side]!r}, not one message of the assistant with a text. Publish "
-                        "the dataset again."
+                        f"{split}, row {pair}: {side} is {answer!r}, not one message of the assistant with a text. Publish the "
+                        "dataset again."
                     )
 
 
 def _check_profiles(splits: dict[str, Dataset], profiles: dict[str, str]) -> None:
     """Each prompt is [system: the persona's published profile, user: question]."""
     for split, rows in splits.items():
-        for row in rows.select_columns(["pair_id", "persona_id", "prompt"]):
-            roles = [message["role"] for message in row["prompt"]]
-            if roles != ["system", "user"] or row["prompt"][1]["content"] is None:
+        for pair, persona, prompt in _values(rows, ("pair_id", "persona_id", "prompt")):
+            roles = [message["role"] for message in prompt]
+            if roles != ["system", "user"] or prompt[1]["content"] is None:
                 raise InputError(
-                    f"{split}, row {row['pair_id']}: the prompt's roles are {roles}, not [system, user] with a text each, so that the "
+                    f"{split}, row {pair}: the prompt's roles are {roles}, not [system, user] with a text each, so that the "
                     "persona's place is not known. Publish the dataset again."
                 )
-            system = row["prompt"][0]["content"]
-            if system != profiles.get(row["persona_id"]):
+            system = prompt[0]["content"]
+            if system != profiles.get(persona):
                 shown = "the neutral text" if system == NEUTRAL_SYSTEM_TEXT else repr(system[:60])
                 raise InputError(
-                    f"{split}, row {row['pair_id']}: the system text is {shown}, not the profile of "
-                    f"{row['persona_id']} in the personas "
-                    "config. A model trained on it would be evaluated with other profiles. Publish the dataset again."
+                    f"{split}, row {pair}: the system text is {shown}, not the profile of {persona} in the personas config. A model "
+                    "trained on it would be evaluated with other profiles. Publish the dataset again."
                 )
 
 
 def _check_leaks(splits: dict[str, Dataset]) -> None:
     train = splits[TRAIN_SPLIT]
-    unseen = train.filter(lambda group: group != "seen", input_columns="persona_group")
-    if len(unseen):
+    ids = {split: list(_values(rows, ("pair_id", "persona_id", "prompt_id"))) for split, rows in splits.items()}
+    unseen = [
+        pair for (pair, _, _), group in zip(ids[TRAIN_SPLIT], train["persona_group"][:], strict=True) if group != "seen"
+    ]
+    if unseen:
         raise InputError(
-            f"{len(unseen)} train rows belong to unseen personas (first: {unseen[0]['pair_id']}). Training on them "
-            "would make the unseen "
-            "figures meaningless; they belong in the split `support`."
+            f"{len(unseen)} train rows belong to unseen personas (first: {unseen[0]}). Training on them would make the unseen figures "
+            "meaningless; they belong in the split `support`."
         )
     # What may be learned from: train, and by few-shot methods support.
     for split in (TRAIN_SPLIT, SUPPORT_SPLIT):
-        learned = splits[split]
-        pairs, asked = set(learned["pair_id"]), set(zip(learned["persona_id"], learned["prompt_id"], strict=True))
+        pairs = {pair for pair, _, _ in ids[split]}
+        asked = {(persona, prompt) for _, persona, prompt in ids[split]}
         for test_split in TEST_SPLITS:
-            test = splits[test_split]
-            shared = pairs.intersection(test["pair_id"])
+            shared = pairs.intersection(pair for pair, _, _ in ids[test_split])
             if shared:
                 raise InputError(
                     f"{len(shared)} pairs are in {split} and in {test_split} (first: {min(shared)}). Publish the dataset again."
                 )
-            answered = asked.intersection(zip(test["persona_id"], test["prompt_id"], strict=True))
+            answered = asked.intersection((persona, prompt) for _, persona, prompt in ids[test_split])
             if answered:
                 raise InputError(
                     f"{len(answered)} personas are asked the same question in {split} and in {test_split} (first: {min(answered)}). "
                     "Publish the dataset again."
                 )
-        shared = set(learned["prompt_id"]).intersection(splits["heldout_test"]["prompt_id"])
+        shared = {prompt for _, prompt in asked}.intersection(prompt for _, _, prompt in ids["heldout_test"])
         if shared:
             raise InputError(
                 f"{len(shared)} prompts of heldout_test are also in {split} (first: {min(shared)}), so they are not held out. Publish the "
                 "dataset again."
             )
+
+
+def _values(rows: Dataset, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The values of these columns, row after row."""
+    for batch in rows.select_columns(list(columns)).iter(BATCH):
+        yield from zip(*(batch[column] for column in columns), strict=True)
 
 
 def _identity(folder: Path, address: HubAddress | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.errors import InputError
-from builder.hub import PREFIX, HubAddress, parse_address, snapshot
+from builder.hub.client import PREFIX, HubAddress, parse_address, snapshot
 
 
 def dataset_address(source: str, revision: str | None = None) -> HubAddress | None:

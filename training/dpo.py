@@ -11,7 +11,7 @@ from builder.errors import InputError
 from training.arguments import TrainingRun, parse_arguments
 from training.preflight import say
 from training.reference import with_reference
-from training.run import finish, new_trainer, prepare_trl, train, trainer_datasets
+from training.run import new_trainer, prepare_trl, save_and_publish, train, trainer_datasets
 from training.run_as_script import run_as_script
 from training.trainers import NamedSplitsDPOTrainer
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> Path:
     reference = reference_mode(trainer, run)
     say(f"[preflight] reference: {reference}")
     facts = train(trainer, prepared, "dpo") | {"reference": reference}
-    return finish(trainer, prepared, "dpo", facts)
+    return save_and_publish(trainer, prepared, "dpo", facts)
 
 
 def _check_loss(config: DPOConfig) -> None:

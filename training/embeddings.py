@@ -22,6 +22,7 @@ from builder.errors import InputError
 from builder.files import write_atomically
 from builder.schema import assistant_message
 from training.arguments import TrainingRun
+from training.base_model import context_of
 from training.conditioning import LabelledPair, chat_template_hash
 from training.data import TRAIN_SPLIT
 from training.evaluation import Candidate
@@ -202,7 +203,7 @@ def usable_by_base(
 
 def _fits(model: ScoringModel, prompts: PersonaPrompts, candidate: Candidate) -> bool:
     """Whether the base model reads the text whole."""
-    limit = getattr(model.model.config, "max_position_embeddings", None)
+    limit = context_of(model.model)
     messages, answer = neutral_item(prompts, candidate.question, candidate.answer)
     return limit is None or len(token_ids(model.tokenizer, messages + assistant_message(answer))) <= limit
 

@@ -86,16 +86,15 @@ def estimate_derived(
     columns: Sequence[int],
     statistic: Callable[[np.ndarray], np.ndarray],
     undefined: str,
-    n: int | None = None,
 ) -> Estimate:
     """A figure that follows from the means of some columns: a ratio, Cohen's kappa.
 
     columns: they count the same rows. statistic: (..., len(columns)) -> (...), not finite where there is none. undefined: the reason that
-    stands where the figure does not exist. n: rows, where they are not all that are counted.
+    stands where the figure does not exist.
     """
     values = resampled.values[:, list(columns)]
     counted = values[~np.isnan(values).any(axis=1)]
-    rows, clusters = len(counted) if n is None else n, resampled.sums.personas_counted(columns[0])
+    rows, clusters = len(counted), resampled.sums.personas_counted(columns[0])
     if rows < MINIMUM_ROWS:
         return Estimate(None, None, None, rows, clusters, f"n < {MINIMUM_ROWS}")
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datasets import Dataset
+
 from training.conditioning import CONDITIONS
 from training.metrics import sample_rows
 
@@ -20,14 +22,16 @@ class Candidate:
     answer: str
 
 
-Score = Callable[[Sequence[Candidate]], list[float]]  # one score a candidate, in their order; higher = preferred
+ScoreFunction = Callable[
+    [Sequence[Candidate]], list[float]
+]  # one score a candidate, in their order; higher = preferred
 
 
 @dataclass(frozen=True)
 class Scorer:
     """A loaded model. usable: whether a candidate can be scored at all (short enough, its persona known). record: its training.json."""
 
-    score: Score
+    score: ScoreFunction
     usable: Callable[[Candidate], bool]
     record: dict[str, Any]
 
@@ -54,7 +58,7 @@ class Evaluation:
 
 
 def plan_evaluation(
-    splits: Mapping[str, Sequence[Row]], limit: int | None, seed: int, usable: Callable[[Candidate], bool]
+    splits: Mapping[str, Sequence[Row] | Dataset], limit: int | None, seed: int, usable: Callable[[Candidate], bool]
 ) -> Evaluation:
     """At most `limit` rows of each pair config in each cell (None: all), drawn by `seed` and id.
 
@@ -78,13 +82,31 @@ def plan_evaluation(
     return Evaluation(kept, list(candidates), places, len(rows) - len(kept))
 
 
-def drawn_rows(splits: Mapping[str, Sequence[Row]], limit: int | None, seed: int) -> list[dict[str, Any]]:
-    """The rows of `plan_evaluation`, before it is known which of them can be scored."""
-    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for split, all_rows in splits.items():
-        for row in all_rows:
-            cells.setdefault((split, row["pair_kind"], row["persona_group"]), []).append({**row, "split": split})
-    return [row for own in cells.values() for row in sample_rows(own, limit, seed)]
+def drawn_rows(splits: Mapping[str, Sequence[Row] | Dataset], limit: int | None, seed: int) -> list[dict[str, Any]]:
+    """The rows of `plan_evaluation`, before it is known which of them can be scored.
+
+    Drawn by their ids, and only then read: of a full dataset's hundreds of thousands of rows mostly a few hundred are asked for.
+    """
+    drawn: list[dict[str, Any]] = []
+    for split, rows in splits.items():
+        places = drawn_places(rows, limit, seed)
+        chosen = rows.select(places) if isinstance(rows, Dataset) else [rows[place] for place in places]
+        drawn += [{**row, "split": split} for row in chosen]
+    return drawn
+
+
+def drawn_places(rows: Sequence[Row] | Dataset, limit: int | None, seed: int) -> list[int]:
+    """Where the drawn rows of one split stand: at most `limit` of each pair config and persona group, cell after cell."""
+    names = ("pair_kind", "persona_group", "pair_id", "mirror_pair_id")
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for place, values in enumerate(zip(*(_column(rows, name) for name in names), strict=True)):
+        kind, group, pair, mirror = values
+        cells.setdefault((kind, group), []).append({"pair_id": pair, "mirror_pair_id": mirror, "place": place})
+    return [row["place"] for own in cells.values() for row in sample_rows(own, limit, seed)]
+
+
+def _column(rows: Sequence[Row] | Dataset, name: str) -> Sequence[Any]:
+    return rows[name][:] if isinstance(rows, Dataset) else [row[name] for row in rows]
 
 
 def candidate_of(row: Row, condition: str, side: str) -> Candidate:

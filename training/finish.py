@@ -27,10 +27,9 @@ from training.evaluation import Candidate, Evaluation, plan_evaluation
 from training.metrics import control_metrics, split_figures
 from training.model_card import model_card
 from training.prepare import Prepared
+from training.record import RECORD_FILE, SCORES_FILE
 from training.results import own_condition
-from training.scoring import RECORD_FILE
 
-SCORES_FILE = "scores.parquet"
 VERSIONED_PACKAGES = ("trl", "transformers", "peft", "accelerate", "datasets", "torch")
 
 
@@ -45,7 +44,6 @@ def model_record(prepared: Prepared, kind: str, facts: Mapping[str, Any], adapte
     }
     if "model_name_or_path" in recipe:
         recipe["model_name_or_path"] = "embedded" if prepared.base.given == "embedded" else prepared.base.model_id
-    packages = {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
     conditioning = prepared.prompts.conditioning
     return {
         "kind": kind,
@@ -72,14 +70,30 @@ def model_record(prepared: Prepared, kind: str, facts: Mapping[str, Any], adapte
         "evaluation": {},
         "results": [],
         "metrics": {},
-        "versions": {"python": platform.python_version(), **packages},
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what training and scoring compute."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES
     }
 
 
 def evaluation_of(prepared: Prepared, usable: Callable[[Candidate], bool]) -> Evaluation:
     """What is scored of the test rows, whichever of them the trainer kept."""
-    splits = {split: list(prepared.test_rows[split]) for split in TEST_SPLITS}
+    splits = {split: prepared.test_rows[split] for split in TEST_SPLITS}
     return plan_evaluation(splits, prepared.run.data.eval_max_rows, prepared.run.data.rows_seed, usable)
+
+
+def evaluation_facts(evaluation: Evaluation) -> dict[str, Any]:
+    """What was scored, without the scores."""
+    return {
+        "rows": dict(Counter(row["split"] for row in evaluation.rows)),
+        "left_out": evaluation.left_out,
+        "texts_scored": len(evaluation.candidates),
+    }
 
 
 def publish_model(prepared: Prepared, record: dict[str, Any], evaluation: Evaluation, scores: Sequence[float]) -> Path:
@@ -91,12 +105,7 @@ def publish_model(prepared: Prepared, record: dict[str, Any], evaluation: Evalua
     margins = evaluation.margins(scores)
     record["results"] = control_metrics(evaluation.rows, margins, run.data.rows_seed, prepared.data.profiles)
     record["metrics"] = split_figures(evaluation.rows, margins[own_condition(record["kind"], run.data.persona)])
-    record["evaluation"] = {
-        "max_rows_a_cell": run.data.eval_max_rows,
-        "rows": dict(Counter(row["split"] for row in evaluation.rows)),
-        "left_out": evaluation.left_out,
-        "texts_scored": len(evaluation.candidates),
-    }
+    record["evaluation"] = {"max_rows_a_cell": run.data.eval_max_rows, **evaluation_facts(evaluation)}
     print_metrics(record["results"])
     output.clean(working, base.folder, base.model_id, base.revision, run.data.keep_checkpoints)
     write_json(working / RECORD_FILE, record)

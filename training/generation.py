@@ -11,15 +11,15 @@ from tqdm import tqdm
 from transformers import LogitsProcessorList, TemperatureLogitsWarper
 
 from builder.errors import InputError, few
-from builder.files import read_json
 from builder.llm.sampling import GumbelNoise
 from builder.randomness import rng_for
 from training import scoring
-from training.base_model import EMBEDDED
-from training.conditioning import Conditioning, LabelledPair, chat_template_hash, from_record
+from training.base_model import EMBEDDED, context_of
+from training.conditioning import Conditioning, LabelledPair, from_record
 from training.data import labelled_pairs, load_preference_data
 from training.prepare import evaluation_prompts
 from training.prompts import PersonaPrompts
+from training.record import finished_record
 from training.scoring import ScoringModel
 from training.tokens import token_ids
 
@@ -104,21 +104,14 @@ def generate_answers(
         model = scoring.load_dpo_model(folder, base_model, device, dtype)
     else:  # the base is only the reference, which does not write
         model = scoring.load_base_model(str(folder), device, dtype)
-    if record["chat_template_hash"] != chat_template_hash(model.tokenizer):
-        raise InputError(
-            "The checkpoint's chat template is not the one it was trained with. Restore its tokenizer files."
-        )
+    scoring.check_tokenizer(model.tokenizer, record)
     prompts = evaluation_prompts(PersonaPrompts(from_record(record), profiles, labelled))
     return write_answers(model, prompts, questions, max_new_tokens, temperature, seed, batch_size)
 
 
 def _record(folder: Path) -> dict[str, Any]:
     """training.json of a model that writes."""
-    if not (folder / scoring.RECORD_FILE).is_file():
-        raise InputError(
-            f"{folder} holds no {scoring.RECORD_FILE}, so it is no finished model. Give the folder of a DPO model, or `{EMBEDDED}`."
-        )
-    record: dict[str, Any] = read_json(folder / scoring.RECORD_FILE)
+    record = finished_record(folder, f"Give the folder of a DPO model, or `{EMBEDDED}`.")
     if record["kind"] != "dpo":
         raise InputError(
             f"{folder} is a {record['kind']} model, which is used to score answers and writes none. Give the folder of a DPO model."
@@ -152,7 +145,7 @@ def write_answers(
             f"max_new_tokens is {max_new_tokens}, temperature {temperature} and batch_size {batch_size}; give at least 1, 0 and 1."
         )
     ids = [token_ids(model.tokenizer, prompts.messages(*question), open_answer=True) for question in questions]
-    limit = getattr(model.model.config, "max_position_embeddings", None)
+    limit = context_of(model.model)
     longest = max(map(len, ids), default=0)
     if limit is not None and longest + max_new_tokens > limit:
         raise InputError(

@@ -21,12 +21,13 @@ import yaml
 
 from builder.errors import InputError
 from builder.files import make_folder, read_json, sha256_file, write_json
-from builder.hub import PREFIX, commit_of, parse_address
+from builder.hub.client import PREFIX, commit_of, parse_address
+from builder.strict_yaml import parse_yaml
 from training.kinds import METHODS, TRL_KINDS
+from training.packaged import find_accelerate, find_recipe
+from training.record import RECORD_FILE
 from training.run_as_script import COMPLAINT_VARIABLE
 
-ACCELERATE_FOLDER = Path(__file__).parent.parent / "accelerate_configs"
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
 LAUNCH_FILE = "launch.json"
 LOCK_SECONDS = 5.0  # that a killed process may need to be gone
 LAST_LINES = 12  # of a failed run's log, in the message
@@ -102,7 +103,7 @@ def _run_held(
 ) -> bool:
     partial = output.resolve().parent / f".{output.name}.partial"
     begun = output.resolve().parent / f".{output.name}.{LAUNCH_FILE}"
-    if begun.is_file() and read_json(begun) == inputs and (output / "training.json").is_file():
+    if begun.is_file() and read_json(begun) == inputs and (output / RECORD_FILE).is_file():
         # Killed between the model's appearance and this move.
         begun.replace(output / LAUNCH_FILE)
     if (output / LAUNCH_FILE).is_file():
@@ -215,22 +216,12 @@ def _refuse_hub_options(method: str, merge: bool, push_to: str | None, arguments
         )
 
 
-def find_accelerate(name: str) -> Path:
-    return find_packaged(name, ACCELERATE_FOLDER, "accelerate configuration")
-
-
-def find_recipe(method: str, recipe: str | None) -> Path:
-    if method not in METHODS:
-        raise InputError(f"There is no training method {method!r}. Choose one of {', '.join(METHODS)}.")
-    return find_packaged(recipe or f"demo_{method}", RECIPE_FOLDER, "training recipe")
-
-
 def saves_adapter(recipe: Path, arguments: Sequence[str]) -> bool:
     """Whether the finished weights are an adapter's. The two keys are read as the script will read them, without loading its libraries;
     a recipe that cannot be read is the script's to refuse.
     """
     try:
-        keys = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        keys = parse_yaml(recipe.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         keys = None
     given = {
@@ -251,17 +242,6 @@ def terms_of(dataset: str) -> str | None:
     """Why a dataset may not be passed on. Such a one is a folder: the Hub is refused it."""
     build = Path(dataset) / "build.json"
     return read_json(build).get("not_for_publishing") if build.is_file() else None
-
-
-def find_packaged(name: str, folder: Path, what: str) -> Path:
-    path = Path(name)
-    packaged = folder / f"{name}.yaml"
-    if path.is_file():
-        return path
-    if packaged.is_file():
-        return packaged
-    names = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-    raise InputError(f"The {what} {name} does not exist. Give a YAML file, or one of: {names}.")
 
 
 def _inputs(method: str, dataset: str, recipe: Path, accelerate_file: Path, arguments: Sequence[str]) -> dict[str, str]:

@@ -43,8 +43,8 @@ from training.embeddings import (
     text_of,
     usable_by_base,
 )
-from training.evaluation import Candidate, Score, Scorer
-from training.own_loop import OwnLoopConfig, check_own_loop, finish
+from training.evaluation import Candidate, ScoreFunction, Scorer
+from training.own_loop import OwnLoopConfig, check_own_loop, save_and_publish
 from training.prepare import prepare
 from training.prompts import PersonaPrompts
 from training.run_as_script import run_as_script
@@ -101,9 +101,8 @@ def main(argv: list[str] | None = None) -> Path:
     check_config(config)
     check_base(run)
     prepared = prepare(run, for_reward=False, always_labelled=True)
-    cache = Path(run.data.score_cache) if run.data.score_cache else None
     started = time.monotonic()
-    rows, embedded = prepared.rows[TRAIN_SPLIT], embedded_pairs(prepared, cache)
+    rows, embedded = prepared.rows[TRAIN_SPLIT], embedded_pairs(prepared, run.cache)
     base, mean, scale = embedded.base, embedded.mean, embedded.scale
     chosen, rejected = (embedded.embeddings[embedded.pairs[:, side]] for side in (0, 1))
     differences = (chosen.astype(np.float64) - rejected) / scale
@@ -132,8 +131,10 @@ def main(argv: list[str] | None = None) -> Path:
         "texts_embedded": len(embedded.embeddings),
         "objective": objective,
     }
-    live = scorer_of(head, base, prepared.evaluation_prompts, config.persona_penalty, run.data.eval_batch_texts, cache)
-    return finish(prepared, "low_rank", facts, live)
+    live = scorer_of(
+        head, base, prepared.evaluation_prompts, config.persona_penalty, run.data.eval_batch_texts, run.cache
+    )
+    return save_and_publish(prepared, "low_rank", facts, live)
 
 
 def load(
@@ -163,7 +164,7 @@ def scorer_of(
     persona_penalty: float,
     batch_size: int,
     cache: Path | None,
-) -> Score:
+) -> ScoreFunction:
     def score(candidates: Sequence[Candidate]) -> list[float]:
         if not candidates:
             return []

@@ -28,6 +28,7 @@ from transformers.integrations import (
 from builder.errors import InputError
 from training import preflight
 from training.arguments import TrainingRun
+from training.base_model import context_of
 from training.conditioning import CONDITIONS
 from training.data import TRAIN_SPLIT
 from training.early_stopping import BEST_FOLDER, EarlyStopping, check_early_stopping
@@ -83,10 +84,9 @@ class Monitor(TrainerCallback):
                 "[preflight] evaluation while training: without persona controls, because the weights are divided"
             )
             return
-        context = getattr(trainer.accelerator.unwrap_model(trainer.model).config, "max_position_embeddings", None)
+        context = context_of(trainer.accelerator.unwrap_model(trainer.model))
         usable = usable_by(prepared.tokenizer, prepared.evaluation_prompts, context)
-        rows = {split: list(published) for split, published in prepared.test_rows.items()}
-        self.plan = plan_evaluation(rows, data.eval_max_rows, data.rows_seed, usable)
+        self.plan = plan_evaluation(prepared.test_rows, data.eval_max_rows, data.rows_seed, usable)
         if data.early_stopping_metric:
             wanted = data.early_stopping_metric.split("/")[1]
             if not [row for row in self.plan.rows if (row["split"], row["pair_kind"]) == (VALIDATION_SPLIT, wanted)]:
@@ -153,7 +153,7 @@ class Monitor(TrainerCallback):
             scores = reward_scores(loaded, prepared.evaluation_prompts, share, run.data.eval_batch_texts)
         else:
             # The reference never changes: what the first evaluation computes of it, the later ones find in the cache.
-            cache = Path(run.data.score_cache) if run.data.score_cache else prepared.working / REFERENCE_FOLDER
+            cache = run.cache or prepared.working / REFERENCE_FOLDER
             if reference is None and not hasattr(model, "disable_adapter"):
                 self._compute_reference(cache, loaded, share)
             scores = dpo_scores(loaded, prepared.evaluation_prompts, share, run.data.eval_batch_texts, cache)

@@ -12,10 +12,10 @@ from builder.files import write_json
 from training import preflight
 from training.arguments import TrainingRun
 from training.data import TRAIN_SPLIT
-from training.evaluation import Score, pair_candidates
+from training.evaluation import ScoreFunction, pair_candidates
 from training.finish import evaluation_of, model_record, publish_model
 from training.prepare import Prepared
-from training.scoring import RECORD_FILE
+from training.record import RECORD_FILE
 from training.trained import load_scorer
 from training.unread_keys import unread_keys
 
@@ -51,7 +51,7 @@ def check_own_loop(run: TrainingRun, method: str) -> None:
         )
 
 
-def finish(prepared: Prepared, kind: str, facts: Mapping[str, Any], live: Score) -> Path:
+def save_and_publish(prepared: Prepared, kind: str, facts: Mapping[str, Any], live: ScoreFunction) -> Path:
     """Record, reload and score what the method saved in the working folder, which then appears under its name.
 
     facts: `steps, seconds, trainable_parameters, parameters, train_loss` and what else the method found. live: the model as trained, to be
@@ -77,7 +77,7 @@ def finish(prepared: Prepared, kind: str, facts: Mapping[str, Any], live: Score)
         str(prepared.base.folder),
         device="cpu" if run.config.use_cpu else None,
         batch_size=run.data.eval_batch_texts,
-        cache=Path(run.data.score_cache) if run.data.score_cache else None,
+        cache=run.cache,
     )
     rows = prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT]))))
     probe = [candidate for candidate in pair_candidates(rows) if scorer.usable(candidate)]

@@ -36,11 +36,11 @@ from builder.randomness import rng_for, seed_for
 from builder.schema import NEUTRAL_SYSTEM_TEXT, assistant_message
 from training import scoring
 from training.arguments import TrainingRun, parse_arguments
-from training.base_model import load_tokenizer
+from training.base_model import context_of, load_tokenizer
 from training.data import TRAIN_SPLIT
 from training.evaluation import Candidate, Evaluation, Scorer, shown_persona
 from training.finish import evaluation_of
-from training.own_loop import OwnLoopConfig, check_own_loop, finish
+from training.own_loop import OwnLoopConfig, check_own_loop, save_and_publish
 from training.preflight import print_model, say
 from training.prepare import Prepared, prepare
 from training.prompts import PersonaPrompts
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> Path:
     record = {**base.record, "run": facts}
     live = scorer_of(policy, prepared.tokenizer, prepared.prompts, persona_ids, record, run.data.eval_batch_texts)
     facts["coverage"] = coverage(evaluation_of(prepared, live.usable), persona_ids)
-    return finish(prepared, "p_dpo", facts, live.score)
+    return save_and_publish(prepared, "p_dpo", facts, live.score)
 
 
 def load(
@@ -210,7 +210,7 @@ def encoded(tokenizer: Any, item: Item) -> Text:
 
 def training_pairs(prepared: Prepared, base: ScoringModel, persona_ids: Sequence[str]) -> list[Pair]:
     """The training rows as tokens, with what the reference says of them (in float32, also where training computes in bfloat16)."""
-    config, context = prepared.run.config, getattr(base.model.config, "max_position_embeddings", None)
+    config, context = prepared.run.config, context_of(base.model)
     if context is not None and config.max_length + config.persona_tokens > context:
         raise InputError(
             f"max_length {config.max_length} and {config.persona_tokens} soft tokens are more than the {context} tokens that the base "
@@ -218,8 +218,7 @@ def training_pairs(prepared: Prepared, base: ScoringModel, persona_ids: Sequence
         )
     rows = list(prepared.rows[TRAIN_SPLIT])
     items = [(row["prompt"], row[side][0]["content"]) for row in rows for side in ("chosen", "rejected")]
-    cache = Path(prepared.run.data.score_cache) if prepared.run.data.score_cache else None
-    reference = reference_log_probabilities(base, items, cache, prepared.run.data.eval_batch_texts)
+    reference = reference_log_probabilities(base, items, prepared.run.cache, prepared.run.data.eval_batch_texts)
     texts = [encoded(prepared.tokenizer, item) for item in items]
     margins = [chosen - rejected for chosen, rejected in zip(reference[::2], reference[1::2], strict=True)]
     index = {persona: place for place, persona in enumerate(persona_ids)}
@@ -356,7 +355,7 @@ def scorer_of(
     # The base itself, or the one under the adapter, as a DPO model's reference is.
     kind = "dpo" if hasattr(policy.base, "disable_adapter") else "base"
     reference = ScoringModel(policy.base, tokenizer, kind, record=record)
-    context = getattr(policy.base.config, "max_position_embeddings", None)
+    context = context_of(policy.base)
     fits = usable_by(tokenizer, prompts, None if context is None else context - len(policy.generic))
 
     @torch.no_grad()

@@ -24,11 +24,11 @@ from trl import RewardConfig, get_peft_config
 from builder.errors import InputError
 from training import scoring
 from training.arguments import TrainingRun, parse_arguments
-from training.base_model import load_tokenizer
+from training.base_model import context_of, load_tokenizer
 from training.data import TRAIN_SPLIT, trainer_rows
 from training.evaluation import Candidate, Scorer, pair_candidates
 from training.monitor import check_monitoring
-from training.own_loop import RELOAD_ROWS, check_own_loop, finish
+from training.own_loop import RELOAD_ROWS, check_own_loop, save_and_publish
 from training.preflight import say
 from training.prepare import Prepared
 from training.prompts import PersonaPrompts
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> Path:
         del trainer, model
         gc.collect()  # trainer and model hold each other
     described = together(facts) | {"personas": chosen, "rows_outside": outside}
-    return finish(prepared, "per_persona", described, lambda candidates: [live[c] for c in candidates])
+    return save_and_publish(prepared, "per_persona", described, lambda candidates: [live[c] for c in candidates])
 
 
 def load(
@@ -121,7 +121,7 @@ def load(
     for persona in personas:
         model.load_adapter(str(folder / ADAPTERS_FOLDER / persona), adapter_name=persona)
     ready = ScoringModel(scoring.ready(model, device), tokenizer, "reward", record=record)
-    fits = usable_by(tokenizer, prompts, getattr(model.config, "max_position_embeddings", None))
+    fits = usable_by(tokenizer, prompts, context_of(model))
 
     def score(candidates: Sequence[Candidate]) -> list[float]:
         scores: dict[Candidate, float] = {}
@@ -164,9 +164,9 @@ def only_rows_of(prepared: Prepared, personas: Sequence[str]) -> tuple[Prepared,
     outside = {TRAIN_SPLIT: len(train_rows) - len(own)}
     test_rows = {}
     for split, rows in prepared.test_rows.items():
-        shown = zip(rows["pair_id"], rows["persona_id"], rows["wrong_persona_id"], strict=True)
+        shown = zip(*(rows[name][:] for name in ("pair_id", "persona_id", "wrong_persona_id")), strict=True)
         known = {pair for pair, persona, wrong in shown if persona in personas and wrong in personas}
-        mirrors = zip(rows["pair_id"], rows["mirror_pair_id"], strict=True)
+        mirrors = zip(rows["pair_id"][:], rows["mirror_pair_id"][:], strict=True)
         kept = [i for i, (pair, mirror) in enumerate(mirrors) if pair in known and (mirror is None or mirror in known)]
         test_rows[split] = rows.select(kept)
         outside[split] = len(rows) - len(kept)

@@ -33,6 +33,7 @@ class SplitReport:
     dropped: dict[str, int]  # reason -> rows
     token_percentiles: dict[str, int]  # tokens of a whole row (prompt and the longer answer), before dropping
     boundary_mismatches: int  # rows whose prompt, rendered alone, is no prefix of prompt and answer
+    drawn_from: int | None = None  # rows of the split, where only a draw of them was looked at
     without_persona: int = 0  # kept rows whose prompt shows no persona: all in mode `none`, else by persona_dropout
 
 

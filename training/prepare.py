@@ -16,10 +16,12 @@ from training.arguments import TrainingRun, conditioning_of
 from training.base_model import BaseModel, load_tokenizer, resolve_base_model
 from training.conditioning import FEW_SHOT_MODES, WITHOUT_OWN_PERSONA
 from training.data import TEST_SPLITS, TRAIN_SPLIT, PreferenceData, labelled_pairs, load_preference_data
+from training.evaluation import drawn_places
 from training.prompts import PersonaPrompts
 from training.selection import choose_rows, split_validation
 
 VALIDATION_SPLIT = "validation"
+MEASURED_ROWS = 500  # of each pair config and cell, at least
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ def prepare(run: TrainingRun, for_reward: bool, always_labelled: bool = False) -
     for split, published in raw.items():
         if split == VALIDATION_SPLIT and not len(published):
             continue
-        rows[split], reports[split] = preflight.keep_rows(
-            published, split, prompts, tokenizer, run.config.max_length, run.data
-        )
+        measured = measured_rows(run, split, published)
+        rows[split], report = preflight.keep_rows(measured, split, prompts, tokenizer, run.config.max_length, run.data)
+        reports[split] = replace(report, drawn_from=None if measured is published else len(published))
     if len(rows[TRAIN_SPLIT]) == 0:
         raise InputError("No train row is left after the length checks above. Raise max_length.")
     preflight.print_sample(rows[TRAIN_SPLIT], tokenizer)
@@ -103,6 +105,24 @@ def prepare(run: TrainingRun, for_reward: bool, always_labelled: bool = False) -
         prompts,
         evaluation_prompts(prompts),
     )
+
+
+def measured_rows(run: TrainingRun, split: str, published: Dataset) -> Dataset:
+    """The rows of a split whose lengths are looked at: all that the trainer reads. Of test splits that it does not read, a draw of each
+    cell, among it what the evaluation draws: to measure all half a million rows of a full dataset takes longer than a short training.
+    """
+    strategy = getattr(run.config, "eval_strategy", "no")
+    reads = str(getattr(strategy, "value", strategy)) != "no"
+    limit = run.data.eval_max_rows
+    if split not in TEST_SPLITS or reads or limit is None:
+        return published
+    places = drawn_places(published, max(limit, MEASURED_ROWS), run.data.rows_seed)
+    if len(places) == len(published):
+        return published
+    preflight.say(
+        f"[preflight] {split}: {len(places)} of {len(published)} rows are measured, since the trainer reads none of them"
+    )
+    return published.select(sorted(places))
 
 
 def evaluation_prompts(prompts: PersonaPrompts) -> PersonaPrompts:

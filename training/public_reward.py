@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from builder.errors import InputError
 from builder.schema import assistant_message
-from training.base_model import BaseModel, load_tokenizer, resolve_base_model
+from training.base_model import BaseModel, context_of, load_tokenizer, resolve_base_model
 from training.scoring import Item
 from training.tokens import token_ids
 
@@ -55,8 +55,7 @@ def load(name_or_path: str, revision: str | None, device: str | None, dtype: str
             "complete model."
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    context = getattr(model.config, "max_position_embeddings", None)
-    return PublicReward(model.to(device).eval(), tokenizer, base, context)
+    return PublicReward(model.to(device).eval(), tokenizer, base, context_of(model))
 
 
 def fits(model: PublicReward, item: Item) -> bool:

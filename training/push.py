@@ -13,17 +13,17 @@ from typing import Any
 
 from builder.errors import InputError, few
 from builder.files import read_json
-from builder.hub import ADDRESS, PREFIX, hub_api, hub_errors, may_create, parse_address
-from builder.hub_commit import send_commit
-from builder.hub_files import LocalFile, Upload, differing_files, local_file, remote_files, same_files
+from builder.hub.client import ADDRESS, PREFIX, hub_api, hub_errors, may_create, parse_address
+from builder.hub.commit import send_commit
+from builder.hub.files import LocalFile, Upload, differing_files, local_file, remote_files, same_files
 from builder.private_text import SECRET_KINDS, known_secrets, machine_places
 from training import output
+from training.kinds import TITLES
 from training.model_card import model_card
+from training.record import RECORD_FILE, finished_record
 
-RECORD = "training.json"
 CARD = "README.md"
 LOCAL_FILES = ("launch.json",)  # from which inputs the folder was begun; says nothing to anybody else
-KINDS = {"dpo": "DPO model", "reward": "Reward model"}
 FOR_OWN_USE = "Ask their owners; for a repository of your own: --private."
 ADAPTER_FILES = re.compile(r"adapter_(config\.json|model.*\.safetensors)")
 WHOLE_FILES = re.compile(r"(config\.json|model.*\.safetensors(\.index\.json)?)")
@@ -74,9 +74,10 @@ def push(folder: Path, name: str, private: bool = False) -> Pushed:
     model, if somebody commits meanwhile, and where the Hub refuses; the message says what is on the Hub then.
     """
     repository = model_repository(name)
-    record = finished_record(folder, private)
+    record = finished_record(folder, "Train it with `persona train`.")
+    refuse_terms(folder, record, private)
     refuse_private(folder)
-    kind = KINDS[record["kind"]]
+    kind = TITLES[record["kind"]]
     files = files_of(folder, record, repository)
     upload = Upload("model", repository, files, name="this model", title=commit_message(record), tag="")
     api = hub_api(token_needed=True)
@@ -101,16 +102,12 @@ def push(folder: Path, name: str, private: bool = False) -> Pushed:
     )
 
 
-def finished_record(folder: Path, private: bool) -> dict[str, Any]:
-    if not (folder / RECORD).is_file():
-        raise InputError(f"{folder} holds no {RECORD}, so it is no finished model. Train it with `persona train`.")
-    record: dict[str, Any] = read_json(folder / RECORD)
+def refuse_terms(folder: Path, record: Mapping[str, Any], private: bool) -> None:
     terms = record["data"].get("not_for_publishing")
     if terms and not private:
         raise InputError(
             f"{folder} was trained on data that may not be passed on ({terms}), and a model can repeat them. {FOR_OWN_USE}"
         )
-    return record
 
 
 def refuse_private(folder: Path) -> None:
@@ -157,13 +154,13 @@ def refuse_foreign(
     there = remote_files(api, "model", repository, info.sha)
     if not there:
         return str(info.sha), there
-    if RECORD not in there:
+    if RECORD_FILE not in there:
         raise InputError(
             f"{repository} holds files that are not of a model of this project ({few(sorted(there))}). They are neither replaced nor "
             "deleted. Give another name, or empty the repository yourself."
         )
     with tempfile.TemporaryDirectory() as folder:
-        found = read_json(Path(api.hf_hub_download(repository, RECORD, revision=info.sha, local_dir=folder)))
+        found = read_json(Path(api.hf_hub_download(repository, RECORD_FILE, revision=info.sha, local_dir=folder)))
     if not isinstance(found, dict) or found.get("kind") != kind:
         raise InputError(
             f"{repository} holds another kind of model ({found.get('kind') if isinstance(found, dict) else 'unknown'}, this one is "
@@ -198,4 +195,4 @@ def read_back(api: Any, upload: Upload, commit: str) -> None:
 def commit_message(record: Mapping[str, Any]) -> str:
     data = record["data"]
     revision = data["tag"] or data["revision"]
-    return f"{KINDS[record['kind']]}, trained on {data['dataset']}" + (f"@{revision}" if revision else "")
+    return f"{TITLES[record['kind']]}, trained on {data['dataset']}" + (f"@{revision}" if revision else "")

@@ -61,10 +61,9 @@ def with_reference(prepared: Prepared, datasets: Mapping[str, Dataset]) -> dict[
     state = PartialState()
     values: list[Any] = [None]
     if state.is_main_process:
-        dtype = run.model.dtype if run.model.dtype in ("bfloat16", "float16") else "float32"
-        model = load_base_model(str(prepared.base.folder), str(state.device), dtype)
+        model = load_base_model(str(prepared.base.folder), str(state.device), run.loading_dtype)
         model.record["base_model"] = prepared.base.declared()
-        cache = Path(run.data.score_cache) if run.data.score_cache else prepared.working / REFERENCE_FOLDER
+        cache = run.cache or prepared.working / REFERENCE_FOLDER
         items = [item for split, rows in datasets.items() for item in _items(prepared, split, rows)]
         values = [reference_log_probabilities(model, items, cache, run.data.eval_batch_texts)]
     broadcast_object_list(values)

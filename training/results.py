@@ -5,16 +5,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from builder.files import read_json
 from training.conditioning import WITHOUT_OWN_PERSONA, Conditioning, as_record, template_hash
-
-# These know a persona by its id: prompts without a profile are their way and do not make them blind.
-BY_PERSONA_ID = ("p_dpo", "per_persona")
+from training.kinds import BY_PERSONA_ID
+from training.record import finished_record
 
 
 def result_of_training(folder: Path) -> dict[str, Any]:
     """The result that training itself wrote into a finished model's folder, as `training.score` would write it."""
-    record = read_json(folder / "training.json")
+    record = finished_record(folder)
     return {
         **facts_of_record(record, Conditioning(**record["conditioning"])),
         "axis": {},

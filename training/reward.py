@@ -8,7 +8,7 @@ from pathlib import Path
 from trl import RewardConfig
 
 from training.arguments import parse_arguments
-from training.run import finish, new_trainer, prepare_trl, train, trainer_datasets
+from training.run import new_trainer, prepare_trl, save_and_publish, train, trainer_datasets
 from training.run_as_script import run_as_script
 from training.trainers import NamedSplitsRewardTrainer
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> Path:
     prepared = prepare_trl(run, "reward")
     trainer = new_trainer(NamedSplitsRewardTrainer, prepared, trainer_datasets(prepared))
     facts = train(trainer, prepared, "reward")
-    return finish(trainer, prepared, "reward", facts)
+    return save_and_publish(trainer, prepared, "reward", facts)
 
 
 if __name__ == "__main__":

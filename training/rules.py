@@ -8,12 +8,12 @@ from typing import Any
 
 from builder.lexical import words
 from training.data import TRAIN_SPLIT
-from training.evaluation import Candidate, Score
+from training.evaluation import Candidate, ScoreFunction
 
 Row = Mapping[str, Any]
 
 
-def length_rule(train: Sequence[Row]) -> Score:
+def length_rule(train: Sequence[Row]) -> ScoreFunction:
     """Prefers the shorter answer where the shorter ones are chosen at least as often in `train`, else the longer one."""
     longer_won = sum(
         (len(words(row["chosen"][0]["content"])) > len(words(row["rejected"][0]["content"])))
@@ -28,7 +28,7 @@ def length_rule(train: Sequence[Row]) -> Score:
     return score
 
 
-def majority_rule(train: Sequence[Row]) -> Score:
+def majority_rule(train: Sequence[Row]) -> ScoreFunction:
     """The share of the training rows with this question and text in which the text was chosen; one half where there are none.
 
     A base answer shared by many personas is rejected every time it occurs, so that this rule wins wherever it occurs again.
@@ -64,7 +64,7 @@ def shortcut_figures(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, f
     return figures
 
 
-def _accuracy(rows: Sequence[Row], score: Score) -> float:
+def _accuracy(rows: Sequence[Row], score: ScoreFunction) -> float:
     sides = [
         score([Candidate(None, row["prompt_id"], row["question"], row[side][0]["content"]) for row in rows])
         for side in ("chosen", "rejected")

@@ -19,16 +19,18 @@ from builder.errors import InputError
 from builder.files import write_json
 from training import preflight, scoring
 from training.arguments import TrainingRun
+from training.base_model import context_of
 from training.checkpoints import check_resuming
 from training.data import TRAIN_SPLIT, trainer_rows
 from training.evaluation import Candidate, pair_candidates
-from training.finish import RECORD_FILE, evaluation_of, model_record, publish_model
+from training.finish import evaluation_of, model_record, publish_model
 from training.foreign_code import check_loading_keys
 from training.monitor import Monitor, check_monitoring, evaluated_splits, keep_logs_outside, sharded
 from training.prepare import Prepared, prepare
+from training.record import RECORD_FILE
 from training.robust import check_robust, with_groups
 from training.shared_prompt import reason_against
-from training.time_estimate import Estimate
+from training.time_estimate import TimeEstimate
 from training.trained import dpo_scores, implicit_reward_facts, reward_scores, usable_by
 from training.trainers import answers_only_head
 from training.unread_keys import unread_keys
@@ -108,7 +110,7 @@ def train(trainer: Any, prepared: Prepared, kind: str) -> dict[str, Any]:
     trainer.shares_prompt = against is None
     preflight.say(f"[preflight] a pair's prompt is computed {'once' if against is None else f'twice ({against})'}")
     trainer.monitor = Monitor(trainer, prepared, kind)
-    estimate = Estimate(trainer, prepared)
+    estimate = TimeEstimate(trainer, prepared)
     trainer.add_callback(trainer.monitor)
     trainer.callback_handler.callbacks.insert(0, estimate)  # before the progress bar is drawn
     keep_logs_outside(trainer, prepared)
@@ -134,7 +136,7 @@ def train(trainer: Any, prepared: Prepared, kind: str) -> dict[str, Any]:
     }
 
 
-def finish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -> Path:
+def save_and_publish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -> Path:
     """Save, read back from disk, score the test splits with what was read back, and let the folder appear.
 
     Raises RuntimeError if the saved model scores other than the trained one, or a file names a path of this machine.
@@ -149,14 +151,13 @@ def finish(trainer: Any, prepared: Prepared, kind: str, facts: dict[str, Any]) -
     probe = pair_candidates(prepared.rows[TRAIN_SPLIT].select(range(min(RELOAD_ROWS, len(prepared.rows[TRAIN_SPLIT])))))
     # Without accelerate's autocast: the model is compared with one that is read back in its own precision.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model)
 
     def scores_of(loaded: scoring.ScoringModel, candidates: Sequence[Candidate]) -> list[float]:
         score = reward_scores if kind == "reward" else dpo_scores
-        cache = Path(run.data.score_cache) if run.data.score_cache else None
-        return score(loaded, prepared.evaluation_prompts, candidates, run.data.eval_batch_texts, cache)
+        return score(loaded, prepared.evaluation_prompts, candidates, run.data.eval_batch_texts, run.cache)
 
-    dtype = run.model.dtype if run.model.dtype in RELOAD_TOLERANCE else "float32"
+    dtype = run.loading_dtype
     live = None
     if state.is_main_process and not sharded(trainer):
         model.eval()

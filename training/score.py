@@ -6,9 +6,6 @@ python -m training.score --rule length --model_name_or_path embedded --dataset D
 Which rows are scored depends on `rows_seed` and `eval_max_rows` alone, so that every method is asked about the same ones.
 """
 
-import importlib.metadata
-import platform
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +13,9 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.files import write_json
-from builder.schema import assistant_message
 from training import preflight, public_reward
 from training.arguments import TrainingRun, conditioning_of, parse_arguments
-from training.base_model import load_tokenizer, resolve_base_model
+from training.base_model import context_of, load_tokenizer, resolve_base_model
 from training.conditioning import (
     FEW_SHOT_MODES,
     Conditioning,
@@ -27,17 +23,17 @@ from training.conditioning import (
 )
 from training.data import TEST_SPLITS, TRAIN_SPLIT, PreferenceData, labelled_pairs, load_preference_data
 from training.evaluation import Candidate, Evaluation, Scorer, plan_evaluation
-from training.finish import VERSIONED_PACKAGES, print_metrics, write_scores
+from training.finish import evaluation_facts, print_metrics, versions, write_scores
 from training.metrics import control_metrics
 from training.prepare import check_score_cache, no_telemetry
 from training.prompts import PersonaPrompts
+from training.record import finished_record
 from training.reference import reference_log_probabilities
 from training.results import conditioning_facts, facts_of_record, margins_file, own_condition
 from training.rules import RULES
 from training.run_as_script import run_as_script
-from training.scoring import finished_record, load_base_model
+from training.scoring import answer_tokens, load_base_model
 from training.selection import choose_rows, split_validation
-from training.tokens import common_prefix_length, token_ids
 from training.trained import items_of, load_scorer, usable_by
 
 SCORERS = ("model", "rule", "prompted", "public_reward")
@@ -86,7 +82,7 @@ def main(argv: list[str] | None = None) -> Path:
         "public_reward": _public_reward,
     }[scorer_name](run, data)
     evaluation = plan_evaluation(
-        {split: list(data.splits[split]) for split in TEST_SPLITS},
+        {split: data.splits[split] for split in TEST_SPLITS},
         run.data.eval_max_rows,
         run.data.rows_seed,
         scorer.usable,
@@ -102,29 +98,17 @@ def main(argv: list[str] | None = None) -> Path:
     }
     print_metrics(result["results"])
     assert run.config.out is not None
-    return write_result(Path(run.config.out), result, evaluation, margins)
+    return write_score_result(Path(run.config.out), result, evaluation, margins)
 
 
-def write_result(out: Path, result: dict[str, Any], evaluation: Evaluation, margins: dict[str, list[float]]) -> Path:
+def write_score_result(
+    out: Path, result: dict[str, Any], evaluation: Evaluation, margins: dict[str, list[float]]
+) -> Path:
     """The margins first: where the JSON file is, the result is whole."""
     write_scores(margins_file(out), evaluation, margins)
     write_json(out, result)
     print(f"[done] {out}", flush=True)
     return out
-
-
-def evaluation_facts(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "rows": dict(Counter(row["split"] for row in evaluation.rows)),
-        "left_out": evaluation.left_out,
-        "texts_scored": len(evaluation.candidates),
-    }
-
-
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES
-    }
 
 
 def _check_config(run: TrainingRun) -> str:
@@ -165,9 +149,9 @@ def _finished_model(run: TrainingRun, data: PreferenceData) -> tuple[Scorer, dic
         labelled_pairs(data),
         run.model.model_name_or_path,
         device=_device(run),
-        dtype=_dtype(run),
+        dtype=run.loading_dtype,
         batch_size=run.data.eval_batch_texts,
-        cache=_cache(run),
+        cache=run.cache,
         **given,
     )
     return scorer, facts_of_record(scorer.record, replace(Conditioning(**scorer.record["conditioning"]), **given))
@@ -198,19 +182,17 @@ def _prompted(run: TrainingRun, data: PreferenceData) -> tuple[Scorer, dict[str,
     """In mode `none` no condition shows a persona, so that all three are alike: the blind baseline of the other modes."""
     prompts = _prompts(run, data)
     base = resolve_base_model(run.model.model_name_or_path, run.model.model_revision, run.data.base_model_id)
-    model = load_base_model(str(base.folder), _device(run), _dtype(run))
+    model = load_base_model(str(base.folder), _device(run), run.loading_dtype)
     model.record["base_model"] = base.declared()
     preflight.check_chat_template(model.tokenizer, prompts.conditioning)
 
     def score(candidates: Sequence[Candidate]) -> list[float]:
         items = items_of(prompts, candidates)
-        sums = reference_log_probabilities(model, items, _cache(run), run.data.eval_batch_texts)
+        sums = reference_log_probabilities(model, items, run.cache, run.data.eval_batch_texts)
         if run.config.prompted == "sum":
             return sums
-        lengths = [_answer_tokens(model.tokenizer, messages, answer) for messages, answer in items]
-        return [total / length for total, length in zip(sums, lengths, strict=True)]
+        return [total / length for total, length in zip(sums, answer_tokens(model, items), strict=True)]
 
-    context = getattr(model.model.config, "max_position_embeddings", None)
     facts = {
         "method": f"prompted base model, log-probability: {run.config.prompted}",
         "seed": None,
@@ -218,18 +200,12 @@ def _prompted(run: TrainingRun, data: PreferenceData) -> tuple[Scorer, dict[str,
         "chat_template_hash": chat_template_hash(model.tokenizer),
         "base_model": model.record["base_model"],
     }
-    return Scorer(score, usable_by(model.tokenizer, prompts, context), {}), facts
-
-
-def _answer_tokens(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> int:
-    """As the log-probability counts them: with the end of turn."""
-    whole = token_ids(tokenizer, messages + assistant_message(answer))
-    return len(whole) - common_prefix_length(token_ids(tokenizer, messages, open_answer=True), whole)
+    return Scorer(score, usable_by(model.tokenizer, prompts, context_of(model.model)), {}), facts
 
 
 def _public_reward(run: TrainingRun, data: PreferenceData) -> tuple[Scorer, dict[str, Any]]:
     prompts = _prompts(run, data)
-    model = public_reward.load(run.config.public_reward, run.model.model_revision, _device(run), _dtype(run))
+    model = public_reward.load(run.config.public_reward, run.model.model_revision, _device(run), run.loading_dtype)
     scorer = Scorer(
         lambda candidates: public_reward.rewards(model, items_of(prompts, candidates), run.data.eval_batch_texts),
         lambda candidate: (
@@ -271,14 +247,6 @@ def _data_facts(identity: dict[str, Any], run: TrainingRun) -> dict[str, Any]:
 
 def _device(run: TrainingRun) -> str | None:
     return "cpu" if run.config.use_cpu else None
-
-
-def _dtype(run: TrainingRun) -> str:
-    return run.model.dtype if run.model.dtype in ("bfloat16", "float16") else "float32"
-
-
-def _cache(run: TrainingRun) -> Path | None:
-    return Path(run.data.score_cache) if run.data.score_cache else None
 
 
 if __name__ == "__main__":

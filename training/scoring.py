@@ -19,27 +19,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging as transformers_logging
 
 from builder.errors import InputError
-from builder.files import read_json
 from builder.schema import assistant_message
-from training.base_model import BaseModel, load_tokenizer, resolve_base_model
-from training.conditioning import Messages, chat_template_hash, from_record
-from training.foreign_code import check_model_folder
+from training.base_model import BaseModel, context_of, load_tokenizer, resolve_base_model
+from training.conditioning import Messages, chat_template_hash
+from training.record import read_record
 from training.tokens import common_prefix_length, token_ids
 
 Item = tuple[Messages, str]
-RECORD_FILE = "training.json"
-# What is read of every finished model's record, beside what its own method adds.
-RECORD_KEYS = (
-    "kind",
-    "persona",
-    "conditioning",
-    "template_hash",
-    "chat_template_hash",
-    "base_model",
-    "data",
-    "run",
-    "evaluation",
-)
 
 
 @dataclass(frozen=True)
@@ -104,32 +90,6 @@ def load_base_model(base_model: str, device: str | None = None, dtype: str = "fl
     )
     tokenizer = load_tokenizer(base.folder, for_reward=False)
     return ScoringModel(ready(model, device), tokenizer, "base", record={"base_model": base.declared()})
-
-
-def read_record(folder: str | Path, kind: str) -> dict[str, Any]:
-    """training.json of a checkpoint, checked for kind and prompt template."""
-    record = finished_record(folder)
-    check_model_folder(Path(folder))
-    if record["kind"] != kind:
-        raise InputError(f"{folder} is a {record['kind']} model, but a {kind} model is needed. Give another folder.")
-    from_record(record)
-    return record
-
-
-def finished_record(folder: str | Path) -> dict[str, Any]:
-    """training.json of a finished model. Raises InputError where there is none, or where it lacks what every one has."""
-    path = Path(folder) / RECORD_FILE
-    if not path.is_file():
-        raise InputError(
-            f"{folder} holds no {RECORD_FILE}, so it is no finished model. Give a folder that `persona train` wrote."
-        )
-    record = read_json(path)
-    if not isinstance(record, dict):
-        raise InputError(f"{path} holds {type(record).__name__} instead of keys. Restore it, or train again.")
-    missing = [key for key in RECORD_KEYS if key not in record]
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}. Restore it, or train again with this version.")
-    return record
 
 
 def score_rewards(
@@ -332,7 +292,7 @@ def encode(model: ScoringModel, items: Sequence[Item]) -> tuple[list[_Sequence],
     known: dict[tuple[str, str], int] = {}
     sequences: list[_Sequence] = []
     positions = []
-    limit = getattr(model.model.config, "max_position_embeddings", None)
+    limit = context_of(model.model)
     for messages, text in items:
         prompt_key = json.dumps(messages)
         key = (prompt_key, text)

@@ -17,7 +17,7 @@ from training.prepare import Prepared
 QUICK = 2.0  # seconds; a first batch that is done sooner is mostly warming up, so a second one is timed
 
 
-class Estimate(TrainerCallback):
+class TimeEstimate(TrainerCallback):
     """Computes loss and gradients of one or two batches when the training begins, throws them away, and prints what follows.
 
     `spent`: seconds that this took. `figures`: what was printed, for the record; None where nothing could be timed.
@@ -103,7 +103,7 @@ def _evaluated_pairs(prepared: Prepared, trainer: Any, args: Any, state: Any) ->
     data = prepared.run.data
 
     def rows(splits: Iterable[str]) -> int:
-        return len(drawn_rows({s: list(prepared.test_rows[s]) for s in splits}, data.eval_max_rows, data.rows_seed))
+        return len(drawn_rows({s: prepared.test_rows[s] for s in splits}, data.eval_max_rows, data.rows_seed))
 
     at_end = 3 * rows(split for split in TEST_SPLITS if split in prepared.test_rows)
     if trainer.eval_dataset is None:

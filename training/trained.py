@@ -10,11 +10,13 @@ from builder.errors import InputError
 from builder.schema import assistant_message
 from training import scoring
 from training.arguments import TrainingRun
+from training.base_model import context_of
 from training.conditioning import LabelledPair, from_record
 from training.evaluation import Candidate, Scorer
 from training.kinds import OWN_KINDS, TRL_KINDS
 from training.prepare import evaluation_prompts
 from training.prompts import PersonaPrompts
+from training.record import finished_record
 from training.reference import reference_log_probabilities
 from training.scoring import Item, ScoringModel, answer_tokens, score_log_probabilities, score_rewards
 from training.tokens import token_ids
@@ -40,7 +42,7 @@ def load_scorer(
     profiles, labelled: of the personas that it will be asked about. few_shot_pairs, persona_corruption: instead of what it was trained
     with. cache: where reference log-probabilities are kept. Raises InputError for a folder that is no finished model.
     """
-    record = scoring.finished_record(folder)
+    record = finished_record(folder)
     conditioning = from_record(record)
     if few_shot_pairs is not None:
         conditioning = replace(conditioning, few_shot_pairs=few_shot_pairs)
@@ -56,10 +58,9 @@ def load_scorer(
     load = scoring.load_reward_model if record["kind"] == "reward" else scoring.load_dpo_model
     model = load(folder, base_model, device, dtype)
     scores = reward_scores if record["kind"] == "reward" else dpo_scores
-    context = getattr(model.model.config, "max_position_embeddings", None)
     return Scorer(
         lambda candidates: scores(model, prompts, candidates, batch_size, cache),
-        usable_by(model.tokenizer, prompts, context),
+        usable_by(model.tokenizer, prompts, context_of(model.model)),
         record,
     )
 

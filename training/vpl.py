@@ -39,8 +39,8 @@ from training.embeddings import (
     text_of,
     usable_by_base,
 )
-from training.evaluation import Candidate, Score, Scorer
-from training.own_loop import OwnLoopConfig, check_own_loop, finish
+from training.evaluation import Candidate, ScoreFunction, Scorer
+from training.own_loop import OwnLoopConfig, check_own_loop, save_and_publish
 from training.prepare import prepare
 from training.prompts import PersonaPrompts
 from training.run_as_script import run_as_script
@@ -95,9 +95,8 @@ def main(argv: list[str] | None = None) -> Path:
     check_config(config)
     check_base(run)
     prepared = prepare(run, for_reward=False, always_labelled=True)
-    cache = Path(run.data.score_cache) if run.data.score_cache else None
     started = time.monotonic()
-    rows, embedded = prepared.rows[TRAIN_SPLIT], embedded_pairs(prepared, cache)
+    rows, embedded = prepared.rows[TRAIN_SPLIT], embedded_pairs(prepared, run.cache)
     base, mean, scale, pairs = embedded.base, embedded.mean, embedded.scale, embedded.pairs
     model, history = train_vpl(
         standardised(embedded.embeddings, mean, scale),
@@ -127,9 +126,9 @@ def main(argv: list[str] | None = None) -> Path:
         "history": history,
     }
     live = scorer_of(
-        model, mean, scale, base, prepared.evaluation_prompts, looks_at_pairs, run.data.eval_batch_texts, cache
+        model, mean, scale, base, prepared.evaluation_prompts, looks_at_pairs, run.data.eval_batch_texts, run.cache
     )
-    return finish(prepared, "vpl", facts, live)
+    return save_and_publish(prepared, "vpl", facts, live)
 
 
 def load(
@@ -167,7 +166,7 @@ def scorer_of(
     looks_at_pairs: bool,
     batch_size: int,
     cache: Path | None,
-) -> Score:
+) -> ScoreFunction:
     """looks_at_pairs: false for a model trained without them, whose encoder has learned nothing; then z is 0 throughout."""
 
     def score(candidates: Sequence[Candidate]) -> list[float]:

@@ -65,7 +65,7 @@ def read_parquet(path: Path, wanted: Wanted) -> tuple[pa.Table, dict[str, str]]:
             f"{path.name} cannot be read as Parquet ({first_line(error)}). Download or write it again."
         ) from None
     metadata = {
-        key.decode(): value.decode()
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for key, value in (file.schema_arrow.metadata or {}).items()
         if key not in (b"pandas", b"ARROW:schema")
     }
@@ -199,7 +199,7 @@ def typed_column(values: pa.Array, column: str, label: str) -> pa.Array:
     if pa.types.is_large_string(values.type) or pa.types.is_dictionary(values.type):
         values = values.cast(pa.string())
     if column == TEXT_COLUMN:
-        return values.cast(pa.string())
+        return text_column(values, label)
     if pa.types.is_string(values.type):
         values = pc.utf8_trim_whitespace(values)
         values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
@@ -216,6 +216,15 @@ def typed_column(values: pa.Array, column: str, label: str) -> pa.Array:
         raise InputError(
             f"{label}: column {column} holds something that is not a whole number ({first_line(error)}). PUMS codes are whole numbers "
             "and blank means not in universe; give the Bureau's file without recoding."
+        ) from None
+
+
+def text_column(values: pa.Array, label: str) -> pa.Array:
+    try:
+        return values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"{label}: column {TEXT_COLUMN} holds what is not text ({first_line(error)}). Give the Bureau's file without recoding."
         ) from None
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from builder.census.draw import ADULT_AGE
 from builder.personas.attributes import Attributes
+from builder.personas.profile import HEADER
+from builder.prompts.rows import text_of
 from builder.schema import ATTRIBUTES, BIG_FIVE, BIG_FIVE_LEVELS, paper_key
 
 # The paper prints nan whatever the reason; what our own profiles print for a null is among these too.
@@ -16,6 +18,7 @@ NULL_WORDS = {
     "none": "none",
 }
 OLDEST = 120
+LARGEST = 1e15  # of a number; more than any income, and a table holds whole numbers below 2 ** 63
 LEVELS = {level.lower(): level for level in BIG_FIVE_LEVELS}
 
 
@@ -36,6 +39,8 @@ def parse_persona(text: str) -> Parsed:
     """
     pairs: list[tuple[str, str]] = []
     for line in text.splitlines():
+        if line.strip() == HEADER:
+            continue
         key, colon, value = line.strip().lstrip("-*• ").partition(":")
         if colon and key.strip():
             pairs.append((key, value.strip()))
@@ -49,7 +54,7 @@ def parse_attributes(pairs: Iterable[tuple[str, Any]]) -> Parsed:
     for key, value in pairs:
         attribute = attribute_named(key)
         if attribute is None:
-            parsed.unknown.append(" ".join(key.split()))
+            parsed.unknown.append(" ".join(key.encode("utf-8", "replace").decode("utf-8").split()))
         elif attribute not in parsed.known:
             parsed.known.add(attribute)
             put(parsed, attribute, value)
@@ -76,8 +81,8 @@ def put(parsed: Parsed, attribute: str, value: Any) -> None:
 
 
 def read_words(value: Any) -> str | None:
-    """Text on one line; None for a list or a dict, which no attribute but the Big Five is."""
-    return None if isinstance(value, (list, dict)) else " ".join(str(value).split())
+    """Text on one line; None for a list or a dict, which no attribute but the Big Five is, and for what is no text in UTF-8."""
+    return None if isinstance(value, (list, dict)) else text_of(" ".join(str(value).split()))
 
 
 def read_age(value: Any) -> int | None:
@@ -95,17 +100,20 @@ def read_dollars(value: Any) -> int | None:
 def read_number(value: Any, unit: str) -> int | None:
     if isinstance(value, bool):
         return None
-    found = re.fullmatch(rf"(-?)\s*\$?\s*(-?[\d,]*\d)(\.\d+)?\s*(?:{unit})?", str(value).strip().lower())
+    found = re.fullmatch(rf"(-?)\s*+\$?\s*+(-?[\d,]*\d)(\.\d+)?\s*(?:{unit})?", str(value).strip().lower())
     if found is None:
         return None
-    size = round(float(found[2].replace(",", "") + (found[3] or "")))
-    return -size if found[1] else size
+    size = float(found[2].replace(",", "") + (found[3] or ""))
+    if not abs(size) <= LARGEST:
+        return None
+    return round(-size if found[1] else size)
 
 
 def read_big_five(value: Any) -> dict[str, str] | None:
     """`Openness: High, Conscientiousness: Low, ...` or a dict; None unless all five traits have one of our levels."""
     if isinstance(value, str):
-        value = dict(re.findall(r"(\w+)\s*:\s*([A-Za-z ]+)", value))
+        # A word is tried from its first letter only, and given up at once: a long text without a colon would take minutes.
+        value = dict(re.findall(r"(?<!\w)(\w++)\s*+:\s*([A-Za-z ]+)", value))
     if not isinstance(value, Mapping):
         return None
     levels = {str(trait).lower(): LEVELS.get(str(level).strip().lower()) for trait, level in value.items()}

@@ -51,6 +51,7 @@ OWN_COLUMNS = (
 EXTRAS = ("core_values", "entertainment_preferences")
 # A profile that is written as lines `key: value` gives its attributes too; below so many known keys it is running text with colons.
 FEWEST_KEYS = 3
+MOST_PEOPLE = 1e15  # that a weight can stand for; the table's column holds whole numbers below 2 ** 63
 SHOWN = 5
 
 
@@ -253,9 +254,9 @@ def from_plain(number: int, value: Any) -> tuple[FilePersona | None, tuple[str, 
 def as_weight(value: Any) -> float | None:
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: a whole number of hundreds of digits
         return None
-    return weight if not isinstance(value, bool) and 0 < weight < float("inf") else None
+    return weight if not isinstance(value, bool) and 0 < weight <= MOST_PEOPLE else None
 
 
 def no_extras() -> dict[str, list[str]]:
@@ -265,7 +266,8 @@ def no_extras() -> dict[str, list[str]]:
 def extras_of(value: Any) -> dict[str, list[str]]:
     """Core values and entertainment preferences, where they are lists of texts."""
     given = value if isinstance(value, dict) else {}
-    return {name: [text for item in given.get(name) or [] if (text := text_of(item))] for name in EXTRAS}
+    lists = {name: given[name] if isinstance(given.get(name), list) else [] for name in EXTRAS}
+    return {name: [text for item in items if (text := text_of(item))] for name, items in lists.items()}
 
 
 def given_groups(recipe: BuildRecipe, drawn: DrawnPersonas) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.census.pums_files import content_hash
 from builder.errors import InputError
-from builder.hub import PREFIX, parse_address, snapshot
+from builder.hub.client import PREFIX, parse_address, snapshot
 from builder.tables import parquet_errors
 
 FORMATS = (".parquet", ".jsonl", ".csv", ".txt")
@@ -53,9 +53,9 @@ def open_source(source: str | Path) -> Source:
 def read_rows(source: Source, columns: Sequence[str] | None = None) -> Iterator[tuple[int, Any]]:
     """(number of the row from 1 on, its value) over all files of the source, of which some thousand rows are in memory.
 
-    The value is a dict of columns; a line that is a JSON string, or a line of a text file, is that string; a line that is not JSON is
-    None. Of a Parquet file only `columns` are read, as far as it has them. Raises InputError for a damaged file and for text that is
-    not UTF-8.
+    The value is a dict of columns; a line that is a JSON string, or a line of a text file, is that string; a line that is not JSON, or
+    a row of a CSV file with more cells than there are columns, is None. Of a Parquet file only `columns` are read, as far as it has
+    them. Raises InputError for a damaged file and for text that is not UTF-8.
     """
     number = 0
     for path in source.files:
@@ -85,7 +85,7 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Iterator[Any]:
             if suffix == ".csv":
                 # The reader's own limit, 131,072 characters a field, is below what an answer may take.
                 csv.field_size_limit(sys.maxsize)
-                yield from csv.DictReader(lines)
+                yield from (None if None in row else row for row in csv.DictReader(lines))
             elif suffix == ".txt":
                 yield from (line.rstrip("\r\n") for line in lines)
             else:

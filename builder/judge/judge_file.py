@@ -7,11 +7,12 @@ model, for a judge that is always one model.
 """
 
 import hashlib
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
+from builder.files import is_file
 from builder.judge.critique import PASSES
 from builder.judge.critique import VERDICT_SECTION as CRITIQUE_SECTION
 from builder.judge.judge import Judge
@@ -44,7 +45,7 @@ def load_judge(name: str, model: ModelRecipe, seed: int, role: str = "judge", pr
     if name == "auto":
         name = "roleplay" if model.provider == "openai" else "likelihood"
     path = Path(name) if name.endswith(".yaml") else JUDGE_FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         names = ", ".join(sorted(p.stem for p in JUDGE_FOLDER.glob("*.yaml")))
         raise InputError(f"Judge {name} does not exist. Give a YAML file, or one of the packaged judges: {names}.")
     content, raw = read_mapping(path, sorted({key for keys in JUDGE_KEYS.values() for key in keys}))
@@ -73,7 +74,8 @@ def load_judge(name: str, model: ModelRecipe, seed: int, role: str = "judge", pr
     _check_numbers(path.name, raw)
     if kind in ASKED_FOR:
         _check_template(path.name, kind, raw.get("template"))
-    sampling = {"max_tokens": 300, **raw.pop("sampling", {})}
+    sampling = {"max_tokens": 300, **_as_real(raw.pop("sampling", {}), ("temperature", "top_p"))}
+    raw = _as_real(raw, ("temperature",))
     return Judge(
         name=path.stem,
         version=hashlib.sha256(content).hexdigest()[:12],
@@ -108,8 +110,13 @@ def _check_numbers(file: str, raw: dict[str, Any]) -> None:
         ("sampling.top_p", "a number above 0 and at most 1", lambda v: 0 < v <= 1),
     ):
         value = values.get(key, 1)
-        if type(value) not in (int, float) or not math.isfinite(value) or not fits(value):
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max or not fits(value):
             raise InputError(f"{file}: {key} is {value!r}; it takes {takes}.")
+
+
+def _as_real(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """`temperature: 0` is `temperature: 0.0`: the key of a recorded reply tells the two apart."""
+    return {key: float(value) if key in keys else value for key, value in values.items()}
 
 
 def _check_template(file: str, kind: str, name: Any) -> None:

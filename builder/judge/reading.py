@@ -33,21 +33,20 @@ def ask_judge(
     section: str,
     worth: Mapping[str, float],
     label: str,
-    rules: Sequence[Reading | None] | None = None,
-    sample: int = 0,
+    rules: Sequence[Reading | None],
+    sample: int,
 ) -> list[Reading]:
     """The judge's reading for each filling of its template, in order.
 
-    section: of the template's reply that holds the verdict. worth: what each word of the menu counts, in [0, 1]. rules: a reading where
-    no judge is needed (`by_rule`). sample: another draw of the same reply.
+    section: of the template's reply that holds the verdict. worth: what each word of the menu counts, in [0, 1]. rules: for each filling a
+    reading where no judge is needed (`by_rule`), else None. sample: another draw of the same reply.
     """
-    settled = rules or [None] * len(values)
-    asked = [filling for filling, rule in zip(values, settled, strict=True) if rule is None]
+    asked = [filling for filling, rule in zip(values, rules, strict=True) if rule is None]
     if judge.parser == "verdict_tokens":
         said = iter(_score_words(judge, calls, asked, section, worth, label))
     else:
         said = iter(_ask_for_prose(judge, calls, asked, section, worth, label, sample))
-    return [next(said) if rule is None else rule for rule in settled]
+    return [next(said) if rule is None else rule for rule in rules]
 
 
 def by_rule(answers: Sequence[str]) -> Reading | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from builder.errors import InputError
-from builder.llm.budget import Budget, Spending, cost_usd
+from builder.llm.budget import Budget, Spending
 from builder.llm.estimate import StandIns
 from builder.llm.messages import Answer, ChatRequest, Failure, Reply, ScoreRequest, Usage
 from builder.llm.model_recipe import ModelRecipe
@@ -47,9 +47,8 @@ class ModelCalls:
         self.dry_run = dry_run
         self.retry_failed = retry_failed
         self.stand_ins = StandIns(record)
-        # [replies, prompt tokens, completion tokens] by role of all that was used, replayed or not: the same for every run of a
+        # [replies, prompt tokens, completion tokens] by role of all that the part used, replayed or not: the same for every run of a
         # recipe. Whole numbers, so that the order of arrival changes nothing.
-        self._finished_parts: dict[str, list[int]] = {}
         self._part: dict[str, list[int]] = {}
         # Keys of the part's replies as numbers, which take a third of the room of texts; their first 60 bits tell them apart.
         self._counted: set[int] = set()
@@ -63,16 +62,8 @@ class ModelCalls:
     def spending(self) -> Spending:
         return self.budget.spending
 
-    def used(self) -> dict[str, Any]:
-        """What the build's replies took, whenever they were made: {responses, prompt_tokens, completion_tokens, cost_usd}."""
-        used = _added(self._finished_parts, self._part)
-        responses, prompt, completion = (sum(sums[i] for sums in used.values()) for i in range(3))
-        cost = sum(cost_usd(Usage(*used[role][1:]), self.recipe(role)) for role in sorted(used))
-        return {"responses": responses, "prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}
-
     def begin_part(self) -> None:
         """From here on replies count for a new part. A reply that two parts use counts in both."""
-        self._finished_parts = _added(self._finished_parts, self._part)
         self._part = {}
         self._counted = set()
         self.left_open = 0
@@ -267,10 +258,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _added(first: dict[str, list[int]], second: dict[str, list[int]]) -> dict[str, list[int]]:
-    return {
-        role: [a + b for a, b in zip(first.get(role, [0, 0, 0]), second.get(role, [0, 0, 0]), strict=True)]
-        for role in first.keys() | second.keys()
-    }

@@ -19,7 +19,9 @@ import jinja2.meta
 import yaml
 
 from builder.errors import InputError
+from builder.files import is_file
 from builder.llm.messages import Message
+from builder.strict_yaml import parse_yaml
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
@@ -227,7 +229,7 @@ def _chosen(section: str, choices: tuple[str, ...]) -> str:
 def load_template(name: str) -> PromptTemplate:
     """A packaged template by name, or a template file by path."""
     path = Path(name) if name.endswith(".yaml") else TEMPLATE_FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         names = ", ".join(sorted(p.stem for p in TEMPLATE_FOLDER.glob("*.yaml")))
         raise InputError(
             f"Prompt template {name} does not exist. Give a YAML file, or one of the packaged templates: {names}."
@@ -272,10 +274,10 @@ def read_mapping(path: Path, keys: Collection[str]) -> tuple[bytes, dict[str, An
     takes = f"It takes the keys {', '.join(keys)}."
     try:
         content = path.read_bytes()
-        raw = yaml.safe_load(content)
+        raw = parse_yaml(content)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, a date that is none
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise InputError(

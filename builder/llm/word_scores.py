@@ -45,7 +45,7 @@ def word_weights(raw: str, words: Collection[str]) -> tuple[dict[str, float], st
     """
     try:
         sums = {word: float(value) for word, value in json.loads(raw).items()}
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return {}, UNREADABLE
     if not sums or not sums.keys() <= set(words):
         return {}, UNREADABLE

@@ -5,14 +5,17 @@ between topic and demographics can be learned from the assignment.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from builder.errors import InputError
 from builder.randomness import rng_for
 from builder.recipe import PairsRecipe
 from builder.schema import GROUPS
+
+PARTS = ("train", "seen_test", "heldout_test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ def assign_prompts(
 
     A persona's prompts depend on the seed, its id and the pools only, so other personas can come and go.
     """
-    pools = {name: sorted(p["prompt_id"] for p in prompts if p["pool"] == name) for name in ("train", "heldout")}
+    pools = prompts_by_pool(prompts)
     needed = {"train": pairs.train + pairs.seen_test, "heldout": pairs.heldout_test}
     for name, count in needed.items():
         if len(pools[name]) < count:
@@ -46,6 +49,36 @@ def assign_prompts(
         drawn = [pool[i] for name, pool in pools.items() for i in rng.permutation(len(pool))[: needed[name]].tolist()]
         assigned += [Assigned(persona, prompt, part) for prompt, part in zip(drawn, parts, strict=True)]
     return assigned
+
+
+def assign_more(
+    seed: int,
+    more: Mapping[str, int],
+    persona_ids: Iterable[str],
+    asked: Iterable[Assigned],
+    prompts: Sequence[dict[str, Any]],
+) -> list[Assigned]:
+    """For personas that were `asked` before: `more` prompts a part, of those that the persona has not been asked."""
+    if not any(more.values()):
+        return []
+    before: dict[str, set[str]] = {}
+    for a in asked:
+        before.setdefault(a.persona_id, set()).add(a.prompt_id)
+    pools = prompts_by_pool(prompts)
+    assigned = []
+    for persona in sorted(persona_ids):
+        known = before.get(persona, set())
+        rng = rng_for(seed, "assignment of more", f"{persona}/{len(known)}")
+        for pool, parts in (("train", ("train", "seen_test")), ("heldout", ("heldout_test",))):
+            left = [prompt for prompt in pools[pool] if prompt not in known]
+            order = iter(rng.permutation(len(left)).tolist())
+            assigned += [Assigned(persona, left[i], part) for part in parts for i in islice(order, more[part])]
+    return assigned
+
+
+def prompts_by_pool(prompts: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The prompt ids of each pool in ascending order."""
+    return {pool: sorted(p["prompt_id"] for p in prompts if p["pool"] == pool) for pool in ("train", "heldout")}
 
 
 def wrong_persona(seed: int, pair_id: str, involved: Collection[str], group_members: Sequence[str]) -> str | None:

@@ -56,7 +56,7 @@ class Statements:
     """
 
     phrases: Mapping[bytes, tuple[str, ...]]
-    numbers: Mapping[bytes, str]
+    numbers: Mapping[bytes, tuple[str, ...]]
     keywords: frozenset[bytes]
 
 
@@ -82,8 +82,7 @@ def find_leak(statements: Statements, answer: str, known_texts: Sequence[str]) -
                 # Without its last space, so that a plural is known too.
                 if phrase[:-1] not in known:
                     return phrase.strip()
-        pattern = statements.numbers.get(keyword)
-        if pattern:
+        for pattern in statements.numbers.get(keyword, ()):
             said = re.search(pattern, answer, re.IGNORECASE)
             if said and not any(re.search(pattern, text, re.IGNORECASE) for text in known_texts):
                 return said.group().strip()
@@ -93,13 +92,18 @@ def find_leak(statements: Statements, answer: str, known_texts: Sequence[str]) -
 def statements_of(persona: dict[str, Any]) -> Statements:
     """All that would name an attribute of the persona."""
     phrases: dict[bytes, list[str]] = {}
+    numbers: dict[bytes, list[str]] = {}
     for phrase in dict.fromkeys(_phrases(persona)):
         # The longest word is the least likely to stand in an answer by chance.
         keyword = max(phrase.split(), key=len)
         phrases.setdefault(keyword.encode("utf-8", "surrogatepass"), []).append(f" {phrase} ")
-    numbers = {keyword.encode("ascii"): pattern for keyword, pattern in _numbers(persona)}
+    # Age and income may begin with the same digits: 54, and 54,000.
+    for keyword, pattern in _numbers(persona):
+        numbers.setdefault(keyword.encode("ascii"), []).append(pattern)
     return Statements(
-        {keyword: tuple(own) for keyword, own in phrases.items()}, numbers, frozenset(phrases) | frozenset(numbers)
+        {keyword: tuple(own) for keyword, own in phrases.items()},
+        {keyword: tuple(own) for keyword, own in numbers.items()},
+        frozenset(phrases) | frozenset(numbers),
     )
 
 
@@ -187,7 +191,7 @@ def _numbers(persona: dict[str, Any]) -> Iterator[tuple[str, str]]:
             rf"""|(?<![\d.,])(?:{forms})\s(?:dollars|usd|(?:a|per)\syear|annually|yearly)\b|["“'‘]\$?(?:{forms})["”'’]"""
         )
         # The words that each way of writing the number leaves in plain text: `54,000` is there as `54` and `000`.
-        for keyword in {f"{income:,}".split(",")[0], str(income), *thousands} - {str(age)}:
+        for keyword in {f"{income:,}".split(",")[0], str(income), *thousands}:
             yield keyword, pattern
 
 

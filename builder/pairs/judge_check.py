@@ -62,7 +62,6 @@ def check_row(
         "persona_id": persona["persona_id"],
         "prompt_id": prompt["prompt_id"],
         "split": split,
-        "topic": prompt["topic"],
         "reviser": recipe.models.reviser.model,
         "judge": judge.label,
         "judge_model": judge.model,

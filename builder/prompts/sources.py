@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import InputError
-from builder.prompts import hub
+from builder.prompts import hub_table
 from builder.prompts.rows import Row, decode, file_rows, read_bytes, text_of
 
 PACKAGED = Path(__file__).parent / "questions.jsonl"
@@ -42,8 +42,8 @@ def read_prompts(source: str, text_column: str | None = None) -> PromptSource:
     read, saying where, for a column that is not there, naming those that are, and for a source without any question. A row that
     holds no question is noted in `unusable` and does not stop the reading.
     """
-    if hub.is_hub(source):
-        table = hub.read_hub(source)
+    if hub_table.is_hub(source):
+        table = hub_table.read_hub(source)
         name, identity, rows, licence = table.name, table.identity, table.rows, table.licence
     else:
         path = PACKAGED if source == "packaged" else Path(source)
@@ -51,12 +51,12 @@ def read_prompts(source: str, text_column: str | None = None) -> PromptSource:
         rows = file_rows(decode(content, path), path)
         name, licence = ("packaged" if source == "packaged" else path.name), None
         identity = {"sha256": hashlib.sha256(content).hexdigest()}
-    where = name if hub.is_hub(source) or source == "packaged" else str(Path(source))
+    where = name if hub_table.is_hub(source) or source == "packaged" else str(Path(source))
     _refuse_absent_column(rows, text_column, where)
     prompts: list[SourcePrompt] = []
     unusable: list[int] = []
     for number, row in rows:
-        prompt = _prompt(row, number, text_column, name if hub.is_hub(source) else path.name, licence)
+        prompt = _prompt(row, number, text_column, name if hub_table.is_hub(source) else path.name, licence)
         if prompt is None:
             unusable.append(number)
         else:
@@ -76,8 +76,8 @@ def hash_prompt_source(source: str) -> str | None:
     """
     if source == "packaged":
         return None
-    if hub.is_hub(source):
-        return hub.pinned(source)
+    if hub_table.is_hub(source):
+        return hub_table.pinned(source)
     return hashlib.sha256(read_bytes(Path(source))).hexdigest()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.publishing.version_files import readable
+from builder.published import readable
 from builder.schema import PAIR_CONFIGS
 from builder.tables import ROWS_AT_A_TIME, by_persona
 

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from builder.errors import InputError
 from builder.files import write_atomically
+from builder.published import Version, checked_hash, config_types, read_version
 from builder.publishing.blocks import KEYS, batches, side_by_side, unequal_parts
 from builder.publishing.difference_text import change_notes, schema_sentences, step_reasons
-from builder.publishing.version_files import Version, checked_hash, config_types, read_version
 from builder.publishing.versions import STEP_OF
 from builder.schema import CONFIGS, PAIR_CONFIGS
 

@@ -9,8 +9,8 @@ from builder.publishing.versions import RESPONSES, STEP_OF, STEPS, next_version
 from builder.schema import PAIR_CONFIGS
 
 if TYPE_CHECKING:
+    from builder.published import Version
     from builder.publishing.diff import ConfigDifference, Difference
-    from builder.publishing.version_files import Version
 
 
 def step_reasons(old: "Version", new: "Version", configs: Iterable["ConfigDifference"]) -> list[tuple[str, str]]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.hub import HubAddress, may_create
-from builder.hub_files import LocalFile, Upload, changes
+from builder.hub.client import HubAddress, may_create
+from builder.hub.files import LocalFile, Upload, changes
 
 
 def would_create(api: Any, address: HubAddress, private: bool) -> str:

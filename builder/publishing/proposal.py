@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from builder.hub import hub_errors
-from builder.hub_commit import open_proposal, send_commit
-from builder.hub_files import changes
+from builder.hub.client import hub_errors
+from builder.hub.commit import open_proposal, send_commit
+from builder.hub.files import changes
 from builder.publishing.dry_run import would_change
-from builder.publishing.read_back import Version, read_back
+from builder.publishing.read_back import VersionUpload, read_back
 
 # While it is not known yet what an earlier run has left on the Hub.
 UNSENT = "This run uploaded nothing, and every version on the Hub is as it was."
@@ -15,7 +15,7 @@ UNSENT = "This run uploaded nothing, and every version on the Hub is as it was."
 
 def propose(
     api: Any,
-    version: Version,
+    version: VersionUpload,
     head: str | None,
     theirs: Mapping[str, Any],
     merged: str | None,

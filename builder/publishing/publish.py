@@ -15,17 +15,16 @@ from typing import Any
 from builder.audit.audit import audit_build
 from builder.errors import InputError
 from builder.files import locked, write_json
-from builder.hub import HubAddress, version_folder
+from builder.hub.client import HubAddress
 from builder.llm.transfer import export_responses
 from builder.pipeline import finished_build
+from builder.published import is_published, parse_version, version_folder
 from builder.publishing.card import write_card
 from builder.publishing.diff import Difference, diff_versions
 from builder.publishing.folder import write_data
 from builder.publishing.gate import refuse_failed_audit, refuse_licences, refuse_private
-from builder.publishing.hub import Uploaded, look_first, upload_version
 from builder.publishing.target import (
     holds_this,
-    is_published,
     left_by_a_publish,
     mistaken_for_hub,
     move_into,
@@ -34,7 +33,8 @@ from builder.publishing.target import (
     sizes,
     unfinished_name,
 )
-from builder.publishing.versions import RESPONSES, changelog_entry, parse_version, refuse_small_step
+from builder.publishing.upload import Uploaded, look_first, upload_version
+from builder.publishing.versions import RESPONSES, changelog_entry, refuse_small_step
 from builder.tables import read_columns
 
 
@@ -142,8 +142,8 @@ def refuse_contradictions(
 def refuse_published(run: Path, build: dict[str, Any]) -> None:
     if is_published(build):
         raise InputError(
-            f"{run} is already a published version ({build['version']}), and versions are published from their build. Give the RUN folder "
-            "that `persona build` filled; the same build gives the same version on the Hub."
+            f"{run} is already a published version ({build.get('version')}), and versions are published from their build. Give the RUN "
+            "folder that `persona build` filled; the same build gives the same version on the Hub."
         )
 
 

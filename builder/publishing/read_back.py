@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.hub import HubAddress, first_lines, hub_errors, status_of
-from builder.hub_files import Upload, differing_files
+from builder.hub.client import HubAddress, first_lines, hub_errors, status_of
+from builder.hub.files import Upload, differing_files
 from builder.publishing.versions import RESPONSES
 from builder.schema import features
 
@@ -20,7 +20,7 @@ OF_A_VERSION = re.compile(
 
 
 @dataclass(frozen=True)
-class Version(Upload):
+class VersionUpload(Upload):
     """What is to be on the Hub: the files of `folder`, whose build.json is `published`.
 
     What else its owner keeps in the repository, such as a LICENSE, is no part of a version: it is neither compared nor deleted.
@@ -38,7 +38,7 @@ class Version(Upload):
         return {path: entry for path, entry in there.items() if path in self.files or OF_A_VERSION.fullmatch(path)}
 
 
-def read_back(api: Any, version: Version, revision: str, commit: str) -> None:
+def read_back(api: Any, version: VersionUpload, revision: str, commit: str) -> None:
     """Load what the Hub has at `revision` as others will, and compare it with what was written.
 
     Every file comes anew, past the caches, and is hashed; then `datasets` says which configs, splits and columns it sees there.
@@ -60,7 +60,7 @@ def read_back(api: Any, version: Version, revision: str, commit: str) -> None:
         )
 
 
-def differing_counts(version: Version) -> list[str]:
+def differing_counts(version: VersionUpload) -> list[str]:
     """Files with other counts of rows than build.json says. Counted here, as every file there has been compared by its hash."""
     import pyarrow.parquet as parquet
 
@@ -74,7 +74,7 @@ def differing_counts(version: Version) -> list[str]:
     return defects
 
 
-def differing_tables(version: Version, revision: str) -> list[str]:
+def differing_tables(version: VersionUpload, revision: str) -> list[str]:
     """What `datasets` finds at this revision against build.json and builder.schema; of the data it reads the footers only."""
     wanted = {
         config: sorted(split for split, entry in splits.items() if entry["rows"])

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError, few
-from builder.files import read_json, sha256_file
-from builder.hub import ADDRESS, PREFIX, HubAddress, parse_address
+from builder.files import sha256_file
+from builder.hub.client import ADDRESS, PREFIX, HubAddress, parse_address
+from builder.published import build_in, is_published
 
 
 def parse_target(text: str) -> HubAddress | Path:
@@ -51,30 +52,13 @@ def refuse_target(target: Path, run: Path, build: dict[str, Any], version: str) 
         raise InputError(
             f"{target} is not empty and holds no published version ({shown}). Give a folder that is empty or does not exist yet."
         )
-    if (there["version"], there.get("fingerprint")) != (version, build["fingerprint"]):
-        what = f"version {there['version']}" + (" of another build" if there["version"] == version else "")
+    held = there.get("version")
+    if (held, there.get("fingerprint")) != (version, build["fingerprint"]):
+        what = f"version {held}" + (" of another build" if held == version else "")
         raise InputError(
             f"{target} already holds {what}. A published version is never overwritten: give another folder, or remove this one yourself "
             "if nobody uses it."
         )
-
-
-def is_published(build: Any) -> bool:
-    """Whether this is the build.json of a published version, as opposed to that of a build."""
-    return (
-        isinstance(build, dict)
-        and isinstance(build.get("configs"), dict)
-        and isinstance(build.get("version"), str)
-        and "content_sha256" in build
-    )
-
-
-def build_in(folder: Path) -> Any:
-    """The build.json there, None without a readable one."""
-    try:
-        return read_json(folder / "build.json") if (folder / "build.json").is_file() else None
-    except (InputError, OSError):
-        return None
 
 
 def unfinished_name(name: str) -> str:

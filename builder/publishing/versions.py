@@ -1,27 +1,19 @@
 """Versions are major.minor.patch. What changed decides the smallest step: content of rows = patch, rows added = minor, else major."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import InputError
 from builder.files import read_json
+from builder.published import VERSION, parse_version, published_version
 
 if TYPE_CHECKING:
     from builder.publishing.diff import Difference
 
-VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
 RESPONSES = "responses.parquet"  # the recorded replies, which one version may have and another not
 STEPS = ("none", "patch", "minor", "major")
 # What can be the matter with a row, and the step that it asks for.
 STEP_OF = {"added": "minor", "removed": "major", "changed": "patch", "moved": "major"}
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    found = VERSION.fullmatch(text)
-    if found is None:
-        raise InputError(f"--version {text} is not of the form major.minor.patch. Give three numbers, as 1.2.0.")
-    return int(found[1]), int(found[2]), int(found[3])
 
 
 def tag_of(version: str) -> str:
@@ -86,19 +78,3 @@ def changelog_entry(before: Path, version: str, difference: "Difference") -> lis
         "changes": [*changes, *difference.notes],
     }
     return [entry, *entries]
-
-
-def published_version(folder: Path) -> str:
-    """The version that a published folder is."""
-    return version_in(read_json(folder / "build.json"), folder)
-
-
-def version_in(build: Any, folder: Path) -> str:
-    """`version` of the build.json of a published folder."""
-    version = build.get("version") if isinstance(build, dict) else None
-    if not isinstance(version, str) or VERSION.fullmatch(version) is None:
-        raise InputError(
-            f"{folder / 'build.json'} says version {version!r}, which is not of the form major.minor.patch. Give a folder that "
-            "`persona publish` wrote."
-        )
-    return version

@@ -19,7 +19,7 @@ from eval.judging import EvaluationJudge, find_judges
 from training.conditioning import CONDITIONS
 
 GROUPS = ("model", "human", "simulated", "lexical", "rule")
-SHOWN = {"true": "", "none": " (no persona)", "wrong": " (wrong persona)"}
+CONDITION_SUFFIXES = {"true": "", "none": " (no persona)", "wrong": " (wrong persona)"}
 OVERLAP, SHORTER = "profile-overlap", "shorter-answer"
 LEXICAL = (OVERLAP, SHORTER)
 # Of the data itself. On dpf the label is a rule that needs no persona: the refined answer is always the chosen one.
@@ -92,7 +92,9 @@ def judge_annotators(judges: Sequence[EvaluationJudge]) -> list[Annotator]:
         own = judge.judge
         base = own.name if names.count(own.name) == 1 else f"{own.name} of {own.model.rsplit('/', 1)[-1]}"
         found += [
-            Annotator(f"{base}{SHOWN[condition]}", "model", condition, base, own.label, scripted=judge.scripted)
+            Annotator(
+                f"{base}{CONDITION_SUFFIXES[condition]}", "model", condition, base, own.label, scripted=judge.scripted
+            )
             for condition in CONDITIONS
         ]
     return found
@@ -103,7 +105,7 @@ def lexical_annotators(names: Sequence[str]) -> list[Annotator]:
     found = []
     for name in names:
         conditions = ("true", "wrong") if name == OVERLAP else ("",)
-        found += [Annotator(f"{name}{SHOWN.get(c, '')}", "lexical", c, name) for c in conditions]
+        found += [Annotator(f"{name}{CONDITION_SUFFIXES.get(c, '')}", "lexical", c, name) for c in conditions]
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from builder.randomness import rng_for
-from eval.agreement.annotators import LABEL, PUBLISHED, SHOWN
+from eval.agreement.annotators import CONDITION_SUFFIXES, LABEL, PUBLISHED
 from eval.agreement.kappa import (
     FEWEST_OF_PERSONA,
     FEWEST_RATERS,
@@ -224,10 +224,10 @@ def _alphas(
     groups = {
         "all": own,
         **{
-            f"models{SHOWN[condition]}": [a for a in own if a["group"] == "model"]
+            f"models{CONDITION_SUFFIXES[condition]}": [a for a in own if a["group"] == "model"]
             if condition == "true"
             else [a for a in present if a["group"] == "model" and a["condition"] == condition]
-            for condition in SHOWN
+            for condition in CONDITION_SUFFIXES
         },
         **{kind: [a for a in present if a["group"] == kind] for kind in PEOPLE},
     }

@@ -23,13 +23,13 @@ from eval.agreement.choices import Choice, read_choices
 from eval.agreement.content import content_of, judged_rows
 from eval.agreement.pairs import PAIR_COLUMNS, draw_pairs
 from eval.agreement.ratings import ask_judges, other_ratings, reread_ratings, templates_of, todays_annotators
-from eval.agreement.section import agreement_table
+from eval.agreement.section import printed
 from eval.agreement.simulated import simulated_names
 from eval.calls import check_all_answered, open_calls, spent
 from eval.judging import judge_facts, todays_facts
 from eval.language_models import file_name
 from eval.provenance import dataset_identity, provenance, rows_by_split
-from eval.results import SCHEMA_VERSION, Result, digest, is_finished, read_result, result_path, write_result
+from eval.results import SCHEMA_VERSION, Result, digest, finished_result, write_result
 from eval.rows import content_hash, load_profiles, read_build
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS
@@ -69,8 +69,8 @@ def run_agreement(
         "limit": limit,
         "seed": seed,
     }
-    if not dry_run and is_finished(out, name, fingerprint):
-        return agreement_table(read_result(result_path(out, name)))
+    if not dry_run and (kept := finished_result(out, name, fingerprint)):
+        return printed(kept)
     pairs, unknown = draw_pairs(dataset, limit, seed, {choice.pair_id for choice in choices} if choices else None)
     profiles = load_profiles(dataset)
     transcripts, judged = ask_judges(asked, annotators, pairs, profiles, calls)
@@ -107,7 +107,7 @@ def run_agreement(
         content=content_of(rows, [*judged, *ratings], described, seed),
     )
     write_result(out, result)
-    return agreement_table(result)
+    return printed(result)
 
 
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from eval.agreement.annotators import LABEL, PUBLISHED, SHOWN
+from eval.agreement.annotators import CONDITION_SUFFIXES, LABEL, PUBLISHED
 from eval.agreement.content import CONSENSUS_SUFFIX, PEOPLE
 from eval.agreement.kappa import FEWEST_OF_PERSONA
-from eval.figures import heatmap_figure, histogram_figure
+from eval.drawings import heatmap_figure, histogram_figure
+from eval.judging import own_work_notes
 from eval.page import Cell, Figure, Section, Table
 from eval.printing import number_with_interval, plain_number
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 
 BINS = [-1.0, -0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 MOST_HISTOGRAMS = 8
@@ -32,7 +33,7 @@ WHAT_THE_CONFIGS_SAY = {
 }
 
 
-def agreement_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """For a terminal, at most 110 columns: every annotator with its controls against the label and against what most people say."""
     lines: list[str] = []
     for config, content in result.content["configs"].items():
@@ -65,10 +66,7 @@ def agreement_table(result: Result) -> str:
     return "\n".join([*lines[1:], "", *(textwrap.fill(note, 110) for note in _notes(result))])
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """None without a result."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     tables: list[Table] = []
     figures: list[Figure] = []
     text = [
@@ -88,7 +86,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         text=text,
         tables=tables,
         figures=figures,
-        scripted=any(annotator["scripted"] for result in results for annotator in result.content["annotators"]),
+        scripted=any(is_scripted(result) for result in results),
     )
 
 
@@ -126,7 +124,11 @@ class Kappas:
 
     def twin(self, annotator: Mapping[str, Any], condition: str, other: str) -> dict[str, Any]:
         """The kappa of the same annotator under another condition; nothing where it has no such twin."""
-        return self.kappa(f"{annotator['of']}{SHOWN[condition]}", other) if annotator["condition"] else NOTHING
+        return (
+            self.kappa(f"{annotator['of']}{CONDITION_SUFFIXES[condition]}", other)
+            if annotator["condition"]
+            else NOTHING
+        )
 
 
 def _tables(result: Result, config: str) -> list[Table]:
@@ -362,7 +364,7 @@ def _notes(result: Result) -> list[str]:
         notes.append(
             "Simulated people answer by the labels with a stated reliability: they show that the analysis works, nothing of people."
         )
-    if any(annotator["scripted"] for annotator in annotators):
+    if is_scripted(result):
         notes.append("Scripted judges are a fixed function of the text: nothing can be concluded from them.")
     if unknown := result.settings["rated_pairs_unknown"]:
         notes.append(f"{unknown:,} rated pairs are no test pairs of this dataset and were left out.")
@@ -372,9 +374,7 @@ def _notes(result: Result) -> list[str]:
         )
     if left_out := result.settings["rated_pairs_left_out"]:
         notes.append(f"{left_out:,} rated test pairs are over the limit of items or lack a text and were left out.")
-    for judge in result.judges:
-        if judge["also"]:
-            notes.append(f"The model of {judge['name']} also {' and '.join(judge['also'])}: it judges its own work.")
+    notes += own_work_notes(result)
     if any(annotator["name"] == PUBLISHED and annotator["items"] for annotator in annotators):
         notes.append(f"{PUBLISHED.capitalize()} is the verdict that stands in the rows; it has no controls here.")
     return notes

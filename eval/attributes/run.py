@@ -23,18 +23,16 @@ from eval.attributes.designs import (
     plan_units,
 )
 from eval.attributes.refine import Refinement, refine, templates_for
-from eval.attributes.section import section, text_table
+from eval.attributes.section import printed
 from eval.calls import check_all_answered, open_calls, part_usage, spent
 from eval.items import load_personas
 from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, file_name, find_language_model
 from eval.provenance import dataset_identity, provenance
-from eval.results import Result, check_files, digest, is_finished, read_result, result_path, row_counts, write_result
+from eval.results import Result, digest, is_finished, read_result, result_path, row_counts, write_result
 from eval.rows import read_build
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
-
-__all__ = ["rescored", "run_attributes", "section"]
 
 # What is judged: the refinements for `base` and for `changed` against each other, the same for all annotators; the base answer against the
 # refinement for `base`; or for each annotator the base answer against the refinement for its own profile.
@@ -143,7 +141,7 @@ def run_attributes(
     if dry_run:
         return "\n".join(said)
     results = [read_result(result_path(out, _name(plan, judge))) for plan, judge, _ in wanted]
-    return "\n\n".join([*(text_table(result) for result in results), *said])
+    return "\n\n".join([*(printed(result) for result in results), *said])
 
 
 def questions_to_judges(plan: Plan, refined: Refined) -> tuple[list[dict[str, str]], dict[str, Comparison]]:
@@ -182,9 +180,8 @@ def profile_id(profile: str) -> str:
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:
     """The same result from the kept replies, read by today's judges. judges: by the label in the result.
 
-    Raises InputError where a file is missing or altered, or a label has no judge.
+    Raises InputError for a label that has no judge.
     """
-    check_files(folder, result)
     facts = todays_facts(result.judges, judges)
     judge = judges[result.judges[0]["label"]]
     verdicts = reread(judge, read_table(folder / f"{result.name}.transcripts.parquet"))

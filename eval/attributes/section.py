@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from builder.schema import paper_key
-from eval.figures import distribution_figure
+from eval.drawings import distribution_figure
 from eval.page import Cell, Example, Figure, Section, Table
 from eval.printing import NOTHING, number_with_interval, percent, plain_number
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.tables import read_table
 
 TITLES = {
@@ -21,12 +21,12 @@ NULL_ROW = "null: other order of lines"
 EXAMPLES = 3
 
 
-def text_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """At most 110 columns."""
     content, settings = result.content, result.settings
     lines = [
         f"{TITLES[content['design']]}, {settings['questions_used']} questions, pairs: {settings['pairs']}"
-        + (" (scripted)" if _scripted(result) else ""),
+        + (" (scripted)" if is_scripted(result) else ""),
         f"Judge {result.judges[0]['label']}",
         f"Refinements by {(result.subject or {}).get('model')}",
     ]
@@ -78,10 +78,7 @@ def text_table(result: Result) -> str:
     return "\n".join(lines)
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """Of all results of this evaluation in the folder; None if there are none."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     order = list(TITLES)
     own = sorted(results, key=lambda result: (order.index(result.content["design"]), result.name))
     tables, figures = [], []
@@ -99,7 +96,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=tables,
         figures=figures,
         examples=[example for result in own[:1] for example in _examples(result, folder)],
-        scripted=any(_scripted(result) for result in own),
+        scripted=any(is_scripted(result) for result in own),
     )
 
 
@@ -117,7 +114,7 @@ def _introduction() -> list[str]:
 
 def _in_words(result: Result) -> str:
     content = result.content
-    head = f"{TITLES[content['design']]}, judged by {result.judges[0]['label']}{' (scripted)' if _scripted(result) else ''}: "
+    head = f"{TITLES[content['design']]}, judged by {result.judges[0]['label']}{' (scripted)' if is_scripted(result) else ''}: "
     if content["withheld"]:
         return f"{head}withheld, {content['withheld']}."
     undefined = _undefined(content)
@@ -234,7 +231,7 @@ def _figure(result: Result) -> Figure:
         ),
         number="5" if content["design"] == "add_one_in" else None,
         caption="One dot a persona; the box holds the middle half, the line is the median. Dashed: the null arm's median."
-        + (" Scripted judge or writer." if _scripted(result) else ""),
+        + (" Scripted judge or writer." if is_scripted(result) else ""),
     )
 
 
@@ -288,10 +285,6 @@ def _undefined(content: Mapping[str, Any]) -> str:
 
 def _heading(result: Result) -> str:
     return f"{TITLES[result.content['design']]}: {result.judges[0]['name']}, {result.judges[0]['model']}"
-
-
-def _scripted(result: Result) -> bool:
-    return result.judges[0]["scripted"] or (result.subject or {}).get("provider") == "scripted"
 
 
 def _label(attribute: str) -> str:

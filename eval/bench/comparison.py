@@ -18,13 +18,14 @@ from builder.errors import InputError
 from builder.judge.judge import WORTH, Comparison, Judge, compare
 from builder.judge.judge_file import load_judge
 from builder.randomness import rng_for, seed_for
-from eval.bench.outcomes import CONDITIONS, Row, without_value
+from eval.bench.outcomes import Row, without_value
 from eval.calls import MODEL_ROLE
 from eval.items import Persona
 from eval.language_models import LanguageModel, shown_persona_text
 from eval.results import row_counts, too_many_unscored
 from eval.rows import EvaluatedRow, load_rows
 from eval.transcripts import reread, transcript_rows
+from training.conditioning import CONDITIONS
 from training.estimates import estimate_columns
 
 JUDGES = {

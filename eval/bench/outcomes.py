@@ -13,9 +13,9 @@ from builder.lexical import words
 from builder.randomness import rng_for
 from eval.results import row_counts, too_many_unscored
 from eval.transcripts import reread
+from training.conditioning import CONDITIONS
 from training.estimates import Estimate, estimate_columns
 
-CONDITIONS = ("true", "none", "wrong")
 Row = Mapping[str, Any]
 
 

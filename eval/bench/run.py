@@ -19,18 +19,18 @@ from eval.bench.content import main_content, pass_at_k_content
 from eval.bench.modes import BASELINE, MAIN_MODE, MODES, form_for, template_names
 from eval.bench.outcomes import outcomes_of
 from eval.bench.pass_at_k import LARGEST_K, check_samples
-from eval.bench.text_table import result_lines
+from eval.bench.text_table import printed
 from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.items import Item, Persona, draw_items, load_personas
 from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
-from eval.language_models import LanguageModel, find_language_model
+from eval.language_models import LanguageModel, find_language_models
 from eval.provenance import dataset_identity, provenance, rows_by_split
-from eval.results import SCHEMA_VERSION, Result, is_finished, read_result, result_path, row_counts, write_result
+from eval.results import SCHEMA_VERSION, Result, finished_result, row_counts, write_result
 from eval.rows import read_build
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, transcript_rows
 
-EVALUATIONS = ("main", "pass_at_k", "intersectionality", "comparison")
+PARTS = ("main", "pass_at_k", "intersectionality", "comparison")
 DEFAULT_JUDGE = "critique_choice"
 DEFAULT_TEMPERATURE = 0.7
 DESCRIPTIONS = {
@@ -70,14 +70,10 @@ def run_bench(
     same name.
     """
     settings = _settings(evaluation, modes, judges, where, samples, temperature, form, limit)
-    subjects = [find_language_model(model) for model in models]
-    if len({subject.name for subject in subjects}) < len(subjects):
-        raise InputError(
-            f"Two models are called {_twice([s.name for s in subjects])}. Give each once, or rename a folder."
-        )
+    subjects = find_language_models(models)
     forms = [form_for(subject, form) for subject in subjects]
     budget = budget or Budget()
-    lines: list[str] = []
+    said: list[str] = []
     if evaluation == "comparison":
         found_judges: list[EvaluationJudge] = []
         items: list[Any] = list(comparison.draw_sets(dataset, limit, seed))
@@ -87,13 +83,11 @@ def run_bench(
         items, personas, settings = _draw(dataset, settings, seed)
     # An Item is of dpf, a row of contrast says so itself.
     identity = dataset_identity(dataset, rows_by_split((getattr(item, "config", "dpf"), item.split) for item in items))
-    build = read_build(dataset)
     for subject, own_form in zip(subjects, forms, strict=True):
         own_settings = {**settings, "form": own_form}
         name = f"bench-{subject.name}-{evaluation}"
         calls = open_calls(out, found_judges, subject, base_model=base_model, budget=budget, dry_run=dry_run)
         asked = found_judges or [EvaluationJudge(comparison.chooser(subject, own_form, seed), subject.recipe)]
-        facts = [judge_facts(one, build, subject.facts if found_judges else None) for one in asked]
         fingerprint = {
             "schema": SCHEMA_VERSION,
             "dataset": identity["content_sha256"],
@@ -104,36 +98,19 @@ def run_bench(
             "judges": [judge_identity(judge, calls) for judge in asked],
             "templates": _labels(own_form, own_settings),
         }
-        if not dry_run and is_finished(out, name, fingerprint):
-            lines += result_lines(read_result(result_path(out, name)))
+        if not dry_run and (kept := finished_result(out, name, fingerprint)):
+            said.append(printed(kept))
             continue
         tables = _ask(calls, subject, asked, items, personas, own_settings, seed)
         if dry_run:
             continue
         check_all_answered(calls)
-        judges_by_label = {one.judge.label: one.judge for one in asked}
-        content, rows = _content(evaluation, tables, judges_by_label, own_settings, seed)
-        files: dict[str, str] = {}
-        for part, (table, columns) in tables.items():
-            files |= write_table(out, f"{name}-{part}.parquet", table, columns)
-        result = Result(
-            evaluation="bench",
-            name=name,
-            description=DESCRIPTIONS[evaluation],
-            fingerprint=fingerprint,
-            dataset=identity,
-            subject={"name": subject.name, **subject.facts},
-            judges=facts,
-            settings=own_settings,
-            seed=seed,
-            provenance=provenance(command, _template_files(own_form, own_settings), calls),
-            rows=rows,
-            files=files,
-            content=content,
+        made = provenance(command, _template_files(own_form, own_settings), calls)
+        result = _write_result(
+            out, name, read_build(dataset), identity, subject, asked, own_settings, fingerprint, made, tables, seed
         )
-        write_result(out, result)
-        lines += [*result_lines(result), spent(calls)]
-    return spent(calls) if dry_run else "\n".join(lines)
+        said += [printed(result), spent(calls)]
+    return spent(calls) if dry_run else "\n".join(said)
 
 
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:
@@ -192,6 +169,46 @@ def _ask(
     return tables
 
 
+def _write_result(
+    out: Path,
+    name: str,
+    build: Mapping[str, Any] | None,
+    dataset: dict[str, Any],
+    model: LanguageModel,
+    judges: Sequence[EvaluationJudge],
+    settings: dict[str, Any],
+    fingerprint: dict[str, Any],
+    made: dict[str, Any],
+    tables: Tables,
+    seed: int,
+) -> Result:
+    """The tables, then the result. made: `Result.provenance`."""
+    evaluation = settings["evaluation"]
+    content, rows = _content(evaluation, tables, {one.judge.label: one.judge for one in judges}, settings, seed)
+    # In a comparison the model chooses itself: no answer of its own is judged.
+    subject = None if evaluation == "comparison" else model.facts
+    files: dict[str, str] = {}
+    for part, (table, columns) in tables.items():
+        files |= write_table(out, f"{name}-{part}.parquet", table, columns)
+    result = Result(
+        evaluation="bench",
+        name=name,
+        description=DESCRIPTIONS[evaluation],
+        fingerprint=fingerprint,
+        dataset=dataset,
+        subject={"name": model.name, **model.facts},
+        judges=[judge_facts(one, build, subject) for one in judges],
+        settings=settings,
+        seed=seed,
+        provenance=made,
+        rows=rows,
+        files=files,
+        content=content,
+    )
+    write_result(out, result)
+    return result
+
+
 def _content(
     evaluation: str, tables: Tables, judges: Mapping[str, Judge], settings: Mapping[str, Any], seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -227,8 +244,8 @@ def _settings(
     limit: int | None,
 ) -> dict[str, Any]:
     """`Result.settings`; raises InputError for options that do not exist or do not go together."""
-    if evaluation not in EVALUATIONS:
-        raise InputError(f"--evaluation is {evaluation!r}; choose one of {', '.join(EVALUATIONS)}.")
+    if evaluation not in PARTS:
+        raise InputError(f"--evaluation is {evaluation!r}; choose one of {', '.join(PARTS)}.")
     if unknown := [mode for mode in modes or () if mode not in MODES]:
         raise InputError(f"--mode is {unknown[0]!r}; choose among {', '.join(MODES)}.")
     if where and evaluation != "intersectionality":
@@ -291,7 +308,3 @@ def _template_files(form: str, settings: Mapping[str, Any]) -> list[str]:
 
 def _labels(form: str, settings: Mapping[str, Any]) -> list[str]:
     return list(provenance(None, _template_files(form, settings))["templates"])
-
-
-def _twice(names: Sequence[str]) -> str:
-    return next(name for name in names if list(names).count(name) > 1)

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from eval.bench.modes import BASELINE
-from eval.figures import line_figure, points_figure
-from eval.page import Cell, Example, Figure, Section, Table
-from eval.results import Result, as_estimate
+from eval.drawings import line_figure, points_figure
+from eval.page import CONDITION_WORDS, Cell, Example, Figure, Section, Table
+from eval.results import Result, as_estimate, is_scripted
 from eval.tables import read_table
 
 SHOWN_GROUPS = 15
 SHOWN_EXAMPLES = 2  # a model and mode
-CONDITION_WORDS = {"true": "own persona", "none": "no persona", "wrong": "wrong persona"}
+OWN_CONDITION_WORDS = CONDITION_WORDS | {"true": "own persona"}  # as the tables of this section call it
 TEXT = (
     "A critic reads the profile, the question and one answer, and says whether the answer needs revision to suit this person. An answer "
     "that needs none passes. The critic always sees the persona that asked. In the column no persona the answer was written without "
@@ -27,14 +27,11 @@ COMPARISON_TEXT = (
 )
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """results: those of this evaluation, any number of models; None without one."""
+def section(results: Sequence[Result], folder: Path) -> Section:
     by_kind = {
         kind: [result for result in results if result.settings["evaluation"] == kind]
         for kind in ("main", "pass_at_k", "intersectionality", "comparison")
     }
-    if not any(by_kind.values()):
-        return None
     tables: list[Table] = []
     figures: list[Figure] = []
     if by_kind["main"]:
@@ -48,7 +45,6 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables.append(_comparison_table(by_kind["comparison"]))
         figures.append(_comparison_figure(by_kind["comparison"]))
     tables.append(_rows_table(results))
-    scripted = any(_is_scripted(result, facts) for result in results for facts in result.judges)
     return Section(
         anchor="bench",
         title="PERSONA Bench",
@@ -56,7 +52,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=[table for table in tables if table.rows],
         figures=figures,
         examples=[example for result in by_kind["main"] for example in _examples(result, folder)],
-        scripted=scripted,
+        scripted=any(is_scripted(result) for result in results),
     )
 
 
@@ -71,10 +67,6 @@ def _judged(results: Sequence[Result]) -> list[tuple[str, Result, str, Mapping[s
 
 def _model(result: Result) -> str:
     return str((result.subject or {}).get("name"))
-
-
-def _is_scripted(result: Result, facts: Mapping[str, Any]) -> bool:
-    return bool(facts["scripted"] or (result.subject or {}).get("provider") == "scripted")
 
 
 def _row(start: Sequence[Cell], figures: Mapping[str, Any], is_baseline: bool = False) -> list[Cell]:
@@ -257,9 +249,9 @@ def _comparison_table(results: Sequence[Result]) -> Table:
 
 def _comparison_figure(results: Sequence[Result]) -> Figure:
     estimates = {
-        f"{model}: {CONDITION_WORDS[condition]}": as_estimate(content["accuracy"][condition])
+        f"{model}: {OWN_CONDITION_WORDS[condition]}": as_estimate(content["accuracy"][condition])
         for model, _, _, content in _judged(results)
-        for condition in CONDITION_WORDS
+        for condition in OWN_CONDITION_WORDS
     }
     return Figure(
         title="Comparison of two revisions",

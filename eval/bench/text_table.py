@@ -10,7 +10,7 @@ SHOWN_GROUPS = 15
 SCRIPTED = "*scripted*"
 
 
-def result_lines(result: Result) -> list[str]:
+def printed(result: Result) -> str:
     """The model and its judges, then a line for each mode (or k, group, subset) with its controls."""
     evaluation, subject = result.settings["evaluation"], result.subject or {}
     lines = [""]
@@ -25,7 +25,7 @@ def result_lines(result: Result) -> list[str]:
         lines += _TABLES[evaluation](content)
     unscored = ", ".join(f"{count} {reason}" for reason, count in result.rows["unscored"].items())
     lines.append(_cut(f"{result.rows['scored']} rows scored; unscored: {unscored or 'none'}"))
-    return lines
+    return "\n".join(lines)
 
 
 def _main(content: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from builder.errors import InputError
 from builder.judge.judge import Judge
 from builder.llm.budget import Budget
 from eval.calibration.anchors import ANCHORS
-from eval.calibration.card import card_text
+from eval.calibration.card import printed
 from eval.calibration.content import content_of
 from eval.calibration.items import draw, load_items
 from eval.calibration.verdicts import COLUMNS, CONDITIONS, ask, questions_for, row_key, verdict_row
@@ -19,7 +19,7 @@ from eval.calls import check_all_answered, open_calls, spent
 from eval.judging import EvaluationJudge, find_judges, judge_facts, todays_facts
 from eval.language_models import file_name
 from eval.provenance import provenance
-from eval.results import Result, digest, is_finished, read_result, result_path, row_counts, write_result
+from eval.results import Result, digest, finished_result, row_counts, write_result
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
 
@@ -67,8 +67,8 @@ def calibrate(
     for judge, name in zip(found, names, strict=True):
         facts = judge_facts(judge)
         fingerprint = {"judge": facts, "settings": settings, "seed": seed}
-        if not dry_run and is_finished(out, name, fingerprint):
-            cards.append(card_text(read_result(result_path(out, name))))
+        if not dry_run and (kept := finished_result(out, name, fingerprint)):
+            cards.append(printed(kept))
             continue
         calls.begin_part()
         draws = repeats if _is_drawn(judge) else 1
@@ -97,7 +97,7 @@ def calibrate(
             content=content_of(rows, judge.judge.kind, repeats, draws, seed),
         )
         write_result(out, result)
-        cards.append(card_text(result))
+        cards.append(printed(result))
     return "\n\n".join([*cards, spent(calls)])
 
 

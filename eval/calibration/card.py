@@ -46,7 +46,7 @@ LENGTH = (
 )
 
 
-def card_text(result: Result) -> str:
+def printed(result: Result) -> str:
     (judge,), content = result.judges, result.content
     lines = [
         f"Judge {judge['label']}"[:WIDTH],

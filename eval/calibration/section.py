@@ -8,9 +8,9 @@ from typing import Any
 from eval.calibration.anchors import ANCHORS
 from eval.calibration.items import LabelledItem, packaged_items
 from eval.calibration.verdicts import CONDITIONS
-from eval.figures import line_figure, points_figure
+from eval.drawings import line_figure, points_figure
 from eval.page import Cell, Example, Figure, Section, Table
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.tables import read_table
 from training.estimates import Estimate
 
@@ -26,10 +26,7 @@ TEXT = (
 )
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """results: of `persona eval calibrate` in `folder`. None if there are none."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     shown = [result for result in results if not result.content["withheld"]]
     withheld = [
         f"{_name(result)}: no figure is given, {result.content['withheld']}."
@@ -43,7 +40,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=[_accuracy(shown), _biases(shown), *_anchors(shown)] if shown else [],
         figures=[*_reliability(shown), *_anchor_figures(shown)],
         examples=[example for result in shown for example in _examples(result, folder)],
-        scripted=any(result.judges[0]["scripted"] for result in results),
+        scripted=any(is_scripted(result) for result in results),
     )
 
 
@@ -211,7 +208,7 @@ def _name(result: Result) -> str:
 
 
 def _scripted(results: Sequence[Result]) -> str:
-    scripted = any(result.judges[0]["scripted"] for result in results)
+    scripted = any(is_scripted(result) for result in results)
     return "Scripted judges: their verdicts follow from a fixed rule and say nothing of a model." if scripted else ""
 
 

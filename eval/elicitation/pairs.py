@@ -60,22 +60,21 @@ def ask_pairs(
     order: str,
     spread: Mapping[str, float],
     seed: int,
-    answers: int = STEPS[-1],
 ) -> list[int]:
-    """Places of the pool in the order asked, at most `answers`. differences: (pairs, dimensions), preferred minus other.
+    """Places of the pool in the order asked, at most STEPS[-1]. differences: (pairs, dimensions), preferred minus other.
 
     `uncertainty` looks at the labels of the pairs asked so far, and at the texts alone of the others.
     """
     place_of = {pair.pair_id: place for place, pair in enumerate(pool)}
     if order == "fixed":
-        return [place_of[pair.pair_id] for pair in fixed_pairs(pool, spread)][:answers]
+        return [place_of[pair.pair_id] for pair in fixed_pairs(pool, spread)][: STEPS[-1]]
     owner = pool[0].pair_id if pool else ""
     drawn = [place_of[pair_id] for pair_id in random_order(sorted(place_of), seed, owner)]
     if order == "random":
-        return drawn[:answers]
+        return drawn[: STEPS[-1]]
     taken: list[int] = []
     left = list(drawn)  # so that equals are taken at random
-    while left and len(taken) < answers:
+    while left and len(taken) < STEPS[-1]:
         taste = learn_taste(differences[taken])
         taken.append(left.pop(most_uncertain_pair(taste, differences[left])))
     return taken

@@ -60,9 +60,8 @@ def interview(
     population: Population,
     seed: int,
     calls: ModelCalls | None = None,
-    answers: int = STEPS[-1],
 ) -> dict[str, list[tuple[str, Reply]]]:
-    """Persona -> (attribute, reply) in the order asked, until `answers` of them were answered or there is nothing left to ask.
+    """Persona -> (attribute, reply) in the order asked, until STEPS[-1] of them were answered or there is nothing left to ask.
 
     Everybody is asked one question at a time, so that a model can answer many at once.
     """
@@ -71,7 +70,7 @@ def interview(
     while True:
         asked: dict[str, str] = {}
         for person, said in given.items():
-            if sum(reply.status == "answered" for _, reply in said) >= answers:
+            if sum(reply.status == "answered" for _, reply in said) >= STEPS[-1]:
                 continue
             following = _next_attribute(order, population, person, said, for_everybody, seed)
             if following is not None:

@@ -21,12 +21,12 @@ from eval.elicitation.orders import ORDERS
 from eval.elicitation.pairs import elicit_pairs
 from eval.elicitation.profiles import elicit_profiles
 from eval.elicitation.rows import INTERVIEW_COLUMNS, SCORE_COLUMNS, Row
-from eval.elicitation.section import text_table
+from eval.elicitation.section import printed
 from eval.elicitation.simulator import ATTEMPTS, QUESTIONS_FILE, SAMPLING, TEMPLATE
 from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
 from eval.language_models import LanguageModel, file_name, find_language_model
 from eval.provenance import dataset_identity, provenance, rows_by_split
-from eval.results import Result, check_files, digest, is_finished, read_result, result_path, write_result
+from eval.results import Result, digest, finished_result, write_result
 from eval.rows import content_hash, read_build
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread
@@ -73,13 +73,8 @@ def run_elicitation(
     }
     tables = []
     for learner in chosen_learners:
-        if learner == "profile":
-            settings = shared | {"learner": learner, "scorer": judge.judge.label if judge else OVERLAP}
-            name = _profile_name(judge, player)
-        else:
-            settings = shared | {"learner": learner, "scorer": "Bayesian logistic regression"}
-            settings |= {"dimensions": DIMENSIONS, "prior_variance": PRIOR_VARIANCE}
-            name = "elicitation-pairs"
+        name, own_settings = _learner_settings(learner, judge, player)
+        settings = shared | own_settings
         facts = _simulator_facts(None if learner == "pairs" or player.scripted else player)
         fingerprint = {
             "dataset": content_hash(dataset),
@@ -90,8 +85,8 @@ def run_elicitation(
                 [facts, QUESTIONS_FILE.read_text(encoding="utf-8"), dataclasses.asdict(SAMPLING), ATTEMPTS]
             ),
         }
-        if not dry_run and is_finished(out, name, fingerprint):
-            tables.append(text_table(read_result(result_path(out, name))))
+        if not dry_run and (kept := finished_result(out, name, fingerprint)):
+            tables.append(printed(kept))
             continue
         calls.begin_part()
         if learner == "profile":
@@ -101,12 +96,8 @@ def run_elicitation(
         if dry_run:
             continue
         check_all_answered(calls)
-        written_by = judge if learner == "profile" else None
-        scored = _with_margins(scores, transcripts, written_by.judge if written_by else None)
-        files = write_table(out, f"{name}.scores.parquet", scores, SCORE_COLUMNS)
-        files |= write_table(out, f"{name}.interviews.parquet", asked, INTERVIEW_COLUMNS)
-        if written_by:
-            files |= write_table(out, f"{name}.judgements.parquet", transcripts, TRANSCRIPT_COLUMNS)
+        scorer_judge = judge if learner == "profile" else None
+        scored = _with_margins(scores, transcripts, scorer_judge.judge if scorer_judge else None)
         templates = [] if learner == "pairs" or player.scripted else [TEMPLATE]
         result = Result(
             evaluation="elicitation",
@@ -115,22 +106,21 @@ def run_elicitation(
             fingerprint=fingerprint,
             dataset=dataset_identity(dataset, rows_by_split((row.config, row.split) for row in material.rows)),
             subject=facts,
-            judges=[judge_facts(written_by, read_build(dataset), None)] if written_by else [],
+            judges=[judge_facts(scorer_judge, read_build(dataset), None)] if scorer_judge else [],
             settings=settings,
             seed=seed,
             provenance=provenance(command, templates, calls),
             rows=reasons_of(scored),
-            files=files,
+            files=_write_tables(out, name, scores, asked, transcripts if scorer_judge else None),
             content=content_of(scored, counts, seed),
         )
         write_result(out, result)
-        tables.append(text_table(result))
+        tables.append(printed(result))
     return spent(calls) if dry_run else "\n\n".join([*tables, spent(calls)])
 
 
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:
     """The result computed anew from the kept rows and replies. judges: label in the result -> today's judge. Calls no model."""
-    check_files(folder, result)
     scores = read_table(folder / f"{result.name}.scores.parquet")
     if not result.judges:
         return dataclasses.replace(
@@ -171,6 +161,25 @@ def _known(given: Sequence[str] | None, names: Sequence[str], option: str) -> li
     if unknown:
         raise InputError(f"--{option} is {unknown[0]!r}; choose from {', '.join(names)}.")
     return [name for name in names if not given or name in given]
+
+
+def _learner_settings(learner: str, judge: EvaluationJudge | None, player: LanguageModel) -> tuple[str, dict[str, Any]]:
+    """(name of the result, what its settings say beside those that all learners share)."""
+    if learner == "profile":
+        return _profile_name(judge, player), {"learner": learner, "scorer": judge.judge.label if judge else OVERLAP}
+    fixed = {"dimensions": DIMENSIONS, "prior_variance": PRIOR_VARIANCE}
+    return "elicitation-pairs", {"learner": learner, "scorer": "Bayesian logistic regression", **fixed}
+
+
+def _write_tables(
+    out: Path, name: str, scores: Sequence[Row], asked: Sequence[Row], transcripts: Sequence[Row] | None
+) -> dict[str, str]:
+    """File name -> SHA-256. transcripts: None where no judge was asked."""
+    files = write_table(out, f"{name}.scores.parquet", scores, SCORE_COLUMNS)
+    files |= write_table(out, f"{name}.interviews.parquet", asked, INTERVIEW_COLUMNS)
+    if transcripts is not None:
+        files |= write_table(out, f"{name}.judgements.parquet", transcripts, TRANSCRIPT_COLUMNS)
+    return files
 
 
 def _profile_name(judge: EvaluationJudge | None, player: LanguageModel) -> str:

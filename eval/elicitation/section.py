@@ -5,20 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.figures import line_figure
+from eval.drawings import line_figure
 from eval.page import Example, Figure, Section, Table
-from eval.results import Result, as_estimate, check_files
+from eval.results import Result, as_estimate, check_files, is_scripted
 from eval.tables import read_table
 from training.estimates import Estimate
 
-EVALUATION = "elicitation"
 CONFIGS = ("contrast", "dpf")  # the first is where the persona decides
 EXAMPLES = 2  # interviews shown for each result
 WIDTH = 110  # characters, of the terminal's table
 WIDTHS = (12, 4, 22, 22, 22, 6, 6)
 
 
-def text_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """At most WIDTH columns."""
     content = result.content
     lines = [f"{result.name}: {result.description}{' (scripted)' if is_scripted(result) else ''}"]
@@ -52,10 +51,7 @@ def text_table(result: Result) -> str:
     return "\n".join(part for line in lines for part in textwrap.wrap(line, WIDTH) or [""])
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    own = [result for result in results if result.evaluation == EVALUATION]
-    if not own:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     tables: list[Table] = []
     figures: list[Figure] = []
     examples: list[Example] = []
@@ -67,7 +63,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         "the way from 0 to 8 answers. k counts answers; asked counts questions, those included that the profile has no answer to. A "
         "persona that has fewer than k answers to give is not counted at k (short).",
     ]
-    for result in own:
+    for result in results:
         if result.content["withheld"]:
             text.append(f"{result.name}: figures withheld, {result.content['withheld']}.")
             continue
@@ -85,12 +81,8 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=tables,
         figures=figures,
         examples=examples,
-        scripted=any(is_scripted(result) for result in own),
+        scripted=any(is_scripted(result) for result in results),
     )
-
-
-def is_scripted(result: Result) -> bool:
-    return any(judge["scripted"] for judge in result.judges)
 
 
 def _table(result: Result, config: str) -> Table:

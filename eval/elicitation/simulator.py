@@ -59,11 +59,6 @@ def question_about(attribute: str) -> str:
     return question
 
 
-def packaged_questions() -> dict[str, list[str]]:
-    """Attribute -> the questions about it."""
-    return {name: list(entry["questions"]) for name, entry in _questions().items()}
-
-
 @lru_cache(maxsize=4096)
 def asked_attributes(question: str) -> tuple[str, ...]:
     """What a question in free wording asks about, in the order of the schema; empty if none of the known words stands in it.

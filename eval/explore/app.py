@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.explore import filters, pages
+from eval.explore.database import Tables, TooSlow
 from eval.explore.dataset_files import find_dataset
 from eval.explore.drawing import draw
 from eval.explore.filters import BadRequest, read_address
 from eval.explore.results import RESULT_PARAMETERS, ResultsFolder, overview, result_page, scores_of
 from eval.explore.search import Busy
-from eval.explore.tables import Tables, TooSlow
 from eval.web.server import launch, new_server, page_response
 
 # `persona report` writes its style into the page, and a script that this page does without.

@@ -8,7 +8,7 @@ import yaml
 
 from builder.errors import InputError, few
 from builder.files import read_json
-from builder.hub import PREFIX, parse_address, snapshot
+from builder.hub.client import PREFIX, parse_address, snapshot
 from builder.schema import CONFIGS, PAIR_CONFIGS, SPLITS
 
 WANTED = "Give a folder that `persona publish` wrote, or hub:org/name@v1.0.0."

@@ -8,9 +8,9 @@ from typing import Any
 from builder.personas.profile import label, shown
 from builder.schema import ATTRIBUTES, BIG_FIVE, GROUPS, JUDGE_VERDICTS, PAIR_CONFIGS
 from eval.explore import filters
+from eval.explore.database import Row, Tables
 from eval.explore.filters import Asked, BadRequest, Where
 from eval.explore.search import PAGE, Found, find_pairs, neighbours
-from eval.explore.tables import Row, Tables
 from eval.explore.word_diff import word_difference
 
 EXCERPT = 170  # characters

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from eval.explore.database import TEXTS, Part, Tables, TooSlow, text_of
 from eval.explore.filters import SEARCHED, Asked, BadRequest, Where, like, pairs_where
-from eval.explore.tables import TEXTS, Part, Tables, TooSlow, text_of
 
 PAGE = 25  # pairs
 SEARCH_SECONDS = 5.0

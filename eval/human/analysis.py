@@ -35,21 +35,12 @@ from eval.human.material import CHECK, Material, card_text, read_cards
 from eval.human.opening import dataset_folder, open_study
 from eval.human.plan import personas_a_question, rules_in_words, shown_items
 from eval.human.power import planned_study
-from eval.human.section import study_table
+from eval.human.section import printed
 from eval.human.study import Study, fingerprint_of, settings_of
 from eval.judging import judge_facts, judge_identity, todays_facts
 from eval.language_models import file_name
 from eval.provenance import dataset_identity, provenance, rows_by_split
-from eval.results import (
-    SCHEMA_VERSION,
-    Result,
-    digest,
-    is_finished,
-    read_result,
-    result_path,
-    without_paths,
-    write_result,
-)
+from eval.results import SCHEMA_VERSION, Result, digest, finished_result, without_paths, write_result
 from eval.rows import content_hash, read_build
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS
@@ -110,8 +101,8 @@ def analyse(
         "judges": [judge_identity(judge, calls) for judge in asked.judges],
         "seed": seed,
     }
-    if not dry_run and is_finished(out, name, fingerprint):
-        return study_table(read_result(result_path(out, name)))
+    if not dry_run and (kept := finished_result(out, name, fingerprint)):
+        return printed(kept)
     cards = _cards(study, folder, material, pairs)
     transcripts, judged = ask_judges(asked, annotators, pairs, cards, calls)
     if dry_run:
@@ -155,7 +146,7 @@ def analyse(
         content=study_content(rows, [*judged, *ratings], described, raters, given, seed),
     )
     write_result(out, result)
-    return study_table(result)
+    return printed(result)
 
 
 def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Result:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from builder.errors import InputError
-from builder.hub import PREFIX, version_folder
+from builder.hub.client import PREFIX
+from builder.published import version_folder
 from eval.human.material import Material, draw_material
 from eval.human.store import Store, open_store
 from eval.human.study import Study, load_study

@@ -11,14 +11,11 @@ from eval.human.exclusion import PASTED
 from eval.human.material import CHECK, Item, Material, draw_material
 from eval.human.opening import database_path, dataset_folder, open_study
 from eval.human.power import (
-    CONTROL,
     DIFFERENCE,
     JUDGE,
-    KAPPA,
     MAJORITY,
-    PERSONA_SPREAD,
-    QUESTION_SPREAD,
     RATERS,
+    Assumed,
     Planned,
     closed_form_half_width,
     personas_needed,
@@ -178,9 +175,10 @@ def _design(study: Study, material: Material, shown: Sequence[Item]) -> list[str
 
 def _precision(study: Study, found: Planned, a_question: float) -> list[str]:
     """The table of half-widths, power, and how many personas other widths would need."""
+    assumed = Assumed()
     lines = _wrapped(
-        f"Expected half-widths of 95 % intervals of kappa, if any two raters agree with kappa {KAPPA:g}, the judge with a rater "
-        f"as well, and kappas differ by {PERSONA_SPREAD:g} between personas and {QUESTION_SPREAD:g} between "
+        f"Expected half-widths of 95 % intervals of kappa, if any two raters agree with kappa {assumed.kappa:g}, the judge with a rater "
+        f"as well, and kappas differ by {assumed.persona_spread:g} between personas and {assumed.question_spread:g} between "
         f"questions (standard deviations). `printed` are the intervals of the analysis, which resample personas and questions and err on "
         "the wide side."
     )
@@ -189,8 +187,8 @@ def _precision(study: Study, found: Planned, a_question: float) -> list[str]:
         lines.append(f"{name:<26}{_width(pooled):>14}{_width(printed):>10}{_width(one):>13}{f'{undefined:.1%}':>19}")
     pooled_items = study.personas * study.questions_per_rater
     lines += _wrapped(
-        f"Closed form, two raters, independent items: {_width(closed_form_half_width(KAPPA, pooled_items))} for all "
-        f"{pooled_items}, {_width(closed_form_half_width(KAPPA, study.questions_per_rater))} for one persona's "
+        f"Closed form, two raters, independent items: {_width(closed_form_half_width(assumed.kappa, pooled_items))} for all "
+        f"{pooled_items}, {_width(closed_form_half_width(assumed.kappa, study.questions_per_rater))} for one persona's "
         f"{study.questions_per_rater}."
     )
     if found.with_majority is not None:
@@ -198,7 +196,7 @@ def _precision(study: Study, found: Planned, a_question: float) -> list[str]:
     else:
         lines.append("With fewer than three raters a persona there is no majority; only single raters can be compared.")
     lines += _wrapped(
-        f"Power at 5 %: the judge's kappa told from its own under a wrong persona (kappa {CONTROL:g}): all personas "
+        f"Power at 5 %: the judge's kappa told from its own under a wrong persona (kappa {assumed.control:g}): all personas "
         f"{_share(found.against_control)}, one persona {_share(found.one_persona_against_control)}. From a judge whose kappa is "
         f"{DIFFERENCE:g} lower: {_share(found.against_weaker)}."
     )
@@ -216,9 +214,6 @@ def _precision(study: Study, found: Planned, a_question: float) -> list[str]:
                     name,
                     widened=widened,
                     personas_a_question=a_question,
-                    kappa=KAPPA,
-                    persona_spread=PERSONA_SPREAD,
-                    question_spread=QUESTION_SPREAD,
                 )
                 for count in RATERS_TRIED
             ]

@@ -8,7 +8,7 @@ The closed form knows two raters and independent items only; the simulation agre
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,13 +25,34 @@ TWO_RATERS, RATERS, JUDGE, MAJORITY = (
     "judge with most raters",
 )
 FIGURES = (TWO_RATERS, RATERS, JUDGE, MAJORITY)
-# What is assumed of raters where nothing else is said: the spreads are standard deviations.
-KAPPA, CONTROL, PERSONA_SPREAD, QUESTION_SPREAD = 0.6, 0.0, 0.1, 0.1
 STUDIES = 8000  # simulated; a half-width is then known to 1 % of it, and a power to 2 points (two standard errors)
 PRINTED_STUDIES = 30  # of them with the analysis' own intervals, which take longer
 DIFFERENCE = 0.1  # between two judges, for which the power is given
 MOST_PERSONAS = 2000
 BLOCK = 2_000_000  # answers simulated at once
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """kappa: of any two raters, and of the judge with a rater. control: of the judge under a wrong persona. base_rate: of one of the two
+    answers. Spreads: standard deviations of kappa between personas and between questions.
+    """
+
+    kappa: float = 0.6
+    control: float = 0.0
+    base_rate: float = 0.5
+    persona_spread: float = 0.1
+    question_spread: float = 0.1
+
+
+@dataclass(frozen=True)
+class Design:
+    """`items` questions a persona, each answered by all `raters` of it. questions: how many different ones all personas have together."""
+
+    personas: int
+    raters: int
+    items: int
+    questions: int
 
 
 @dataclass(frozen=True)
@@ -70,12 +91,8 @@ def planned(
     personas: int,
     raters: int,
     items: int,
+    assumed: Assumed = Assumed(),
     *,
-    kappa: float = KAPPA,
-    control: float = CONTROL,
-    base_rate: float = 0.5,
-    persona_spread: float = PERSONA_SPREAD,
-    question_spread: float = QUESTION_SPREAD,
     personas_a_question: float = 2.0,
     seed: int = 0,
     studies: int = STUDIES,
@@ -83,24 +100,23 @@ def planned(
 ) -> Planned:
     """Of a study with `items` questions a persona, each answered by all `raters` of it.
 
-    kappa: of any two raters, and of the judge with a rater. control: of the judge under a wrong persona. Spreads: standard deviations of
-    kappa between personas and between questions. personas_a_question: about how many personas each question is asked.
-
-    Raises InputError for numbers that describe no study.
+    personas_a_question: about how many personas each question is asked. Raises InputError for numbers that describe no study.
     """
-    check_assumptions(personas, raters, items, kappa, control, base_rate, persona_spread, question_spread)
-    assumed = (kappa, control, base_rate, question_spread)
-    key = f"{personas}/{raters}/{items}/{kappa}/{control}/{base_rate}/{persona_spread}/{question_spread}"
+    check_assumptions(personas, raters, items, assumed)
+    design = _design(personas, raters, items, personas_a_question)
+    key = (
+        f"{personas}/{raters}/{items}/{assumed.kappa}/{assumed.control}/{assumed.base_rate}/{assumed.persona_spread}/"
+        f"{assumed.question_spread}"
+    )
     rng = rng_for(seed, "human/power", key)
-    questions = max(items, round(personas * items / personas_a_question))
-    drawn = _figures_of_studies(studies, personas, raters, items, questions, assumed, persona_spread, rng)
+    drawn = _figures_of_studies(studies, design, assumed, rng)
     # An interval of one persona is about that persona's kappa, so how far personas differ is no part of it.
-    alone = _figures_of_studies(studies, 1, raters, items, items, assumed, 0.0, rng)
-    printed = _printed(printed_studies, personas, raters, items, questions, assumed, persona_spread, seed, key)
+    one_persona = Design(1, raters, items, questions=items)
+    alone = _figures_of_studies(studies, one_persona, replace(assumed, persona_spread=0.0), rng)
     return Planned(
         pooled={name: _half_width(drawn[name]) for name in FIGURES},
         one_persona={name: _half_width(alone[name]) for name in FIGURES},
-        printed=printed,
+        printed=_printed(printed_studies, design, assumed, seed, key),
         undefined={name: float(np.isnan(alone[name]).mean()) for name in FIGURES},
         with_majority=float(drawn["with majority"].mean()) if raters >= FEWEST_RATERS else None,
         against_control=_power(drawn[JUDGE] - drawn["control"]),
@@ -110,7 +126,7 @@ def planned(
 
 
 def planned_study(study: Study, personas_a_question: float) -> Planned:
-    """What to expect of a study's design under the assumptions that are the defaults of `planned`: the plan prints it before the first
+    """What to expect of a study's design under the defaults of Assumed: the plan prints it before the first
     answer, and the report repeats it.
 
     One rater a persona, for whom there is no kappa between raters, is planned as two.
@@ -124,12 +140,9 @@ def personas_needed(
     raters: int,
     items: int,
     figure: str = MAJORITY,
+    assumed: Assumed = Assumed(),
     *,
     widened: float = 1.0,
-    kappa: float = KAPPA,
-    base_rate: float = 0.5,
-    persona_spread: float = PERSONA_SPREAD,
-    question_spread: float = QUESTION_SPREAD,
     personas_a_question: float = 2.0,
     seed: int = 0,
     studies: int = 400,
@@ -143,14 +156,15 @@ def personas_needed(
         raise InputError(f"The wished half-width is {wished}; give more than 0, as 0.1.")
     if figure not in FIGURES:
         raise InputError(f"{figure!r} is no figure of a study. Give one of: {', '.join(FIGURES)}.")
-    assumed = (kappa, 0.0, base_rate, question_spread)
 
     def half_width(personas: int) -> float | None:
-        key = f"{figure}/{personas}/{raters}/{items}/{kappa}/{base_rate}/{persona_spread}/{question_spread}"
+        key = (
+            f"{figure}/{personas}/{raters}/{items}/{assumed.kappa}/{assumed.base_rate}/{assumed.persona_spread}/"
+            f"{assumed.question_spread}"
+        )
         rng = rng_for(seed, "human/power/needed", key)
-        questions = max(items, round(personas * items / personas_a_question))
-        drawn = _figures_of_studies(studies, personas, raters, items, questions, assumed, persona_spread, rng)
-        return _half_width(drawn[figure])
+        design = _design(personas, raters, items, personas_a_question)
+        return _half_width(_figures_of_studies(studies, design, assumed, rng)[figure])
 
     # Half-widths fall with the root of the number of personas, so a pilot of a middling size says how many are needed.
     pilot = 40
@@ -165,16 +179,7 @@ def personas_needed(
     return wanted if wanted <= MOST_PERSONAS else None
 
 
-def check_assumptions(
-    personas: int,
-    raters: int,
-    items: int,
-    kappa: float,
-    control: float,
-    base_rate: float,
-    persona_spread: float,
-    question_spread: float,
-) -> None:
+def check_assumptions(personas: int, raters: int, items: int, assumed: Assumed) -> None:
     """Raises InputError with every number that is out of range."""
     wrong = [
         f"{name} is {value}; give at least {least}"
@@ -182,17 +187,17 @@ def check_assumptions(
             ("personas", personas, 1),
             ("raters", raters, 2),
             ("items", items, 1),
-            ("persona_spread", persona_spread, 0),
-            ("question_spread", question_spread, 0),
+            ("persona_spread", assumed.persona_spread, 0),
+            ("question_spread", assumed.question_spread, 0),
         )
         if value < least
     ]
     wrong += [
         f"{name} is {value}; give a number {between}"
         for name, value, fits, between in (
-            ("kappa", kappa, 0 < kappa <= 1, "above 0, at most 1"),
-            ("control", control, 0 <= control <= 1, "from 0 to 1"),
-            ("base_rate", base_rate, 0 < base_rate < 1, "between 0 and 1"),
+            ("kappa", assumed.kappa, 0 < assumed.kappa <= 1, "above 0, at most 1"),
+            ("control", assumed.control, 0 <= assumed.control <= 1, "from 0 to 1"),
+            ("base_rate", assumed.base_rate, 0 < assumed.base_rate < 1, "between 0 and 1"),
         )
         if not fits
     ]
@@ -201,58 +206,45 @@ def check_assumptions(
 
 
 def simulated_answers(
-    studies: int,
-    personas: int,
-    raters: int,
-    items: int,
-    questions: int,
-    assumed: tuple[float, float, float, float],
-    persona_spread: float,
-    rng: np.random.Generator,
+    studies: int, design: Design, assumed: Assumed, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(raters' answers, shape (studies, personas, items, raters); those of the judge, of the same judge under a wrong persona, and of a
     judge whose kappa is DIFFERENCE lower, shape (studies, personas, items, 3); number of each item's question). Answers are 0 or 1.
-
-    assumed: kappa, that of the control, the base rate, the spread between questions.
     """
-    kappa, control, base_rate, question_spread = assumed
-    shape = (studies, personas, items)
+    shape = (studies, design.personas, design.items)
     # A persona is asked different questions: so many in a row, from a random place in a circle of all.
-    start = rng.integers(0, questions, size=(studies, personas, 1))
-    asked = (start + np.arange(items)) % questions
-    between = persona_spread * rng.standard_normal((studies, personas, 1))
-    own = question_spread * rng.standard_normal((studies, questions))
-    of_item = np.clip(kappa + between + own[np.arange(studies)[:, None, None], asked], 0.0, 1.0)
+    start = rng.integers(0, design.questions, size=(studies, design.personas, 1))
+    asked = (start + np.arange(design.items)) % design.questions
+    between = assumed.persona_spread * rng.standard_normal((studies, design.personas, 1))
+    own = assumed.question_spread * rng.standard_normal((studies, design.questions))
+    of_item = np.clip(assumed.kappa + between + own[np.arange(studies)[:, None, None], asked], 0.0, 1.0)
     rater = np.sqrt(of_item)
     with np.errstate(invalid="ignore", divide="ignore"):
         wrong, weaker = (
             np.where(rater > 0, np.clip(value / rater, 0.0, 1.0), 0.0)
-            for value in (np.minimum(control, of_item), np.clip(of_item - DIFFERENCE, 0.0, None))
+            for value in (np.minimum(assumed.control, of_item), np.clip(of_item - DIFFERENCE, 0.0, None))
         )
-    truth = rng.random(shape) < base_rate
+    truth = rng.random(shape) < assumed.base_rate
 
     def answers(reliability: np.ndarray) -> np.ndarray:
         follows = rng.random(reliability.shape) < reliability
-        return np.where(follows, truth[..., None], rng.random(reliability.shape) < base_rate)
+        return np.where(follows, truth[..., None], rng.random(reliability.shape) < assumed.base_rate)
 
-    given = answers(np.broadcast_to(rater[..., None], (*shape, raters)))
+    given = answers(np.broadcast_to(rater[..., None], (*shape, design.raters)))
     return given, answers(np.stack([rater, wrong, weaker], axis=-1)), asked
 
 
+def _design(personas: int, raters: int, items: int, personas_a_question: float) -> Design:
+    return Design(personas, raters, items, max(items, round(personas * items / personas_a_question)))
+
+
 def _figures_of_studies(
-    studies: int,
-    personas: int,
-    raters: int,
-    items: int,
-    questions: int,
-    assumed: tuple[float, float, float, float],
-    persona_spread: float,
-    rng: np.random.Generator,
+    studies: int, design: Design, assumed: Assumed, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Each figure of every simulated study, shape (studies,)."""
     found: dict[str, list[np.ndarray]] = {}
-    for size in _blocks(studies, personas * items * (raters + 3)):
-        people, judges, _ = simulated_answers(size, personas, raters, items, questions, assumed, persona_spread, rng)
+    for size in _blocks(studies, design.personas * design.items * (design.raters + 3)):
+        people, judges, _ = simulated_answers(size, design, assumed, rng)
         majority = _majority(people)
         block = {
             TWO_RATERS: _kappa(people[..., 0], people[..., 1]),
@@ -324,22 +316,12 @@ def _power(differences: np.ndarray) -> float | None:
     return float((differences[~np.isnan(differences)] > half_width).mean())
 
 
-def _printed(
-    studies: int,
-    personas: int,
-    raters: int,
-    items: int,
-    questions: int,
-    assumed: tuple[float, float, float, float],
-    persona_spread: float,
-    seed: int,
-    key: str,
-) -> dict[str, float | None]:
+def _printed(studies: int, design: Design, assumed: Assumed, seed: int, key: str) -> dict[str, float | None]:
     """The mean half-width of the intervals that the analysis gives on simulated studies; None where it mostly gives none."""
     widths: dict[str, list[float]] = {name: [] for name in FIGURES}
     for number in range(studies):
         rng = rng_for(seed, "human/power/printed", f"{key}/{number}")
-        people, judges, asked = simulated_answers(1, personas, raters, items, questions, assumed, persona_spread, rng)
+        people, judges, asked = simulated_answers(1, design, assumed, rng)
         for name, estimate in _estimates(people[0], judges[0, ..., 0], asked[0], rng).items():
             if estimate.low is not None and estimate.high is not None:
                 widths[name].append((estimate.high - estimate.low) / 2)

@@ -11,9 +11,10 @@ from eval.agreement.content import CONSENSUS_SUFFIX, EVERY_CONFIG
 from eval.agreement.kappa import FEWEST_OF_PERSONA
 from eval.agreement.section import NOTHING, Kappas, cut, drop_one_rows, matrix_figure, persona_histograms
 from eval.human.content import BLIND
+from eval.judging import own_work_notes
 from eval.page import Cell, Example, Figure, Section, Table
 from eval.printing import number_with_interval, percent_with_interval, plain_number
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.tables import read_table
 
 EXAMPLES = 6
@@ -57,7 +58,7 @@ class StudyKappas:
         return found
 
 
-def study_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """For a terminal, at most 110 columns."""
     content, settings = result.content, result.settings
     raters = content["raters"]
@@ -94,10 +95,7 @@ def study_table(result: Result) -> str:
     return "\n".join(piece for line in lines for piece in (textwrap.wrap(line, 110) if len(line) > 110 else [line]))
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """None without a result."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     simulated = [result.settings["raters"] == "simulated" for result in results]
     tables: list[Table] = []
     figures: list[Figure] = []
@@ -126,7 +124,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=tables,
         figures=figures,
         examples=examples,
-        scripted=any(annotator["scripted"] for result in results for annotator in result.content["annotators"]),
+        scripted=any(is_scripted(result) for result in results),
         simulated=any(simulated),
     )
 
@@ -385,11 +383,9 @@ def _notes(result: Result) -> list[str]:
     ]
     if result.settings["raters"] == "simulated":
         notes.append("The raters are simulated: these figures show that the analysis works, and say nothing of people.")
-    if any(annotator["scripted"] for annotator in result.content["annotators"]):
+    if is_scripted(result):
         notes.append("Scripted judges are a fixed function of the text: nothing can be concluded from them.")
-    for judge in result.judges:
-        if judge["also"]:
-            notes.append(f"The model of {judge['name']} also {' and '.join(judge['also'])}: it judges its own work.")
+    notes += own_work_notes(result)
     for annotator in result.content["annotators"]:
         for part, items in annotator["items"].items():
             if items["unscored"] and annotator["judge"]:

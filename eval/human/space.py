@@ -14,7 +14,7 @@ import yaml
 
 from builder.errors import InputError
 from builder.files import make_folder, write_json, write_text
-from builder.hub import PREFIX
+from builder.hub.client import PREFIX
 from builder.strict_yaml import read_yaml
 from eval.human.material import Material, draw_material, material_to_dict
 from eval.human.opening import database_path, dataset_folder

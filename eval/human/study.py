@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.hub import PREFIX
+from builder.hub.client import PREFIX
 from builder.strict_yaml import build_dataclass, read_yaml, refuse_secrets
 from eval.results import digest
 

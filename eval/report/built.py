@@ -6,8 +6,8 @@ from typing import Any
 from builder.schema import PAIR_CONFIGS, SPLITS
 from builder.statistics import clustered_interval
 from eval.page import Cell, Section, Table
+from eval.report.published import Tables, columns, reasons_in_words, words
 from eval.report.render import number, percent
-from eval.report.tables import Tables, columns, reasons_in_words, words
 from training.estimates import MINIMUM_ROWS
 
 CHECK: dict[str, Any] = dict.fromkeys(("name", "value", "low", "high", "n", "verdict", "note"))  # of audit.json

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from builder.randomness import seed_for
 from eval.page import Example, Section
+from eval.report.published import Tables
 from eval.report.render import number
-from eval.report.tables import Tables
 from eval.results import Result
 from eval.rows import EVALUATED_SPLITS, EvaluatedRow, evaluated_row
+from training.conditioning import CONDITIONS
 
-SHOWN = {"dpf": 6, "contrast": 3}  # pairs
-CONDITIONS = ("true", "none", "wrong")
+DRAWN = {"dpf": 6, "contrast": 3}  # pairs
 
 
 def pairs_section(tables: Tables, results: Sequence[Result], folder: Path) -> Section | None:
@@ -22,7 +22,7 @@ def pairs_section(tables: Tables, results: Sequence[Result], folder: Path) -> Se
     if "personas" in tables:
         everyone = tables["personas"]["all"]
         profiles = dict(zip(everyone["persona_id"], everyone["profile"], strict=True))
-    drawn = [row for config, count in SHOWN.items() for row in _draw(_test_rows(tables, config), count)]
+    drawn = [row for config, count in DRAWN.items() for row in _draw(_test_rows(tables, config), count)]
     preferred: dict[str, dict[str, dict[str, str]]] = {row.pair_id: {} for row in drawn}
     for result in in_order(result for result in results if result.evaluation == EVALUATION):
         for line in read_scores(folder, result, list(preferred)):

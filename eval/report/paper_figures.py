@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.figures import bar_figure, pipeline_figure
+from eval.drawings import bar_figure, pipeline_figure
 from eval.page import Figure, Section
-from eval.report.tables import Tables, as_shares, columns, counts_in_words, two_counts, words
+from eval.report.published import Tables, as_shares, columns, counts_in_words, two_counts, words
 from eval.results import Result
 
 TOPICS_SHOWN = 20

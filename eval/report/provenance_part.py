@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.page import Cell, Section, Table
+from eval.report.published import reasons_in_words, words
 from eval.report.render import number
-from eval.report.tables import reasons_in_words, words
 from eval.results import Result, too_many_unscored
 
 

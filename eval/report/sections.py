@@ -1,14 +1,25 @@
 """The sections of the evaluations, in the order of the page. Each is written by its own evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eval.page import Section
 from eval.results import Result
 
+SectionWriter = Callable[[Sequence[Result], Path], Section]
+
 
 def evaluation_sections(results: Sequence[Result], folder: Path) -> list[Section]:
-    """One for each evaluation with results in the folder."""
+    """One for each evaluation with results in the folder. Each is given its own results alone, and at least one."""
+    return [
+        section(own, folder)
+        for evaluation, section in section_writers().items()
+        if (own := [result for result in results if result.evaluation == evaluation])
+    ]
+
+
+def section_writers() -> dict[str, SectionWriter]:
+    """Name of the evaluation -> its `section`, imported when needed."""
     from eval.agreement.section import section as agreement
     from eval.attributes.section import section as attributes
     from eval.bench.section import section as bench
@@ -21,23 +32,16 @@ def evaluation_sections(results: Sequence[Result], folder: Path) -> list[Section
     from eval.subtlety.section import section as subtlety
     from eval.summaries.section import section as summaries
 
-    written = (
-        ("models", models),
-        ("generations", generations),
-        ("bench", bench),
-        ("calibration", calibration),
-        ("attributes", attributes),
-        ("agreement", agreement),
-        ("human_study", human_study),
-        ("summaries", summaries),
-        ("subtlety", subtlety),
-        ("side_effects", side_effects),
-        ("elicitation", elicitation),
-    )
-    found = []
-    for evaluation, section in written:
-        own = [result for result in results if result.evaluation == evaluation]
-        made = section(own, folder) if own else None
-        if made is not None:
-            found.append(made)
-    return found
+    return {
+        "models": models,
+        "generations": generations,
+        "bench": bench,
+        "calibration": calibration,
+        "attributes": attributes,
+        "agreement": agreement,
+        "human_study": human_study,
+        "summaries": summaries,
+        "subtlety": subtlety,
+        "side_effects": side_effects,
+        "elicitation": elicitation,
+    }

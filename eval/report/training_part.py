@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.figures import line_figure
+from eval.drawings import line_figure
 from eval.page import Cell, Figure, Section, Table
 from eval.pair_results import KIND_NAMES
+from eval.report.published import reasons_in_words
 from eval.report.render import percent
-from eval.report.tables import reasons_in_words
 from eval.results import Result
 from training.estimates import MINIMUM_ROWS
 

@@ -18,9 +18,9 @@ from builder.llm.messages import ChatRequest
 from builder.randomness import rng_for, seed_for
 from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.items import Item, Persona, draw_items, load_personas
-from eval.language_models import LanguageModel, find_language_model
+from eval.language_models import LanguageModel, find_language_models
 from eval.provenance import dataset_identity, provenance
-from eval.results import Result, digest, is_finished, read_result, result_path, write_result
+from eval.results import Result, digest, finished_result, write_result
 from eval.rows import content_hash
 from eval.side_effects.agreement_seeking import ARMS
 from eval.side_effects.asking import (
@@ -43,7 +43,7 @@ from eval.side_effects.content import (
 from eval.side_effects.groups import SIDE, groups_of
 from eval.side_effects.probes import SIDES, load_facts, load_opinions, load_requests
 from eval.side_effects.refusals import REFUSED
-from eval.side_effects.section import plain_table
+from eval.side_effects.section import printed
 from eval.tables import write_table
 from training.conditioning import CONDITIONS, persona_messages, template_hash
 from training.profiles import stated_attributes
@@ -71,12 +71,7 @@ def run_side_effects(
 
     Raises InputError for a model that does not exist, two of one name, or a dataset without test rows.
     """
-    found = [find_language_model(given) for given in models]
-    if len({model.name for model in found}) < len(found):
-        raise InputError(
-            f"Two models have the same name ({', '.join(model.name for model in found)}), so their results would be one file. Give "
-            "each once, or rename a folder."
-        )
+    found = find_language_models(models)
     items = draw_by_question(draw_items(dataset, None, seed), limit, seed)
     personas = load_personas(dataset)
     budget = budget or Budget()
@@ -158,8 +153,8 @@ def _evaluate(
         "templates": [*templates, template_hash(model.conditioning)],
         "probes": digest(probes),
     }
-    if not dry_run and is_finished(out, name, fingerprint):
-        return plain_table(read_result(result_path(out, name)))
+    if not dry_run and (kept := finished_result(out, name, fingerprint)):
+        return printed(kept)
     tables = _ask_all(calls, model, items, personas, limit, seed, sampling, parser)
     if dry_run:
         return spent(calls)
@@ -188,7 +183,7 @@ def _evaluate(
         content=content_of(tables, seed),
     )
     write_result(out, result)
-    return f"{plain_table(result)}\n{spent(calls)}"
+    return f"{printed(result)}\n{spent(calls)}"
 
 
 def _file_names(name: str) -> tuple[str, str, str]:

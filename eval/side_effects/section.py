@@ -6,7 +6,7 @@ from typing import Any
 
 from eval.page import Cell, Example, Section, Table
 from eval.printing import plain_number
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.tables import read_table
 from training.estimates import Estimate
 
@@ -35,14 +35,10 @@ LIMITS = (
 EXAMPLES = 6
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """Of all results of the evaluation in the folder; None where there are none."""
-    own = [result for result in results if result.evaluation == "side_effects"]
-    if not own:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     tables = []
     examples: list[Example] = []
-    for result in own:
+    for result in results:
         name = _label(result)
         tables += [_overview(result, name), _by_attribute(result, name), _groups(result, name), _alike(result, name)]
         tables.append(_lengths(result, name))
@@ -54,11 +50,11 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         text=LIMITS,
         tables=[table for table in tables if table is not None and table.rows],
         examples=examples,
-        scripted=any(_scripted(result) for result in own),
+        scripted=any(is_scripted(result) for result in results),
     )
 
 
-def plain_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """At most 110 columns. Shares in %, words in words; intervals in brackets, of the difference to none only."""
     lines = [f"{_label(result)}: side effects, {_counts(result)}"]
     head = f"{'':30}{'true':>9}{'none':>9}{'wrong':>9}   {'true - none':<22}{'true - wrong':<22}{'n':>6}"
@@ -201,11 +197,7 @@ def _cells(block: dict[str, Any]) -> list[Cell]:
 
 def _label(result: Result) -> str:
     subject = result.subject or {}
-    return f"{subject.get('name')}{' (scripted)' if _scripted(result) else ''}"
-
-
-def _scripted(result: Result) -> bool:
-    return (result.subject or {}).get("provider") == "scripted"
+    return f"{subject.get('name')}{' (scripted)' if is_scripted(result) else ''}"
 
 
 def _counts(result: Result) -> str:

@@ -20,12 +20,12 @@ from eval.bench.modes import form_for, template_names
 from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.items import Item, Persona, draw_items, load_personas
 from eval.judging import EvaluationJudge, find_judges, judge_facts, judge_identity, todays_facts
-from eval.language_models import LanguageModel, file_name, find_language_model
+from eval.language_models import LanguageModel, file_name, find_language_models
 from eval.provenance import dataset_identity, provenance
-from eval.results import SCHEMA_VERSION, Result, digest, is_finished, read_result, result_path, write_result
+from eval.results import SCHEMA_VERSION, Result, digest, finished_result, write_result
 from eval.rows import content_hash, read_build
 from eval.subtlety.content import ANSWERS, COLUMNS, MODES, content_of, scored_rows
-from eval.subtlety.section import subtlety_table
+from eval.subtlety.section import printed
 from eval.tables import read_table, write_table
 from eval.transcripts import TRANSCRIPT_COLUMNS, reread, transcript_rows
 from training.profiles import stated_attributes
@@ -51,9 +51,9 @@ def run_subtlety(
 ) -> str:
     """One result for each model of `given`. Returns the tables to print, of a dry run what it would cost.
 
-    Raises InputError for a model or judge that does not exist, and for profiles that are not written in lines.
+    Raises InputError for a model or judge that does not exist, two models of one name, and for profiles that are not written in lines.
     """
-    models = [find_language_model(word) for word in given]
+    models = find_language_models(given)
     asked = find_judges(judges, ("critique",), seed)
     items, personas = draw_items(dataset, limit, seed), load_personas(dataset)
     said = []
@@ -71,8 +71,8 @@ def run_subtlety(
             "limit": limit,
             "seed": seed,
         }
-        if not dry_run and is_finished(out, name, fingerprint):
-            said.append(subtlety_table(read_result(result_path(out, name))))
+        if not dry_run and (kept := finished_result(out, name, fingerprint)):
+            said.append(printed(kept))
             continue
         answers = _with_profiles(
             write_answers(calls, model, items, personas, MODES, form, 1, 0.0, seed), items, personas
@@ -101,7 +101,7 @@ def run_subtlety(
             content=content_of(answers, verdicts, seed),
         )
         write_result(out, result)
-        said.append(subtlety_table(result))
+        said.append(printed(result))
     return "\n\n".join(said)
 
 

@@ -5,15 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.figures import points_figure
+from eval.drawings import points_figure
+from eval.judging import own_work_notes
 from eval.page import Cell, Example, Figure, Section, Table
 from eval.printing import percent_with_interval
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.subtlety.content import ANSWERS, KINDS
 from eval.tables import read_table
 
 
-def subtlety_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """For a terminal, at most 110 columns."""
     content = result.content
     lines = [
@@ -32,10 +33,7 @@ def subtlety_table(result: Result) -> str:
     return "\n".join([*lines, *(textwrap.fill(note, 110) for note in _notes(result))])
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """None without a result."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
     tables, figures, examples = [], [], []
     text = [
         "Do answers recite the persona, and do they more after reasoning? The same questions for the same personas in both arms. Answers "
@@ -69,7 +67,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=tables,
         figures=figures,
         examples=examples,
-        scripted=any(_is_scripted(result) for result in results),
+        scripted=any(is_scripted(result) for result in results),
     )
 
 
@@ -106,18 +104,11 @@ def _notes(result: Result) -> list[str]:
     notes = []
     if unscored := sum(result.rows["unscored"].values()):
         notes.append(f"{unscored:,} of {unscored + result.rows['scored']:,} verdicts are missing; they count nowhere.")
-    for judge in result.judges:
-        if judge["also"]:
-            notes.append(f"The model of {judge['name']} also {' and '.join(judge['also'])}: it judges its own work.")
-    return notes
-
-
-def _is_scripted(result: Result) -> bool:
-    return bool(result.settings["scripted"]) or any(judge["scripted"] for judge in result.judges)
+    return [*notes, *own_work_notes(result)]
 
 
 def _mark(result: Result) -> str:
-    return " (scripted)" if _is_scripted(result) else ""
+    return " (scripted)" if is_scripted(result) else ""
 
 
 def _examples(result: Result, folder: Path, count: int = 2) -> list[Example]:

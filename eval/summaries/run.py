@@ -19,12 +19,12 @@ from builder.llm.templates import load_template
 from eval.bench.modes import form_for, messages_of, sampling_for
 from eval.calls import MODEL_ROLE, check_all_answered, open_calls, spent
 from eval.items import Item, Persona, draw_items, load_personas
-from eval.language_models import LanguageModel, find_language_model, model_recipe, recipe_facts, shown_persona_text
+from eval.language_models import LanguageModel, find_language_models, model_recipe, recipe_facts, shown_persona_text
 from eval.provenance import dataset_identity, provenance
-from eval.results import SCHEMA_VERSION, Result, is_finished, read_result, result_path, row_counts, write_result
+from eval.results import SCHEMA_VERSION, Result, finished_result, row_counts, write_result
 from eval.rows import content_hash
 from eval.summaries.content import COLUMNS, SUMMARIES, content_of
-from eval.summaries.section import summaries_table
+from eval.summaries.section import printed
 from eval.tables import read_table, write_table
 from training.profiles import stated_attributes
 
@@ -52,9 +52,9 @@ def run_summaries(
 ) -> str:
     """One result for each model of `given`. Returns the tables to print, of a dry run what it would cost.
 
-    Raises InputError for a model that does not exist, and for profiles that are not written in lines.
+    Raises InputError for a model that does not exist, two of one name, and for profiles that are not written in lines.
     """
-    models = [find_language_model(word) for word in given]
+    models = find_language_models(given)
     items, personas = draw_items(dataset, limit, seed), load_personas(dataset)
     said = []
     for model in models:
@@ -74,8 +74,8 @@ def run_summaries(
             "limit": limit,
             "seed": seed,
         }
-        if not dry_run and is_finished(out, name, fingerprint):
-            said.append(summaries_table(read_result(result_path(out, name))))
+        if not dry_run and (kept := finished_result(out, name, fingerprint)):
+            said.append(printed(kept))
             continue
         rows = _summarise(calls, model, items, personas, seed)
         if differ_recipe is not None:
@@ -100,7 +100,7 @@ def run_summaries(
             content=content_of(rows, seed, differ is not None),
         )
         write_result(out, result)
-        said.append(summaries_table(result))
+        said.append(printed(result))
     return "\n\n".join(said)
 
 

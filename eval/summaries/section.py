@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.figures import bar_figure
+from eval.drawings import bar_figure
 from eval.page import Cell, Example, Figure, Section, Table
 from eval.printing import percent, percent_with_interval
-from eval.results import Result, as_estimate
+from eval.results import Result, as_estimate, is_scripted
 from eval.summaries.content import SUMMARIES
 from eval.tables import read_table
 from training.profiles import label
@@ -20,7 +20,7 @@ def sorted_attributes(content: Mapping[str, Any]) -> list[str]:
     return sorted(rates, key=lambda name: (rates[name] is None, -(rates[name] or 0.0), name))
 
 
-def summaries_table(result: Result) -> str:
+def printed(result: Result) -> str:
     """For a terminal, at most 110 columns."""
     content = result.content
     lines = [
@@ -30,7 +30,7 @@ def summaries_table(result: Result) -> str:
             if content["words"] is not None
             else ""
         )
-        + (" (scripted)" if result.settings["scripted"] else "")
+        + (" (scripted)" if is_scripted(result) else "")
     ]
     if content["withheld"]:
         return f"{lines[0]}\nFigures withheld: {content['withheld']}"
@@ -45,10 +45,8 @@ def summaries_table(result: Result) -> str:
     return "\n".join([*lines, "", *_notes(result)])
 
 
-def section(results: Sequence[Result], folder: Path) -> Section | None:
-    """Figure 11 of the paper, with controls. None without a result."""
-    if not results:
-        return None
+def section(results: Sequence[Result], folder: Path) -> Section:
+    """Figure 11 of the paper, with controls."""
     tables, figures, examples = [], [], []
     text = [
         "Which attributes a model leaves out when it summarises a persona for a question. Kept is an attribute whose value the summary "
@@ -98,7 +96,7 @@ def section(results: Sequence[Result], folder: Path) -> Section | None:
         tables=tables,
         figures=figures,
         examples=examples,
-        scripted=any(result.settings["scripted"] for result in results),
+        scripted=any(is_scripted(result) for result in results),
     )
 
 

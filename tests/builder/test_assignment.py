@@ -45,6 +45,15 @@ def test_each_persona_gets_its_numbers_without_overlap_and_without_looking_at_ot
         assert set(alone) == set(own)
 
 
+def test_the_draw_is_that_of_the_seed_the_stage_and_the_persona():
+    """Built again with the same seed, a later version asks everybody the same."""
+    assigned = assign_prompts(3, DESIGN, ["p00007"], PROMPTS)
+    rng = rng_for(3, "assignment", "p00007")
+    drawn = [*rng.permutation(30)[:15], *(30 + rng.permutation(10)[:5])]
+    parts = ["train"] * 10 + ["seen_test"] * 5 + ["heldout_test"] * 5
+    assert [(a.prompt_id, a.part) for a in assigned] == [(f"q{i:05d}", p) for i, p in zip(drawn, parts, strict=True)]
+
+
 def test_prompts_are_spread_evenly_over_personas():
     assigned = assign_prompts(3, DESIGN, [f"p{n:05d}" for n in range(600)], PROMPTS)
     counts = Counter(a.prompt_id for a in assigned if a.part == "train")
@@ -55,6 +64,10 @@ def test_prompts_are_spread_evenly_over_personas():
 def test_too_few_prompts_say_how_many_are_needed():
     with pytest.raises(InputError, match="needs 15 prompts of the train pool, and 3 passed"):
         assign_prompts(1, DESIGN, ["p00001"], PROMPTS[:3])
+    with pytest.raises(InputError, match="needs 5 prompts of the heldout pool, and 4 passed"):
+        assign_prompts(1, DESIGN, ["p00001"], PROMPTS[:34])
+    # Exactly as many as needed are enough.
+    assert len(assign_prompts(1, DESIGN, ["p00001"], [*PROMPTS[:15], *PROMPTS[30:35]])) == 20
 
 
 @pytest.fixture(scope="module")

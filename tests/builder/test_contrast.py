@@ -24,6 +24,7 @@ from builder.pairs.contrast import (
     judged_table,
     said_by,
 )
+from builder.pairs.judgements import judgement_rows
 from builder.pairs.partners import BANDS, Candidate, choose_partners, code_profiles, draw, rows_without_partner
 from builder.personas.profile import profile_lines, profile_text
 from builder.randomness import rng_for
@@ -289,6 +290,19 @@ def test_another_seed_draws_other_partners():
     assert first != second
 
 
+def test_the_draw_of_partners_is_that_of_the_seed_the_stage_and_the_row():
+    """Built again with the same seed, a later version sets the same rows against each other."""
+    personas = people(7)
+    rows = dpf_rows(personas, ("q00001",))
+    expected = set()
+    for row in rows:
+        others = [other["pair_id"] for other in rows if other is not row]
+        _, order = rng_for(5, "contrast_partner", row["pair_id"]).random((2, 6))
+        expected |= {tuple(sorted((row["pair_id"], others[place]))) for place in np.argsort(order)[:2]}
+    chosen = choose_partners(5, ContrastRecipe(2, "any"), as_table(rows), personas)
+    assert {candidate[:2] for candidate in chosen} == expected
+
+
 # --- judging
 
 
@@ -350,6 +364,20 @@ def test_every_call_of_a_judge_stands_in_the_judgements_under_its_row():
     ]
     assert {r["condition"] for r in shard.judgements} == {"true"}
     assert set(shard.judgements[0]) == set(features("judgements"))
+
+
+def test_a_verdict_without_a_call_is_one_judgement_with_its_reason():
+    assert judgement_rows(LIKELIHOOD, "contrast/x", Verdict("unscored", None, "an answer has no tokens"), "wrong") == [
+        {
+            "pair_id": "contrast/x",
+            "judge": LIKELIHOOD.label,
+            "condition": "wrong",
+            "order": "both",
+            "verdict": "unscored",
+            "probability": None,
+            "reason": "an answer has no tokens",
+        }
+    ]
 
 
 def test_a_judge_by_likelihood_scores_each_text_without_persona_once():

@@ -176,6 +176,20 @@ def test_rates_by_topic_distance_and_attribute():
     assert set(judge["by_attribute"]) == {"religion", "sex", "ancestry"}
 
 
+def test_thirds_hold_whole_candidates_and_equal_distances_together():
+    def thirds(distances):
+        rows = [
+            c._asdict() | {"distance": distance, "judged": [said_by(FIRST, *FLIP, False)]}
+            for c, distance in zip(candidates(len(distances)), distances, strict=True)
+        ]
+        (judge,) = flip_rates(1, judged_table(rows), PEOPLE, QUESTIONS)["flips"]["judges"]
+        return {name: (part["up_to"], part["pairs"]["n"]) for name, part in judge["by_distance"].items()}
+
+    assert thirds([0.5, 0.1, 0.4, 0.2, 0.3]) == {"near": (0.2, 2), "middle": (0.4, 2), "far": (0.5, 1)}
+    assert thirds([0.1, 0.2, 0.2, 0.2]) == {"near": (0.2, 4)}
+    assert thirds([None, None]) == {}
+
+
 def test_rates_of_few_pairs_are_withheld():
     (judge,) = rates([FLIP] * 19)["flips"]["judges"]
     assert (judge["n"], judge["flipped"], judge["rate"], judge["interval"], judge["mean_margin"]) == (
@@ -215,6 +229,10 @@ def test_two_judges_that_chose_nothing_are_compared_both_ways():
     agreement = rates([FLIP] * 40 + [SAME] * 20, [SAME] * 15 + [FLIP] * 25 + [UNSCORED] * 20)["flips"]["agreement"]
     assert (agreement["n"], agreement["flipped_by_first"], agreement["flipped_by_both"]) == (40, 40, 25)
     assert (agreement["rate_both"], agreement["first_among_second"]) == (25 / 40, 1.0)
+    # Twenty are enough, and nineteen too few.
+    for number, share in ((20, 1.0), (19, None)):
+        agreement = rates([FLIP] * number, [FLIP] * number)["flips"]["agreement"]
+        assert {agreement[name] for name in ("rate_both", "second_among_first", "first_among_second")} == {share}
 
 
 def test_nothing_judged_is_no_rate():

@@ -1,5 +1,6 @@
 """Pairs of one shard: base answers, critiques, revisions, what cannot be read, and hostile texts."""
 
+import hashlib
 from collections import Counter
 
 import pytest
@@ -10,7 +11,7 @@ from builder.llm.messages import Failure, Usage
 from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.llm.templates import load_template
 from builder.llm.tokens import approximate_tokens
-from builder.pairs.assignment import assign_prompts, members_by_group
+from builder.pairs.assignment import assign_prompts, members_by_group, wrong_persona
 from builder.pairs.dpf import build_pairs, violates_length
 from builder.pairs.feedback import EXCERPT, write_base_answers, write_texts
 from builder.schema import PAIR_CONFIGS, features
@@ -40,6 +41,12 @@ def test_rows_hold_every_column_and_the_split(shard):
     assert shard.counts == {"in": 96, "out": 96, "dropped": {}}
     assert shard.ledger == []
     assert {r["inferable_attributes"] == [] for r in shard.rows} == {True}
+    members = members_by_group(personas())
+    for row in shard.rows:
+        others = members[row["persona_group"]]
+        assert row["wrong_persona_id"] == wrong_persona(recipe_of().seed, row["pair_id"], (row["persona_id"],), others)
+        digest = hashlib.sha256(row["rejected"][0]["content"].encode()).hexdigest()
+        assert row["base_id"] == f"base/{row['prompt_id']}/{digest[:12]}"
 
 
 def test_a_shard_knows_nothing_of_the_others(tmp_path, shard):

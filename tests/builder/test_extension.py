@@ -53,6 +53,13 @@ def extended(version_one, tmp_path_factory):
     return run_build(scripted_recipe(CONFIGS, *LARGER), run, extend=str(version_one), clients=clients), asked
 
 
+@pytest.fixture(scope="module")
+def version_two(extended, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("version_two") / "published"
+    publish(extended[0].folder, folder, "1.1.0")
+    return folder
+
+
 def published_rows(folder: Path, config: str) -> dict[str, dict]:
     key = "pair_id" if config in PAIRS else "persona_id" if config == "personas" else "prompt_id"
     return {
@@ -63,10 +70,8 @@ def published_rows(folder: Path, config: str) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("config", ["personas", "prompts", *PAIRS])
-def test_every_earlier_row_is_there_unchanged_and_new_ones_beside_it(version_one, extended, tmp_path, config):
-    result, _ = extended
-    publish(result.folder, tmp_path / "published", "1.1.0")
-    old, new = published_rows(version_one, config), published_rows(tmp_path / "published", config)
+def test_every_earlier_row_is_there_unchanged_and_new_ones_beside_it(version_one, version_two, config):
+    old, new = published_rows(version_one, config), published_rows(version_two, config)
     assert {key: new[key] for key in old} == old
     assert len(new) > len(old)
 

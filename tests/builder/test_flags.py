@@ -20,6 +20,12 @@ NAMED = [
     ("ancestry", "Mexican American", "In Mexican homes it is common."),
     ("race", "Black or African American", "As an African-American woman, you may"),
     ("place_of_birth", "Puerto Rico", "Back home in Puerto Rico,"),
+    ("place_of_birth", "Puerto Rico (United States)", "Back home in Puerto Rico,"),
+    ("household_language", "Only Brazilian Portuguese language", "You speak Brazilian Portuguese."),
+    ("ancestry", "Thai", "In Thai homes it is common."),
+    ("ancestry", "Welsh Patagonian", "In Welsh homes it is common."),
+    ("occupation_category", "Lawyers, and judges", "A lawyer would know."),
+    ("occupation_category", "Secretaries, except legal", "Every secretary knows."),
     ("household_language", "Spanish", "Say it in Spanish at home."),
     ("occupation_category", "Registered nurses", "Being a registered nurse, you have seen it."),
     ("occupation_category", "Elementary and middle school teachers", "A middle school teacher knows."),
@@ -34,6 +40,7 @@ NAMED = [
     ("defining_quirks", "Hides candy and forgets where", "You, who hides candy and forgets, will understand."),
     ("lifestyle", "Night-owl hours and late starts", "Keep your night-owl hours and rest."),
     ("big_five_scores", {"openness": "Extremely High"}, "Somebody with extremely high openness"),
+    ("big_five_scores", {"openness": "Extremely High"}, "Somebody extremely high in openness"),
     ("personal_time", ["Plays the banjo", "Keeps bees"], "Whoever keeps bees has patience."),
     ("age", 62, "At 62 years of age,"),
     ("age", 62, "For a 62-year-old like you,"),
@@ -46,6 +53,7 @@ NAMED = [
     ("income", "54000", "You earn 54k, so save."),
     ("income", 54000, "an income of 54000"),
     ("income", 1250000, "On $1,250,000, easily."),
+    ("income", 900, "You earn 900 a month."),
 ]
 NOT_NAMED = [
     ("religion", "Buddhist", "Rebuddhistic"),
@@ -75,6 +83,11 @@ NOT_NAMED = [
     ("detailed_job_description", "Works as a life, physical, or social science technician", "Life is long."),
     ("industry_category", "Construction", "Under construction."),
     ("age", 6, "66 years old"),
+    ("income", 54500, "You earn 54k."),
+    ("place_of_birth", "Wales", "The wale of the cloth is thick."),
+    ("ancestry", "Swiss", "The SWIS code of the town."),
+    ("lifestyle", "Enjoys quiet evenings reading novels", "Few evenings reading novels are left."),
+    ("lifestyle", "Goes with them over hills", "He goes with them over."),
     ("income", 54000, "54,000 people live there; 154,000 dollars; $54,000,000; $540,000."),
     ("income", 0, "Earn $0 and 0 dollars."),
 ]
@@ -96,6 +109,23 @@ def test_what_the_question_said_is_known_also_in_the_plural():
     persona = {"religion": "Buddhist"}
     assert not leaks_attribute(persona, "As a Buddhist, I would wait.", ["What do Buddhists say?", ""])
     assert leaks_attribute(persona, "As a Buddhist, I would wait.", ["What does a Catholic say?", ""])
+    # The faith is not the believer.
+    assert leaks_attribute(persona, "As a Buddhist, I would wait.", ["What does Buddhism say?", ""])
+
+
+def test_age_and_income_that_begin_alike_are_both_found():
+    persona = {"age": 54, "income": 54000}
+    at_54, on_54000 = "At 54 years of age, save.", "On $54,000 a year, save."
+    for answer, known in ((at_54, on_54000), (on_54000, at_54)):
+        assert leaks_attribute(persona, answer, ["What now?"])
+        assert leaks_attribute(persona, answer, [known])
+        assert not leaks_attribute(persona, answer, [answer])
+
+
+def test_half_a_character_breaks_nothing():
+    """A model's reply may hold a lone surrogate, which UTF-8 cannot."""
+    assert leaks_attribute({"religion": "Buddh\ud800ist"}, "\udfff As a Buddh\ud800ist, I would wait.", ["\ud83d"])
+    assert not leaks_attribute({"religion": "Buddh\ud800ist"}, "Wait \ud83d.", ["As a \ud800"])
 
 
 def test_the_words_that_were_found_are_told():

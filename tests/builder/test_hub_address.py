@@ -10,7 +10,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_ba
 
 from builder.errors import InputError
 from builder.files import write_json
-from builder.hub import (
+from builder.hub.client import (
     HubAddress,
     commit_of,
     hub_api,
@@ -19,8 +19,8 @@ from builder.hub import (
     parse_address,
     scrubbed,
     snapshot,
-    version_folder,
 )
+from builder.published import version_folder
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN
 
 PUBLISHED = {"configs": {"dpf": {"train": {"rows": 1, "file": "data/dpf/train.parquet"}}}, "content_sha256": "0" * 64}

@@ -262,6 +262,18 @@ def test_choose_best_by_roleplay_is_a_tournament(tmp_path):
     assert choose(tmp_path, ["bad", "best", "good"], reply) == Choice(1, judged=True, may_pass=False)
 
 
+def test_a_tournament_is_judged_for_the_person_and_the_question(tmp_path):
+    asked = []
+
+    def reply(request):
+        asked.append(request.messages[-1]["content"])
+        return "REASON: r\nVERDICT: A"
+
+    choose(tmp_path, ["a", "b"], reply, profile="likes gardens")
+    assert len(asked) == 2
+    assert all("<profile>\nlikes gardens\n</profile>" in said and "q?" in said for said in asked)
+
+
 def test_a_comparison_that_cannot_be_read_is_no_half_point_and_no_defeat(tmp_path):
     """The first loses the one comparison that was read and would win with halves for the others."""
     unreadable = [{"first", "second"}, {"first", "third"}, {"second", "fourth"}, {"third", "fourth"}]

@@ -10,7 +10,9 @@ from builder.llm.messages import Failure
 from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.pairs.assignment import Assigned, assign_prompts
 from builder.pairs.judge_check import choose_check, summarise_check
+from builder.randomness import seed_for
 from builder.schema import dpf_pair_id, split_for
+from builder.statistics import clustered_interval
 from tests.builder.small_shard import always, make, personas, prompts, recipe_of, scripted_calls
 
 PARTS = ("train", "seen_test", "heldout_test")
@@ -52,6 +54,20 @@ def test_the_same_pairs_are_checked_in_another_config():
     dpf, matched = (choose_check(3, 4, assigned, TOPIC_OF, GROUP_OF, config) for config in ("dpf", "dpf_matched"))
     assert {pair.replace("dpf/", "dpf_matched/") for pair in dpf} == matched
     assert dpf != choose_check(4, 4, assigned, TOPIC_OF, GROUP_OF)
+
+
+def test_the_sample_is_that_of_the_seed_and_the_pairs_whatever_else_is_assigned():
+    """Built again with the same seed, a later version asks about the same pairs."""
+    one_stratum = [Assigned("p1", f"q{i}", "train") for i in range(0, 9, 2)]
+    drawn = sorted(one_stratum, key=lambda a: seed_for(3, "judge_check", f"p1/{a.prompt_id}"))
+    expected = {dpf_pair_id("p1", a.prompt_id) for a in drawn[:2]}
+    assert choose_check(3, 2, one_stratum, TOPIC_OF, GROUP_OF) == expected
+    assert choose_check(3, 0, one_stratum, TOPIC_OF, GROUP_OF) == frozenset()
+    # Of equally large strata the seed says which gets the odd one.
+    equal = [Assigned("p1", f"q{i}", "train") for i in (0, 1)]
+    assert len({choose_check(seed, 1, equal, TOPIC_OF, GROUP_OF) for seed in range(20)}) == 2
+    # A prompt without a topic is in a stratum of its own.
+    assert len(choose_check(3, 5, one_stratum, {**TOPIC_OF, "q4": None}, GROUP_OF)) == 5
 
 
 def some_pairs(number=30):
@@ -158,7 +174,6 @@ def outcome(persona, verdict, split="train", judge="j@1:m", model="m", reviser="
         "persona_id": persona,
         "prompt_id": prompt,
         "split": split,
-        "topic": "t",
         "reviser": reviser,
         "judge": judge,
         "judge_model": model,
@@ -192,6 +207,14 @@ def test_the_summary_counts_ties_and_sets_the_papers_figure_beside():
     few = entry["splits"]["seen_test"]
     assert (few["n"], few["ties"], few["rate"], few["rate_interval"]) == (6, 6, None, None)
     assert summarise_check(rows[::-1], 1) == summary
+
+
+def test_the_draws_of_an_interval_are_those_of_the_seed_the_judge_and_the_split():
+    rows = [outcome(f"p{i % 20}", "chosen" if i % 3 else "rejected", prompt=f"q{i}") for i in range(60)]
+    (entry,) = summarise_check(rows, 7)["judges"]
+    values, clusters = [float(i % 3 > 0) for i in range(60)], [(f"p{i % 20}", f"q{i}") for i in range(60)]
+    for said, key in ((entry, "j@1:m/writer"), (entry["splits"]["train"], "j@1:m/writer/train")):
+        assert tuple(said["rate_interval"]) == tuple(clustered_interval(values, clusters, 7, f"judge_check/{key}"))
 
 
 def test_where_nothing_ties_both_rates_are_one_with_one_interval():

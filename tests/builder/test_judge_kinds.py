@@ -43,7 +43,8 @@ class Replies(ScriptedClient):
     def score(self, requests, wanted, on_reply):
         for index in sorted(wanted):
             self.asked.append(requests[index])
-            on_reply([(index, TokenScores((-0.5, self.reply(requests[index]))))])
+            said = self.reply(requests[index])
+            on_reply([(index, said if isinstance(said, Failure) else TokenScores((-0.5, said)))])
 
 
 def calls_for(tmp_path, client):
@@ -142,7 +143,7 @@ def test_what_scored_words_say(sums, value):
     raw = json.dumps(sums)
     reading = read_reply(judge_named("roleplay_choice"), raw, PAIRWISE_SECTION, FIRST_PLACE)
     assert reading.value == (None if value is None else pytest.approx(value))
-    assert value is not None or reading.reason
+    assert (reading.reason == "") == (value is not None)
     assert reading.raw == raw
 
 
@@ -161,10 +162,17 @@ FAILURES = [Failure("truncated", text="PERSON: this"), Failure("refused"), Failu
 def test_a_reply_that_is_none_is_unscored_with_its_reason(tmp_path, failure):
     verdict, client = criticised(tmp_path, lambda request: failure)
     assert (verdict.verdict, verdict.score, verdict.reason) == ("unscored", None, failure.reason)
+    assert verdict.reading.raw == failure.text
     assert len(client.asked) == (1 if failure.reason == "too_long" else 3)
     client = Replies(lambda request: failure)
     (verdict,) = compare(judge_named("roleplay"), calls_for(tmp_path / "2", client), [Comparison("p", "q", ("a", "b"))])
     assert (verdict.verdict, verdict.score, verdict.reason) == ("unscored", None, failure.reason)
+
+
+def test_a_word_that_cannot_be_scored_leaves_the_answer_unscored_with_its_reason(tmp_path):
+    verdict, _ = criticised(tmp_path, lambda request: Failure("too_long"), judge="critique_choice")
+    assert (verdict.verdict, verdict.score) == ("unscored", None)
+    assert (verdict.reading.reason, verdict.reading.raw) == ("too_long", "")
 
 
 def test_one_order_that_fails_leaves_the_pair_unscored(tmp_path):
@@ -187,6 +195,7 @@ def test_an_empty_answer_fails_without_a_call(tmp_path, blank):
     for judge in ("critique", "critique_choice"):
         verdict, client = criticised(tmp_path / judge, None, answer=blank, judge=judge)
         assert (verdict.verdict, verdict.score, client.asked) == ("needs_revision", 0.0, [])
+        assert (verdict.reason, verdict.reading.raw) == ("the answer is empty", "")
     for judge in ("roleplay", "roleplay_choice"):
         comparisons = [Comparison("p", "q", pair) for pair in (("good", blank), (blank, "good"), (blank, blank))]
         client = Replies(None)
@@ -306,11 +315,21 @@ def test_another_draw_is_another_call_for_words_and_none_for_scores(tmp_path):
     for sample in (0, 1, 1):
         compare(judge_named("roleplay"), calls, [Comparison("p", "q", ("a", "b"))], sample=sample)
     assert [request.sample_index for request in client.asked] == [0, 0, 1, 1]
+    # Another seed would be another record.
+    assert {request.seed for request in client.asked} == {1}
     client = Replies(word_worth("a"))
     calls = calls_for(tmp_path / "2", client)
     for sample in (0, 1):
         compare(judge_named("roleplay_choice"), calls, [Comparison("p", "q", ("a", "b"))], sample=sample)
     assert len(client.asked) == 4
+
+
+def test_another_draw_of_a_critique_is_another_call(tmp_path):
+    client = Replies(lambda request: "PERSON: p\nHELPFULNESS: h\nNEEDS REVISION: no")
+    calls = calls_for(tmp_path, client)
+    for sample in (0, 1, 1):
+        criticise(judge_named("critique"), calls, [Critique("p", "q", "a")], sample=sample)
+    assert [request.sample_index for request in client.asked] == [0, 1]
 
 
 def test_a_critique_is_no_comparison_and_the_other_way_round(tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,16 @@ def test_answers_carry_text_and_usage_and_the_request_carries_the_settings(tmp_p
 
 
 def test_as_many_calls_at_once_as_allowed_and_no_more(tmp_path):
-    def slow(body, number):
-        time.sleep(0.02)
+    seven = threading.Barrier(7, timeout=20)
+
+    def together(body, number):
+        seven.wait()
         return completion("ok")
 
-    with openai_server(answer=slow) as endpoint:
-        ask(tmp_path, endpoint, count=60, max_concurrency=7)
-    assert 3 <= endpoint.most_at_once <= 7
-    assert len(endpoint.requests) == 60
+    with openai_server(answer=together) as endpoint:
+        ask(tmp_path, endpoint, count=63, max_concurrency=7)
+    assert endpoint.most_at_once == 7
+    assert len(endpoint.requests) == 63
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import time
 
 import pytest
 
@@ -144,7 +143,6 @@ def pilot_usage(calls):
 
 def test_against_a_server_the_estimate_follows_its_count_of_tokens_and_its_pace(tmp_path):
     def answer(body, number):
-        time.sleep(0.002)
         text = reply_in_form(body) + " and so on" * (number % 7)
         status, reply, headers = completion(text)
         prompt = sum(len(m["content"]) for m in body["messages"])

@@ -10,6 +10,7 @@ from builder.lexical import words
 from builder.llm.scripted import scripted_reply
 from builder.llm.templates import load_template
 from builder.pairs.matched import MATCHED_COLUMNS, length_bin, length_rows, select_symmetric
+from builder.randomness import seed_for
 from builder.tables import arrow_table
 from tests.builder.small_shard import make, personas, recipe_of, scripted_calls
 
@@ -124,6 +125,9 @@ def test_the_seed_decides_which_of_a_surplus_stay():
     assert len(first) == len(second) == 40
     assert {f"m{i}" for i in range(20)} <= first & second
     assert first != second
+    # Built again with the same seed, a later version keeps the same pairs.
+    drawn = sorted((f"p{i}" for i in range(40)), key=lambda pair_id: seed_for(1, "matched", pair_id))
+    assert {pair_id for pair_id in first if pair_id[0] == "p"} == set(drawn[:20])
 
 
 def test_splits_and_groups_do_not_help_each_other_out():

@@ -600,4 +600,4 @@ def test_an_endpoint_as_checker(tmp_path: Path) -> None:
     assert first.log == again.log
     assert (first.log["passed"], first.log["repaired"]) == (2, 1)
     assert len(endpoint.requests) == 4
-    assert calls.used()["responses"] == 4
+    assert calls.part_usage()["checker"][0] == 4

@@ -418,4 +418,4 @@ def test_an_endpoint_as_enricher(tmp_path: Path) -> None:
     assert [c.attributes.values for c in again] == [c.attributes.values for c in people]
     # Two equal descriptions are one request, and so are their repairs.
     assert [message["role"] for message in endpoint.requests[-1]["messages"]] == ["system", "user", "assistant", "user"]
-    assert len(endpoint.requests) == calls.used()["responses"]
+    assert len(endpoint.requests) == calls.part_usage()["enricher"][0]

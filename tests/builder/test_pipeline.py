@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from builder.recipe import ROLES, load_recipe
 from builder.schema import ATTRIBUTES, features, mirror_defects
 from tests.builder.conftest import SCRIPTED, TEMPLATES, scripted_recipe
 from tests.openai_server import openai_server
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,11 +138,15 @@ def kill_after(folder: Path, endpoint, answers: int, arguments: list[str]) -> No
     process = subprocess.Popen(
         [*BUILD, str(folder), *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
-    deadline = time.monotonic() + 120
-    while len(endpoint.requests) < seen + answers and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    try:
+        wait_until(
+            lambda: len(endpoint.requests) >= seen + answers or process.poll() is not None,
+            600,
+            "the moment of the kill",
+        )
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
 
 
 def recorded_answers(folder: Path) -> int:
@@ -168,7 +172,7 @@ def test_killed_builds_lose_nothing_pay_nothing_twice_and_end_the_same(tmp_path,
                 "max_concurrency": at_once,
             }.items()
         ]
-        arguments = [*(f"--set={s}" for s in TEMPLATES), "--set=judge=roleplay", *remote]
+        arguments = [*(f"--set={s}" for s in (*TEMPLATES, "judge=roleplay", "personas.count=6")), *remote]
         whole = subprocess.run(
             [*BUILD, str(tmp_path / "whole"), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )

@@ -293,7 +293,7 @@ def write_version(folder: Path, splits: dict[str, list[dict]], row_group_size: i
             table = arrow.Table.from_pylist(rows, schema=FEW_COLUMNS)
             parquet.write_table(table, folder / file, row_group_size=row_group_size)
         entries[split] = {"rows": len(rows), "file": file}
-    write_json(folder / "build.json", {"version": "0.3.1", "configs": {"dpf": entries}})
+    write_json(folder / "build.json", {"version": "0.3.1", "configs": {"dpf": entries}, "content_sha256": "0" * 64})
     return folder
 
 
@@ -525,7 +525,7 @@ def twice(folder: Path) -> None:
         (lambda f: (f / "build.json").unlink(), "does not exist"),
         (lambda f: (f / "build.json").write_text("{"), "not readable JSON"),
         (lambda f: (f / "build.json").write_text("[]"), "is no published version"),
-        (lambda f: spoil_build(f, lambda b: b.pop("configs")), "lists no configs"),
+        (lambda f: spoil_build(f, lambda b: b.pop("configs")), "lists no data files"),
         (lambda f: spoil_build(f, lambda b: b.pop("version")), "says version None"),
         (lambda f: spoil_build(f, lambda b: b.update(version="1.0")), r"says version '1\.0'"),
         (lambda f: spoil_build(f, lambda b: b["configs"]["dpf"].update(train={"rows": 3})), "which file"),
@@ -665,7 +665,7 @@ def test_models_judges_and_templates_that_changed_are_named_and_ask_for_no_step(
 def test_a_list_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, out, said):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
-    monkeypatch.setattr("builder.hub.version_folder", lambda source: pytest.fail("versions were read first"))
+    monkeypatch.setattr("builder.published.version_folder", lambda source: pytest.fail("versions were read first"))
     done = CliRunner().invoke(app, ["diff", "a", "b", "--out", str(tmp_path / out)])
     assert isinstance(done.exception, InputError)
     assert re.search(said, str(done.exception))

@@ -221,7 +221,11 @@ def test_a_leak_is_found_wherever_it_stands_and_named_by_its_place_alone(what, p
     assert place in message, message
     if what != "run folder":
         assert text not in message
-    # Of a folder nothing is other: a folder is what people upload.
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_of_a_folder_nothing_is_other_since_a_folder_is_what_people_upload(what, folder, run, build):
+    in_nested_column(folder, PLANTED[what].replace("RUN", str(run)))
     with pytest.raises(InputError, match="Nothing was written"):
         refuse_private(folder, run, build, for_hub=False)
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from builder.errors import InputError
 from builder.files import sha256_file, write_json
-from builder.hub import HubAddress
+from builder.hub.client import HubAddress
 from builder.publishing.folder import write_data
-from builder.publishing.hub import Uploaded, look_first, upload_version
 from builder.publishing.publish import publish
+from builder.publishing.upload import Uploaded, look_first, upload_version
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
+from tests.waiting import wait_until
 
 REPO = "org/personas"
 ADDRESS = HubAddress(REPO, None)
@@ -216,15 +216,13 @@ def test_what_the_hub_refuses_is_said_with_what_is_on_it_and_mended_by_the_same_
 
 
 def test_a_hub_that_is_slow_to_commit_is_not_asked_twice(hub, releases, monkeypatch):
-    monkeypatch.setattr("builder.hub.PATIENCE", 0.3)
-    hub.fail(how="slow", path="/commit/main$", seconds=0.6)
+    monkeypatch.setattr("builder.hub.client.PATIENCE", 0.3)
+    hub.fail(how="slow", path="/commit/main$")
     with pytest.raises(InputError, match=r"had nothing of version 1\.0\.0"):
         releases[0].upload()
-    monkeypatch.setattr("builder.hub.PATIENCE", 300)
-    for _ in range(100):  # at most five seconds until the commit is there after all
-        if hub.log(REPO)[0].title == "Version 1.0.0":
-            break
-        time.sleep(0.05)
+    monkeypatch.setattr("builder.hub.client.PATIENCE", 300)
+    hub.released.set()
+    wait_until(lambda: hub.log(REPO)[0].title == "Version 1.0.0", 120, "the commit after all")
     releases[0].upload()
     assert [commit.title for commit in hub.log(REPO)] == ["Version 1.0.0", "initial commit"]
 

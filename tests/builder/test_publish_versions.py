@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import InputError
-from builder.files import write_json
+from builder.files import read_json, write_json
+from builder.published import parse_version
 from builder.publishing.diff import diff_versions
 from builder.publishing.versions import (
     STEPS,
     changelog_entry,
     next_version,
-    parse_version,
     refuse_small_step,
     step_between,
     tag_of,
@@ -24,7 +24,7 @@ numbers = st.tuples(*[st.integers(0, 30)] * 3).map(lambda three: ".".join(map(st
 def version_folder(folder, version="1.2.3", configs=(), licence=None, **more):
     """A published folder without rows, which differs from another only by its licence or its configs."""
     folder.mkdir()
-    build = {"version": version, "configs": {config: {} for config in configs}, **more}
+    build = {"version": version, "configs": {config: {} for config in configs}, "content_sha256": "0" * 64, **more}
     write_json(folder / "build.json", build if licence is None else build | {"licence": licence})
     return folder
 
@@ -112,7 +112,7 @@ def test_the_changelog_grows_at_the_front_and_names_the_step_taken(tmp_path):
     assert entries == [
         {"version": "1.1.0", "previous": "1.0.0", "step": "minor", "changes": ["prompts: config added, 0 prompts"]}
     ]
-    write_json(second / "build.json", {"version": "1.1.0", "configs": {"prompts": {}}, "changelog": entries})
+    write_json(second / "build.json", read_json(second / "build.json") | {"changelog": entries})
     third = changelog_entry(second, "2.0.0", diff_versions(second, second))
     assert [(entry["version"], entry["previous"], entry["step"]) for entry in third] == [
         ("2.0.0", "1.1.0", "major"),  # by the numbers, though nothing asked for it

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,14 +148,22 @@ def described(run: Run) -> list[Any]:
     "at_once", [pytest.param(1, id="one worker", marks=pytest.mark.thorough), pytest.param(5, id="two workers")]
 )
 def test_ray_gives_what_the_local_engine_gives(cluster, tmp_path, at_once):
-    def answer(body: dict[str, Any], number: int) -> Any:
-        time.sleep(0.02)
+    begun, changed = set(), threading.Condition()
+
+    def when_two_shards_ask(body: dict[str, Any], number: int) -> Any:
+        """The first shard's calls are held until another asks: all that both may ask at once is then there at once."""
+        asked = body["messages"][0]["content"].rpartition(" of ")
+        with changed:
+            if asked[1]:
+                begun.add(asked[2])
+                changed.notify_all()
+            changed.wait_for(lambda: len(begun) >= min(2, at_once), 20)
         return own_reply(body)
 
-    with openai_server(answer=answer) as endpoint:
+    with openai_server(answer=lambda body, number: own_reply(body)) as endpoint:
         recipe = endpoint_recipe(endpoint, max_concurrency=at_once)
         local = run(tmp_path / "local", recipe, "local")
-        endpoint.most_at_once = 0
+        endpoint.most_at_once, endpoint.answer = 0, when_two_shards_ask
         on_ray = run(tmp_path / "ray", recipe)
         # Shards share the concurrency of the recipe.
         assert endpoint.most_at_once <= at_once
@@ -181,7 +188,6 @@ def test_a_killed_worker_loses_nothing(cluster, tmp_path):
     killed = []
 
     def answer(body: dict[str, Any], number: int) -> Any:
-        time.sleep(0.01)
         if number in (17, 60):
             victim = workers()[0]
             victim.send_signal(signal.SIGKILL)
@@ -354,8 +360,11 @@ run(Path(sys.argv[1]), endpoint_recipe(SimpleNamespace(base_url=sys.argv[2])))
 def test_a_killed_build_leaves_no_reply_behind(tmp_path):
     """SIGKILL to the driver: whichever engine goes on takes over what the shards had on file."""
 
+    cluster = []
+
     def answer(body: dict[str, Any], number: int) -> Any:
         if number == 40:
+            cluster.extend(psutil.Process(driver.pid).children(recursive=True))
             driver.kill()
         return own_reply(body)
 
@@ -365,7 +374,7 @@ def test_a_killed_build_leaves_no_reply_behind(tmp_path):
             [sys.executable, "-c", KILLED, str(tmp_path / "b"), endpoint.base_url], env=environment
         )
         assert driver.wait(60) == -signal.SIGKILL
-        time.sleep(1.0)  # the cluster ends with its driver
+        assert not psutil.wait_procs(cluster, timeout=60)[1], "the cluster ends with its driver"
         before = len(endpoint.requests)
         rest = run(tmp_path / "b", endpoint_recipe(endpoint), "local")
     assert before >= 40

@@ -47,10 +47,12 @@ from eval.attributes.influence import (
     with_discoveries,
 )
 from eval.attributes.refine import Refinement
+from eval.attributes.section import section
 from eval.calls import MODEL_ROLE
 from eval.items import Persona, load_personas
 from eval.judging import find_judges
 from eval.language_models import model_recipe
+from eval.rescore import rescore_results
 from eval.results import load_results, read_result
 from eval.tables import read_table
 from tests.published_folder import build_tables, write_tables
@@ -481,7 +483,7 @@ def test_rescoring_gives_the_same_result_and_todays_judge(evaluate, tmp_path):
         run.rescored(result, folder, {})
     (folder / f"{result.name}.transcripts.parquet").write_bytes(b"other")
     with pytest.raises(InputError, match=r"transcripts\.parquet"):
-        run.rescored(result, folder, {judge.label: judge})
+        rescore_results(folder, [])
 
 
 def test_a_writer_that_cannot_be_read_leaves_rows_unscored_and_figures_withheld(evaluate, tmp_path):
@@ -495,7 +497,7 @@ def test_a_writer_that_cannot_be_read_leaves_rows_unscored_and_figures_withheld(
     assert result.content["attributes"] == []
     assert "unscored" in result.content["withheld"]
     assert "Withheld: 100% of rows unscored" in table
-    assert run.section([result], tmp_path / "results").figures == []
+    assert section([result], tmp_path / "results").figures == []
 
 
 def test_what_an_endpoint_left_open_is_asked_again_before_anything_is_written(evaluate, tmp_path, monkeypatch):
@@ -590,8 +592,7 @@ def test_names_of_attributes_are_taken_as_the_paper_writes_them():
 def test_the_section_has_figure_5_in_words(evaluate, tmp_path):
     evaluate(planted(religion_of), designs=["add_one_in", "leave_one_out"])
     folder = tmp_path / "results"
-    page = run.section(load_results(folder, "attributes"), folder)
-    assert run.section([], folder) is None
+    page = section(load_results(folder, "attributes"), folder)
     figure = page.figures[0]
     assert figure.number == "5"
     assert figure.image.startswith("data:image/svg+xml")
@@ -602,5 +603,5 @@ def test_the_section_has_figure_5_in_words(evaluate, tmp_path):
     assert page.tables
     assert page.examples
     assert any("religion" in text for text in page.text)
-    assert page == run.section(load_results(folder, "attributes")[::-1], folder)
+    assert page == section(load_results(folder, "attributes")[::-1], folder)
     assert FDR == 0.05

@@ -21,7 +21,7 @@ from eval.bench.modes import (
 from eval.language_models import LanguageModel, find_language_model, shown_persona_text
 from tests.eval.conftest import Trained
 from training.conditioning import Conditioning, from_record, persona_messages
-from training.scoring import finished_record
+from training.record import finished_record
 
 PROFILE = "About the person asking:\nAge: 68\nReligion: Catholic\nLifestyle: Quiet {{ question }}\nSex: Female"
 QUESTION = "Should I <b>work</b> late?\n-----\nANSWER: yes?"

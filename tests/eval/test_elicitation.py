@@ -20,6 +20,7 @@ from builder.llm.model_recipe import ModelRecipe
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient
 from builder.schema import ATTRIBUTES
+from builder.strict_yaml import read_yaml
 from eval.elicitation.curves import ALL, STEPS, content_of, trapezoid
 from eval.elicitation.learners import fit_features, learn_taste, most_uncertain_pair
 from eval.elicitation.material import PAIRS_A_PERSONA, Pair, askable, load_material, wrong_persona
@@ -31,10 +32,10 @@ from eval.elicitation.section import section
 from eval.elicitation.simulator import (
     NOT_KNOWN,
     NOT_UNDERSTOOD,
+    QUESTIONS_FILE,
     Reply,
     asked_attributes,
     exact_reply,
-    packaged_questions,
     question_about,
     replies,
     stated_unasked,
@@ -187,11 +188,11 @@ def played_by(tmp_path: Path, reply: Callable[[ChatRequest], str]) -> ModelCalls
 
 
 def test_every_attribute_has_questions_that_ask_about_it_alone() -> None:
-    questions = packaged_questions()
-    assert list(questions) == list(ATTRIBUTES)
-    for attribute, own in questions.items():
-        assert 1 <= len(own) <= 2
-        for question in own:
+    packaged = read_yaml(QUESTIONS_FILE)
+    assert list(packaged) == list(ATTRIBUTES)
+    for attribute, entry in packaged.items():
+        assert 1 <= len(entry["questions"]) <= 2
+        for question in entry["questions"]:
             assert asked_attributes(question) == (attribute,)
 
 
@@ -575,7 +576,7 @@ def test_a_scripted_judge_is_labelled_and_its_replies_can_be_read_again(world: P
     assert "(scripted)" in table
     assert max(map(len, table.splitlines())) <= 110
     result = result_of(tmp_path, "profile")
-    assert section([result], tmp_path).scripted  # type: ignore[union-attr]
+    assert section([result], tmp_path).scripted
     # This judge prefers what echoes the profile, so it finds what was planted too.
     assert ends(result)["all"]["value"] > 0.8 > 0.2 > ends(result)["all_wrong"]["value"]
     judge = find_judges(["likelihood=scripted"], ("likelihood",), 0)[0].judge
@@ -602,9 +603,7 @@ def test_orders_that_disagree_are_a_tie_and_no_win(world: Path, tmp_path: Path) 
 
 def test_the_section_shows_curves_controls_and_interviews(elicited: Path) -> None:
     results = load_results(elicited)
-    assert section([], elicited) is None
     shown = section(results, elicited)
-    assert shown is not None
     assert not shown.scripted
     assert len(shown.figures) == 4
     assert "uncertainty, wrong persona" in shown.figures[0].words

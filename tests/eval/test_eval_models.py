@@ -89,16 +89,18 @@ def test_scores_are_those_of_the_models(evaluated: Path, published: Path, traine
 
 
 @pytest.fixture(scope="module")
-def evaluated_unusual(published: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated_unusual(
+    published: Path, trained: Trained, unusual: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     output = tmp_path_factory.mktemp("unusual") / "results"
-    models = [trained.models[0], *trained.unusual]
+    models = [trained.models[0], *unusual]
     return evaluate_models(published, models, output, base_model=str(trained.base))
 
 
 @pytest.mark.parametrize("name", ["unusual-dpo", "unusual-reward"])
-def test_evaluation_finds_what_the_training_found(evaluated_unusual: Path, trained: Trained, name: str) -> None:
+def test_evaluation_finds_what_the_training_found(evaluated_unusual: Path, unusual: list[Path], name: str) -> None:
     """Labelled pairs as shown in training, a reference without the persona, the persona in the user's message."""
-    folder = next(folder for folder in trained.unusual if folder.name == name)
+    folder = next(folder for folder in unusual if folder.name == name)
     scores = scores_of(evaluated_unusual, name)
     trained_scores = pyarrow.parquet.read_table(folder / "scores.parquet").to_pylist()
     assert len(trained_scores) * 3 == len(scores) == 270 * 3
@@ -130,14 +132,16 @@ def test_an_untrained_model_is_measured_with_each_of_the_prompts(evaluated_unusu
     assert min(differences["true"], differences["wrong"]) > 1e-2
 
 
-def test_a_persona_without_enough_labelled_pairs_is_unscored(trained: Trained, tmp_path: Path) -> None:
+def test_a_persona_without_enough_labelled_pairs_is_unscored(
+    trained: Trained, unusual: list[Path], tmp_path: Path
+) -> None:
     def forget(tables: Tables) -> None:
         for config in ("dpf", "contrast"):
             rows = tables[config]["support"]
             tables[config]["support"] = [row for row in rows if row["persona_id"] != "p00024"]
 
     folder = write_published_folder(tmp_path / "data", seen=24, unseen=6, change=forget)
-    output = evaluate_models(folder, trained.unusual[:1], tmp_path / "results", base_model=str(trained.base))
+    output = evaluate_models(folder, unusual[:1], tmp_path / "results", base_model=str(trained.base))
     rows = {row.pair_id: row for row in load_rows(folder)}
     scores = scores_of(output, "unusual-dpo")
     unscored = {key for key, score in scores.items() if score["reason"] == "too few labelled pairs of the persona"}
@@ -288,7 +292,7 @@ def test_model_folders_that_cannot_be_used_are_refused_by_name(
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match=r"empty has no training\.json"):
+    with pytest.raises(InputError, match=r"empty holds no training\.json"):
         evaluate_models(published, [empty], tmp_path / "results")
     with pytest.raises(InputError, match="Two results would be called dpo"):
         evaluate_models(published, [trained.models[0], trained.models[0]], tmp_path / "results")

@@ -12,7 +12,7 @@ from builder.errors import InputError
 from builder.schema import assistant_message, preference_messages
 from eval.models import evaluate_models
 from eval.models_table import result_table
-from eval.report.page import write_report
+from eval.report.write import write_report
 from tests.eval.conftest import Trained
 from tests.published_folder import Tables, write_published_folder
 

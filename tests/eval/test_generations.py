@@ -20,8 +20,10 @@ from builder.llm.scripted import ScriptedClient
 from builder.llm.transformers_client import TransformersClient
 from builder.randomness import rng_for
 from eval.generation_figures import AGAINST_BASE, BEST_OF, against_base_id, best_of_id, content_of
-from eval.generations import evaluate_generations, rescored, section
+from eval.generations import evaluate_generations, rescored
+from eval.generations_section import section
 from eval.length_control import fit_logistic, length_controlled
+from eval.rescore import rescore_results
 from eval.results import Result, load_results, read_result
 from eval.tables import read_table
 from tests.eval.conftest import Trained
@@ -85,7 +87,7 @@ def test_answers_and_replies_are_kept_and_read_again_to_the_same_figures(evaluat
     kept = altered.read_bytes()
     altered.write_bytes(b"")
     with pytest.raises(InputError, match="is missing or not the file"):
-        rescored(result, evaluated, {judge.label: judge})
+        rescore_results(evaluated, [])
     altered.write_bytes(kept)
 
 
@@ -130,7 +132,6 @@ def test_the_table_fits_and_the_section_says_that_the_judge_is_scripted(
     assert max(map(len, table.splitlines())) <= 110
     assert "(scripted)" in table
     made = section(load_results(evaluated, "generations"), evaluated)
-    assert made is not None
     assert made.scripted
     assert len(made.tables) == 4
     assert "true - wrong by cell" in table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.figures import (
+from eval.drawings import (
     bar_figure,
     distribution_figure,
     heatmap_figure,
@@ -19,8 +19,8 @@ from eval.figures import (
 )
 from eval.page import Example, Figure, Section, Table
 from eval.report.judges import judges_in_words, judges_section
-from eval.report.page import page_of, write_report
 from eval.report.paper_figures import PAPER_FIGURES
+from eval.report.write import page_of, write_report
 from eval.results import Result, write_result
 from tests.browser import look, needs_browser
 from tests.eval.test_eval_report import Tags

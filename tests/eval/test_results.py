@@ -9,7 +9,7 @@ import pytest
 from builder.errors import InputError
 from eval.results import (
     Result,
-    is_finished,
+    finished_result,
     load_results,
     read_result,
     row_counts,
@@ -88,15 +88,15 @@ def test_a_finished_result_is_kept_only_with_the_files_it_came_from(tmp_path: Pa
         tmp_path, "bench-x-answers.parquet", [{"id": "a", "value": 1.0}], {"id": "string", "value": "double"}
     )
     result = a_result(files=files)
-    assert not is_finished(tmp_path, result.name, result.fingerprint)
+    assert finished_result(tmp_path, result.name, result.fingerprint) is None
     write_result(tmp_path, result)
-    assert is_finished(tmp_path, result.name, result.fingerprint)
+    assert finished_result(tmp_path, result.name, result.fingerprint) == result
     assert read_table(tmp_path / "bench-x-answers.parquet") == [{"id": "a", "value": 1.0}]
     with pytest.raises(InputError, match=r"differing: judge\)"):
-        is_finished(tmp_path, result.name, {"seed": 0, "judge": "j@2:m"})
+        finished_result(tmp_path, result.name, {"seed": 0, "judge": "j@2:m"})
     write_table(tmp_path, "bench-x-answers.parquet", [{"id": "a", "value": 2.0}], {"id": "string", "value": "double"})
     with pytest.raises(InputError, match="not the file that"):
-        is_finished(tmp_path, result.name, result.fingerprint)
+        finished_result(tmp_path, result.name, result.fingerprint)
 
 
 def test_unscored_rows_are_counted_with_their_reason_and_withhold_figures_above_a_tenth() -> None:

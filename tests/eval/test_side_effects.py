@@ -244,14 +244,11 @@ def test_the_scripted_model_is_labelled_in_table_and_section(dataset, tmp_path):
     assert max(map(len, printed.splitlines())) <= 110
     result = read_result(result_path(tmp_path, "side_effects-scripted"))
     part = section([result], tmp_path)
-    assert part is not None
     assert part.scripted
-    assert section([], tmp_path) is None
 
 
 def test_the_section_has_every_measure_and_examples(found):
     part = section([found[0]], found[1])
-    assert part is not None
     captions = " ".join(table.caption for table in part.tables)
     for words in ("what a persona changes", "by attribute", "a probe tells the group", "in common", "words an answer"):
         assert words in captions

@@ -298,8 +298,6 @@ def test_models_that_differ_in_seed_alone_are_shown_together(results: Path) -> N
 
 def test_the_section_holds_every_table_in_whole_rows(results: Path) -> None:
     made = section(load_pair_results(results), results)
-    assert made is not None
-    assert section([], results) is None
     captions = " ".join(table.caption for table in made.tables)
     for words in ("Revision against base", "best control", "served worst"):
         assert words in captions

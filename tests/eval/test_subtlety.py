@@ -76,7 +76,6 @@ def test_recitation_after_reasoning_is_found_by_judge_and_words(
     assert facts["version"] == f"{result.judges[0]['version']}x"
     assert facts["label"] == changed[result.judges[0]["label"]].label
     made = section([result], tmp_path)
-    assert made is not None
     assert made.scripted
     assert made.examples
 
@@ -121,18 +120,20 @@ def test_an_unreadable_judge_is_unscored_and_withholds_its_figures_alone(
     assert "withheld" in said
     assert result.content["measures"]["subtlety"]["withheld"]
     assert result.content["measures"][LEXICAL]["shares"]["persona alone"]["value"] == 0.0
-    assert section([result], tmp_path) is not None
+    assert "withheld" in " ".join(section([result], tmp_path).text)
 
 
 def test_bad_input_and_dry_runs(stated: Path, tmp_path: Path) -> None:  # noqa: F811
     with pytest.raises(InputError, match="critique"):
         run_subtlety(stated, ["scripted"], ["roleplay=scripted"], tmp_path)
+    with pytest.raises(InputError, match="Two models have the same name"):
+        run_subtlety(stated, ["scripted", "scripted"], ["subtlety_choice=scripted"], tmp_path / "twice")
+    assert not (tmp_path / "twice").exists()  # before the first is paid for
     with pytest.raises(InputError, match="does not exist"):
         run_subtlety(stated, ["scripted"], ["nobody"], tmp_path)
     dry = run_subtlety(stated, ["scripted"], ["subtlety_choice=scripted"], tmp_path / "dry", limit=8, dry_run=True)
     assert dry.startswith("Dry run")
     assert not (tmp_path / "dry").exists()
-    assert section([], tmp_path) is None
 
 
 def test_the_judge_for_small_models_scores_words(stated: Path, tmp_path: Path) -> None:  # noqa: F811

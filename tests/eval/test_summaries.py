@@ -82,7 +82,6 @@ def test_a_model_that_drops_one_attribute_is_found_out(
     assert max(map(len, said.splitlines())) <= 110
     assert rescored(result, tmp_path, {}).content == result.content
     made = section([result], tmp_path)
-    assert made is not None
     assert [figure.number for figure in made.figures] == ["11"]
     assert made.scripted
     assert made.tables[0].rows[0][0] == "Place of birth"  # the most removed first
@@ -138,17 +137,19 @@ def test_empty_summaries_are_unscored_and_too_many_withhold_the_figures(
     assert sum(result.rows["unscored"].values()) == 40
     assert "withheld" in said
     assert result.content["attributes"] == {}
-    assert section([result], tmp_path) is not None
+    assert section([result], tmp_path).tables == []
 
 
 def test_bad_input_and_dry_runs(stated: Path, published: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names no model"):
         run_summaries(stated, ["nothing"], tmp_path)
+    with pytest.raises(InputError, match="Two models have the same name"):
+        run_summaries(stated, ["scripted", "scripted"], tmp_path / "twice")
+    assert not (tmp_path / "twice").exists()  # before the first is paid for
     with pytest.raises(InputError, match="Label: value"):
         run_summaries(published, ["scripted"], tmp_path)
     assert run_summaries(stated, ["scripted"], tmp_path / "dry", dry_run=True).startswith("Dry run")
     assert not (tmp_path / "dry").exists()
-    assert section([], tmp_path) is None
 
 
 def test_a_finished_result_is_kept_and_is_the_same_again(stated: Path, tmp_path: Path) -> None:

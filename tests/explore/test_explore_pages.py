@@ -17,11 +17,12 @@ from builder.errors import InputError
 from builder.schema import CONFIGS, features
 from eval.explore import pages, search
 from eval.explore.app import new_app, serve
+from eval.explore.database import NEEDED, Tables, TooSlow
 from eval.explore.dataset_files import find_dataset
 from eval.explore.filters import Asked
-from eval.explore.tables import NEEDED, Tables, TooSlow
 from tests.explore.conftest import HOSTILE, RARE, explorer, spoil
 from tests.published_folder import build_tables, write_published_folder
+from tests.waiting import wait_until
 
 FIRST = "dpf/p00000/q00000"
 
@@ -364,6 +365,13 @@ def hold(semaphore, places):
     assert all(semaphore.acquire(blocking=False) for _ in range(places))
 
 
+def no_room():
+    if search._room.acquire(blocking=False):
+        search._room.release()
+        return False
+    return True
+
+
 def test_searches_beyond_those_that_may_wait_are_refused_at_once_and_quick_pages_go_on(small_folder, monkeypatch):
     """Both turns are taken, so that eight wait; the ninth is told so, and a pair is shown without waiting for its neighbours."""
     monkeypatch.setattr(search, "_searches", threading.BoundedSemaphore(search.AT_ONCE))
@@ -372,9 +380,7 @@ def test_searches_beyond_those_that_may_wait_are_refused_at_once_and_quick_pages
     hold(search._room, search.AT_ONCE)
     with explorer(small_folder) as address, ThreadPoolExecutor(search.MOST_WAITING) as pool:
         waiting = [pool.submit(httpx2.get, f"{address}/pairs?q=word{n}", timeout=30) for n in range(8)]
-        while search._room.acquire(blocking=False):
-            search._room.release()
-            time.sleep(0.01)
+        wait_until(no_room, 120, "eight searches that wait")
         started = time.monotonic()
         refused = httpx2.get(f"{address}/pairs?q=another", timeout=30)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")

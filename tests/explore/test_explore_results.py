@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx2
@@ -17,6 +16,7 @@ from eval.explore.results import ResultsFolder
 from eval.models import evaluate_models
 from tests.explore.conftest import explorer
 from tests.published_folder import write_published_folder
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -115,12 +115,9 @@ time.sleep(60)
     os.kill(child, 0)
     started.kill()
     started.wait()
-    until = time.monotonic() + 20
-    while not (ended := not alive(child)) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until(lambda: not alive(child), 120, "the end of the program")
     started.stdin.close()
     started.stdout.close()
-    assert ended
 
 
 def alive(process: int) -> bool:

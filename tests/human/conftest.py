@@ -57,6 +57,14 @@ def published_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_published_folder(folder, seen=4, unseen=2, change=with_profiles_of_lines)
 
 
+@pytest.fixture(scope="session")
+def material(published_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """What STUDY draws from the published folder: nothing of it depends on where either lies, and nothing changes it."""
+    path = tmp_path_factory.mktemp("material") / "STUDY.yaml"
+    path.write_text(STUDY, encoding="utf-8")
+    return draw_material(load_study(path), published_data)
+
+
 @pytest.fixture
 def study_file(published_data: Path, tmp_path: Path) -> Path:
     """STUDY.yaml in a folder of its own, with the dataset beside it; no database yet."""
@@ -69,11 +77,6 @@ def study_file(published_data: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def study(study_file: Path) -> Study:
     return load_study(study_file)
-
-
-@pytest.fixture
-def material(study: Study, study_file: Path) -> Material:
-    return draw_material(study, study_file.parent / study.dataset)
 
 
 @pytest.fixture

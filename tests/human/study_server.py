@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ from eval.human.app import study_server
 from eval.human.store import Store
 from eval.human.study import Study
 from eval.web.server import launch, stop
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-START_SECONDS = 60
+START_SECONDS = 300
 
 
 def free_port() -> int:
@@ -91,16 +91,16 @@ def as_process(
 
 
 def _wait(served: Served) -> None:
-    until = time.monotonic() + START_SECONDS
-    while served.process.poll() is None and time.monotonic() < until:
+    def there() -> bool:
+        if served.process.poll() is not None:
+            return True
         try:
             urllib.request.urlopen(f"{served.address}/page/style.css", timeout=5).close()
-            if served.address in served.output:  # its announcement comes after the first page
-                return
         except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.1)
-    assert served.process.poll() is not None, f"no page after {START_SECONDS} s:\n{served.output}"
+            return False
+        return served.address in served.output  # its announcement comes after the first page
+
+    wait_until(there, START_SECONDS, f"the first page (what was said: {served.log})")
 
 
 def hidden_fields(html: str) -> dict[str, str]:

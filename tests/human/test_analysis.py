@@ -13,7 +13,7 @@ from builder.errors import InputError
 from builder.judge.judge_file import load_judge
 from builder.llm.budget import Budget
 from builder.randomness import rng_for
-from eval.agreement.annotators import LABEL, SHORTER, SHOWN, comparison
+from eval.agreement.annotators import CONDITION_SUFFIXES, LABEL, SHORTER, comparison
 from eval.agreement.ratings import ask_judges, reread_ratings
 from eval.human.analysis import ANSWERS, ITEMS, PAIRS, RATERS, RATINGS, analyse, rescored
 from eval.human.content import BLIND, study_content
@@ -276,7 +276,11 @@ def test_judges_are_shown_the_cards_that_raters_saw(
     seen: list[Any] = []
 
     def ask(asked: Any, annotators: Any, pairs: Any, profiles: Any, calls: Any) -> Any:
-        seen.extend((pair, condition, comparison(pair, condition, profiles)) for pair in pairs for condition in SHOWN)
+        seen.extend(
+            (pair, condition, comparison(pair, condition, profiles))
+            for pair in pairs
+            for condition in CONDITION_SUFFIXES
+        )
         return ask_judges(asked, annotators, pairs, profiles, calls)
 
     monkeypatch.setattr("eval.human.analysis.ask_judges", ask)

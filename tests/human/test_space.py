@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,10 +20,11 @@ from packaging.requirements import Requirement
 from builder.errors import InputError
 from eval.human.opening import open_study
 from eval.human.space import write_space
-from eval.human.space_storage import COPIES_KEPT, NAME, Place, admit, copied, place, take_up
+from eval.human.space_storage import COPIES_KEPT, NAME, Place, _state, admit, copied, place, take_up
 from eval.human.store import Store
 from eval.human.study import fingerprint_of, load_study, settings_of
 from tests.human.conftest import REASON
+from tests.waiting import wait_until
 
 BUCKET = "overlay / overlay rw 0 0\nhf-mount {volume} fuse rw 0 0\n"
 DISK = "overlay / overlay rw 0 0\n/dev/sdb {volume} ext4 rw 0 0\n"
@@ -162,14 +162,9 @@ def running(folder: Path, packages: Path, environment: dict[str, str]) -> Iterat
     process = start(folder, packages, environment | {"GRADIO_SERVER_PORT": str(port)})
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            if process.poll() is not None:
-                raise AssertionError(f"the Space ended: {process.communicate()[0]}")
-            try:
-                httpx2.get(address)
-                break
-            except httpx2.TransportError:
-                time.sleep(0.1)
+        wait_until(lambda: process.poll() is not None or answers(address), 300, "an answer of the Space")
+        if process.poll() is not None:
+            raise AssertionError(f"the Space ended: {process.communicate()[0]}")
         yield address
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=30)
@@ -178,6 +173,14 @@ def running(folder: Path, packages: Path, environment: dict[str, str]) -> Iterat
     finally:
         process.kill()
         process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        httpx2.get(address)
+    except httpx2.TransportError:
+        return False
+    return True
 
 
 def start(folder: Path, packages: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -267,10 +270,7 @@ def test_what_was_answered_is_on_the_bucket_and_taken_up_at_the_next_start(store
     bucket.mkdir()
     first = Place(store.path, bucket)
     with copied(first, seconds=0.05):
-        deadline = time.monotonic() + 10
-        while not list(bucket.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert list(bucket.iterdir()), "no copy was made while the study ran"
+        wait_until(lambda: bool(list(bucket.iterdir())), 60, "a copy while the study runs")
         token = store.issue_tokens(1)[0]
     next_start = Place(tmp_path / "disk" / NAME, bucket)
     assert take_up(next_start) == max(bucket.iterdir())
@@ -283,7 +283,20 @@ def test_what_was_answered_is_on_the_bucket_and_taken_up_at_the_next_start(store
         assert again.rater(token) is not None
 
 
-def test_nothing_new_makes_no_copy_and_few_copies_are_kept(store: Store, tmp_path: Path) -> None:
+def test_nothing_new_makes_no_copy_and_few_copies_are_kept(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def look(database: Path) -> tuple[int, ...]:
+        looks.append(database)
+        return _state(database)
+
+    def two_more_looks() -> None:
+        there = len(looks)
+        wait_until(lambda: len(looks) >= there + 2, 60, "two more looks at the database")
+
+    monkeypatch.setattr("eval.human.space_storage._state", look)
     bucket = tmp_path / "bucket"
     bucket.mkdir()
     earlier = bucket / f"{NAME}.20200101T000000000000.20200101T000000000000"
@@ -292,12 +305,10 @@ def test_nothing_new_makes_no_copy_and_few_copies_are_kept(store: Store, tmp_pat
         for _ in range(COPIES_KEPT + 3):
             before = max(bucket.iterdir())
             store.issue_tokens(1)
-            deadline = time.monotonic() + 10
-            while max(bucket.iterdir()) == before and time.monotonic() < deadline:
-                time.sleep(0.005)
-        time.sleep(0.2)
+            wait_until(lambda before=before: max(bucket.iterdir()) != before, 60, "a copy of what is new")
+        two_more_looks()
         settled = set(bucket.iterdir())
-        time.sleep(0.2)
+        two_more_looks()
         assert set(bucket.iterdir()) == settled
     assert len(settled) == COPIES_KEPT + 1
     assert earlier in settled
@@ -322,9 +333,8 @@ def test_a_copy_that_is_cut_off_is_passed_over_and_the_last_whole_one_taken(stor
 
 def test_a_bucket_that_fails_stops_no_rater(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with copied(Place(store.path, tmp_path / "gone"), seconds=0.02):
-        time.sleep(0.1)
-        store.issue_tokens(1)
-    assert "could not be copied" in capsys.readouterr().out
+        wait_until(lambda: "could not be copied" in capsys.readouterr().out, 60, "a word on the copy that failed")
+        assert store.issue_tokens(1)
 
 
 def test_a_hash_lets_the_holder_of_the_token_in_and_no_one_twice(store: Store, tmp_path: Path) -> None:

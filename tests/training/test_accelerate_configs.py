@@ -10,7 +10,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from trl import DPOConfig
 
-from training.arguments import RECIPE_FOLDER, parse_arguments
+from training.arguments import parse_arguments
+from training.packaged import RECIPE_FOLDER
 
 FOLDER = Path(__file__).parents[2] / "accelerate_configs"
 # Distributed type, processes, and what `accelerate launch` makes of it: the flag of its parsed arguments that decides the launcher.

@@ -4,10 +4,11 @@ import pytest
 from trl import DPOConfig, RewardConfig
 
 from builder.errors import InputError
-from training.arguments import RECIPE_FOLDER, conditioning_of, parse_arguments
+from training.arguments import conditioning_of, parse_arguments
 from training.conditioning import MODES, Conditioning
 from training.low_rank import LowRankConfig
 from training.p_dpo import PersonalDPOConfig
+from training.packaged import RECIPE_FOLDER
 from training.per_persona import PerPersonaConfig
 from training.vpl import VplConfig
 

@@ -12,7 +12,8 @@ from tests.published_folder import Tables, write_published_folder
 from training import dpo, low_rank, p_dpo, per_persona, reward, vpl
 from training.base_model import resolve_base_model
 from training.data import load_preference_data
-from training.scoring import finished_record, load_reward_model
+from training.record import finished_record
+from training.scoring import load_reward_model
 from training.trained import load_scorer
 from training.trainers import NamedSplitsDPOTrainer, NamedSplitsRewardTrainer
 

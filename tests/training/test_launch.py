@@ -9,7 +9,9 @@ import pytest
 from builder.errors import InputError
 from builder.files import read_json, write_json
 from training import launch
-from training.launch import METHODS, find_recipe, run_once, run_script, train
+from training.kinds import METHODS
+from training.launch import run_once, run_script, train
+from training.packaged import find_recipe
 
 
 @pytest.fixture
@@ -77,7 +79,6 @@ def test_two_trainings_into_one_folder_are_refused(started, tmp_path, monkeypatc
 def test_a_script_that_outlives_its_parent_keeps_the_folder(tmp_path):
     """The lock is the process's: closed here, it is still held there."""
     import subprocess
-    import time
 
     with launch._held(tmp_path / "m") as lock:
         child = subprocess.Popen(
@@ -91,7 +92,6 @@ def test_a_script_that_outlives_its_parent_keeps_the_folder(tmp_path):
         with pytest.raises(InputError, match="Another process"), launch._held(tmp_path / "m"):
             pass
         child.communicate(b"")
-        time.sleep(0.05)
         with launch._held(tmp_path / "m"):
             pass
     finally:

@@ -19,7 +19,8 @@ from training.conditioning import FEW_SHOT_HEADER, FEW_SHOT_MODES, MODES, Condit
 from training.data import load_preference_data
 from training.evaluation import Candidate, Scorer
 from training.metrics import CELLS, CONTROLS
-from training.model_card import BASE_FOLDER, DATASET_FOLDER, FOLDER, model_card
+from training.model_card import model_card
+from training.model_card_use import BASE_FOLDER, DATASET_FOLDER, FOLDER
 from training.prompts import PersonaPrompts
 from training.scoring import load_dpo_model, load_reward_model, score_implicit_rewards, score_rewards
 from training.trained import dpo_scores

@@ -197,7 +197,7 @@ def test_the_time_is_estimated_without_a_trace(tmp_path, place, monkeypatch, cap
     assert estimated["steps"] == 3
     assert estimated["seconds_a_step"] > 0
     assert set(record_of(timed)["data"]["shortcuts"]["heldout_test, dpf"]) == {"length", "majority"}
-    monkeypatch.setattr(time_estimate.Estimate, "on_train_begin", lambda *_, **__: None)
+    monkeypatch.setattr(time_estimate.TimeEstimate, "on_train_begin", lambda *_, **__: None)
     plain = dpo.main(place.arguments("demo_dpo", tmp_path / "plain", *common))
     assert_same_weights(timed, plain)
     first, second = (

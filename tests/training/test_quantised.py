@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from builder.errors import InputError
 from training import dpo, reward
-from training.arguments import RECIPE_FOLDER
+from training.packaged import RECIPE_FOLDER
 
 QUANTISED = ["--load_in_4bit", "true", "--use_bnb_nested_quant", "true"]
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from trl import DPOConfig, RewardConfig
 from builder.errors import InputError
 from tests.published_folder import write_published_folder
 from tests.tiny_model import build_tiny_model
+from tests.waiting import wait_until
 from training import dpo, launch, low_rank, reward, score
 from training.arguments import parse_arguments
 from training.low_rank import LowRankConfig
@@ -27,7 +27,8 @@ from training.p_dpo import PersonalDPOConfig
 from training.per_persona import PerPersonaConfig
 from training.profiles import as_lines
 from training.results import margins_file
-from training.sweep import (
+from training.sweep import run_sweep
+from training.sweep_recipe import (
     GROUPS_FILE,
     Cell,
     all_cells,
@@ -36,7 +37,6 @@ from training.sweep import (
     model_folder,
     recipe_file,
     result_file,
-    run_sweep,
 )
 from training.sweep_table import sweep_table, write_table
 from training.vpl import VplConfig
@@ -413,9 +413,7 @@ def test_a_sweep_killed_at_any_moment_goes_on_and_ends_with_the_same_files(wide,
         command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, start_new_session=True, stdout=subprocess.DEVNULL
     )
     partial = killed / "models" / "B6" / ".seed-1.partial"
-    deadline = time.monotonic() + 120
-    while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: partial.exists() or process.poll() is not None, 600, "the training that is to be killed")
     assert partial.exists()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

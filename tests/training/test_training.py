@@ -27,6 +27,7 @@ from training.conditioning import Conditioning
 from training.data import load_preference_data, rows_hash, trainer_rows
 from training.metrics import CELLS
 from training.prompts import PersonaPrompts
+from training.run_as_script import run_as_script
 from training.scoring import (
     load_dpo_model,
     load_reward_model,
@@ -300,7 +301,9 @@ def test_recipes_that_are_refused_before_training(tmp_path, place, arguments, na
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.thorough
 def test_accelerate_launch_runs_the_module(tmp_path, place):
+    """By hand, as the guide shows it; `make test` starts it through `persona train` (tests/test_end_to_end.py)."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/cpu.yaml"]
     arguments = place.arguments("training/recipes/demo_reward.yaml", tmp_path / "model", "--eval_max_rows", "0")
     done = subprocess.run(
@@ -316,19 +319,14 @@ def test_accelerate_launch_runs_the_module(tmp_path, place):
     assert (tmp_path / "model" / "training.json").is_file()
 
 
-def test_input_errors_exit_with_code_2(tmp_path):
-    code = "from training.run_as_script import run_as_script; from training.dpo import main; run_as_script(main)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--config", "demo_dpo", "--dataset", "no-such-folder"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-    assert done.returncode == 2
-    assert "error:" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_input_errors_exit_with_code_2(monkeypatch, capsys):
+    """Of a script that was started by hand; `persona train` passes them on (tests/test_command_line.py)."""
+    monkeypatch.delenv("PERSONA_INPUT_ERROR_FILE", raising=False)
+    monkeypatch.setattr(sys, "argv", ["training.dpo", "--config", "demo_dpo", "--dataset", "no-such-folder"])
+    with pytest.raises(SystemExit) as ended:
+        run_as_script(dpo.main)
+    assert ended.value.code == 2
+    assert "error: dataset is 'no-such-folder'" in capsys.readouterr().err
 
 
 def test_projecting_answers_only_changes_nothing_but_time(tmp_path, place, dpo_folder, monkeypatch):

@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.training.conftest import Place
-from training.launch import ACCELERATE_FOLDER
+from training.packaged import ACCELERATE_FOLDER
 
 pytestmark = pytest.mark.slow
 

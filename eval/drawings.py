@@ -111,14 +111,14 @@ def heatmap_figure(
     row_labels: Sequence[str],
     column_labels: Sequence[str],
     axis: str,
-    limits: tuple[float, float] = (-1.0, 1.0),
     blank: Collection[tuple[int, int]] = (),
 ) -> str:
     """A matrix with a colour scale. matrix: rows of numbers; None and NaN are drawn as empty cells. axis: what the numbers are.
 
-    limits: of the colours. Where they lie around zero, zero is white; else the lower one is. blank: (row, column) of cells that are no part
-    of the figure, as one triangle of a symmetric matrix: left white, whatever the matrix has there.
+    The colours go from -1 to 1, and zero is white. blank: (row, column) of cells that are no part of the figure, as one triangle of a
+    symmetric matrix: left white, whatever the matrix has there.
     """
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
     numbers = np.array([[math.nan if cell is None else float(cell) for cell in row] for row in matrix], dtype=float)
@@ -130,13 +130,13 @@ def heatmap_figure(
         + min(0.42, max(0.26, 5.0 / max(1, len(row_labels)))) * max(2, len(row_labels))
         + (0 if upright else 0.075 * max(map(len, columns)))
     )
-    colours = _colour_map(centred=limits[0] < 0 < limits[1])
+    colours = LinearSegmentedColormap.from_list("matrix", [SECOND, "#ffffff", FIRST])
     # Empty cells let the ground through.
     axes.add_patch(Rectangle((-0.5, -0.5), len(columns), len(row_labels), facecolor="#eef0f2", zorder=0))
     for row, column in blank:
         numbers[row, column] = math.nan
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", linewidth=0, zorder=0.5))
-    image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=-1.0, vmax=1.0, aspect="auto")
     axes.set_xticks(
         range(len(columns)),
         columns,
@@ -151,7 +151,6 @@ def heatmap_figure(
             if (row, column) in blank:
                 continue
             value = numbers[row, column]
-            strength = abs(value - (0 if limits[0] < 0 < limits[1] else limits[0])) / max(map(abs, limits))
             axes.text(
                 column,
                 row,
@@ -160,12 +159,12 @@ def heatmap_figure(
                 va="center",
                 # Seven columns beside long row labels are narrower than −0.12 in the usual letters.
                 fontsize=LETTERS - (1 if len(columns) < 7 else 3),
-                color="white" if strength > 0.6 else INK,
+                color="white" if abs(value) > 0.6 else INK,
             )
     for side in axes.spines.values():
         side.set_visible(False)
     bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.05, pad=0.03, aspect=30)
-    bar.set_ticks(np.linspace(*limits, 5))
+    bar.set_ticks(np.linspace(-1.0, 1.0, 5))
     bar.set_label(_text(axis, AXIS_CHARACTERS), color=INK, fontsize=LETTERS)
     bar.ax.tick_params(colors=INK, labelsize=LETTERS - 1, length=0)
     bar.outline.set_visible(False)
@@ -280,13 +279,6 @@ def _histogram_shares(values: Sequence[float], edges: Sequence[float]) -> list[f
     numbers = np.clip(_numbers(values), edges[0], edges[-1])
     counts, _ = np.histogram(numbers, edges)
     return [float(count) / max(1, len(numbers)) for count in counts]
-
-
-def _colour_map(centred: bool) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    ends = [SECOND, "#ffffff", FIRST] if centred else ["#ffffff", FIRST]
-    return LinearSegmentedColormap.from_list("matrix", ends)
 
 
 def _legend(figure: Any, entries: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from yaml import YAMLError
 
 from builder.errors import InputError
-from builder.hub import PREFIX, HubAddress, commit_of, file_of, first_lines, parse_address
+from builder.hub.client import PREFIX, HubAddress, commit_of, file_of, first_lines, parse_address
 from builder.prompts.rows import Row
 
 FORM = "Write hub:org/name@revision, or hub:org/name@revision:config/split."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.files import sha256_file
-from builder.hub import HubAddress
+from builder.hub.client import HubAddress
 
 # The Hub's own file, which says what it stores as large files.
 KEPT = (".gitattributes",)

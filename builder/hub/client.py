@@ -16,10 +16,9 @@ from typing import Any
 import httpx2
 
 from builder.errors import InputError
-from builder.files import read_json
 
 PREFIX = "hub:"
-# Git allows no colon in the name of a branch or tag, so that more may follow behind one (builder.prompts.hub).
+# Git allows no colon in the name of a branch or tag, so that more may follow behind one (builder.prompts.hub_table).
 ADDRESS = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:@\s]+))?")
 # What the client raises: HTTP, the network, files (OSError), an answer or a file that the Hub does not take (ValueError), a failed
 # upload (RuntimeError).
@@ -107,37 +106,6 @@ def snapshot(address: HubAddress, patterns: Sequence[str] | None = None) -> Path
                 revision=address.revision,
                 allow_patterns=None if patterns is None else list(patterns),
             )
-        )
-
-
-def version_folder(source: str) -> Path:
-    """The files of a published version: a folder as it is, `hub:org/name@v1.0.0` through the cache.
-
-    Raises InputError where it is no published version, and for an address without revision: what others rely on must not change
-    underneath.
-    """
-    if source.startswith(PREFIX):
-        address = parse_address(source)
-        if address.revision is None:
-            raise InputError(f"{source}: name a version of a dataset repository, as {source}@v1.0.0.")
-        # Before some hundred megabytes of somebody else's dataset come.
-        refuse_unpublished(source, snapshot(address, ["build.json"]))
-        folder = snapshot(address)
-    else:
-        folder = Path(source)
-    refuse_unpublished(source, folder)
-    return folder
-
-
-def refuse_unpublished(source: str, folder: Path) -> None:
-    if source.startswith(PREFIX) and not (folder / "build.json").is_file():
-        build: Any = {}
-    else:
-        build = read_json(folder / "build.json")
-    if not isinstance(build, dict) or "configs" not in build or "content_sha256" not in build:
-        raise InputError(
-            f"{source} is no published version: its build.json lists no data files. Give a folder that `persona publish` wrote, or "
-            "hub:org/name@v1.0.0."
         )
 
 

@@ -17,9 +17,9 @@ from eval.report.judges import judges_in_words, judges_section
 from eval.report.pair_samples import pairs_section
 from eval.report.paper_figures import contents_section, figure_groups, list_of_figures
 from eval.report.provenance_part import provenance_section
+from eval.report.published import load_tables
 from eval.report.render import render
 from eval.report.sections import evaluation_sections
-from eval.report.tables import load_tables
 from eval.report.training_part import training_section
 from eval.results import Result, load_results, without_paths
 from eval.rows import content_hash, read_build

@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError, few
-from builder.hub import HUB_ERRORS, HubAddress, hub_api, hub_error, hub_errors, is_passing, may_create, status_of
-from builder.hub_commit import finished_commit, refs_of, send_commit
-from builder.hub_files import changes, local_files, remote_files
+from builder.hub.client import (
+    HUB_ERRORS,
+    HubAddress,
+    hub_api,
+    hub_error,
+    hub_errors,
+    is_passing,
+    may_create,
+    status_of,
+)
+from builder.hub.commit import finished_commit, refs_of, send_commit
+from builder.hub.files import changes, local_files, remote_files
+from builder.published import build_in, is_published, parse_version
 from builder.publishing.dry_run import would_change, would_create, would_tag
 from builder.publishing.proposal import UNSENT, propose
-from builder.publishing.read_back import Version, read_back
-from builder.publishing.target import build_in, is_published
-from builder.publishing.versions import parse_version, tag_of, version_of
+from builder.publishing.read_back import VersionUpload, read_back
+from builder.publishing.versions import tag_of, version_of
 
 KIND = "dataset"
 # What the Hub, or somebody who makes a repository by hand, begins with. Of these a version replaces README.md alone.
@@ -78,7 +87,7 @@ def upload_version(
     where the Hub or the network fails, and where the version reads back otherwise than it was written.
     """
     number = str(published["version"])
-    version = Version(
+    version = VersionUpload(
         kind=KIND,
         repository=address.repository,
         files=local_files(folder),
@@ -133,7 +142,7 @@ def upload_version(
 
 
 def look_at_repository(
-    api: Any, version: Version, private: bool, create_pr: bool, dry_run: bool
+    api: Any, version: VersionUpload, private: bool, create_pr: bool, dry_run: bool
 ) -> tuple[list[str], bool]:
     """(what is to be said, whether it is there): it is created if need be. Raises InputError where the token may not write there, and
     where it is public and should not be."""
@@ -190,7 +199,7 @@ def refuse_public(address: HubAddress, is_private: bool, private: bool) -> None:
         )
 
 
-def refuse_other_content(version: Version, theirs: dict[str, Any]) -> None:
+def refuse_other_content(version: VersionUpload, theirs: dict[str, Any]) -> None:
     added, absent = changes(version.files, theirs)
     differing = sorted(added + absent)
     if differing:
@@ -225,7 +234,7 @@ def refuse_foreign(api: Any, address: HubAddress, head: str, there: Mapping[str,
     )
 
 
-def replaced(version: Version, theirs: Mapping[str, Any]) -> list[str]:
+def replaced(version: VersionUpload, theirs: Mapping[str, Any]) -> list[str]:
     """What the commit onto `theirs` took away, in sentences."""
     _, deleted = changes(version.files, theirs)
     said = [f"It deleted what is of the version before alone: {', '.join(deleted)}."] if deleted else []
@@ -234,7 +243,7 @@ def replaced(version: Version, theirs: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def set_tag(api: Any, version: Version, commit: str) -> None:
+def set_tag(api: Any, version: VersionUpload, commit: str) -> None:
     """The tag on exactly this commit. Raises InputError where it cannot be set, or stands on another commit."""
     target = f"Tag {version.tag} cannot be set on {version.address}"
     there = f"Commit {commit} with all files of the version is on main"

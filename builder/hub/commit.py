@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.errors import InputError
-from builder.hub import HUB_ERRORS, first_lines, hub_error, hub_errors, is_passing, status_of
-from builder.hub_files import Upload, changes, same_files
+from builder.hub.client import HUB_ERRORS, first_lines, hub_error, hub_errors, is_passing, status_of
+from builder.hub.files import Upload, changes, same_files
 
 # A .gitignore that somebody put into the repository must not keep files back.
 IGNORE_NOTHING = "# nothing\n"

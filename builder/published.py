@@ -1,5 +1,6 @@
-"""A published version on disk: what its build.json says of the files, and whether they are as it says."""
+"""A published version: where it is had, what makes a folder one, and whether its files are as its build.json says."""
 
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,74 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.files import read_json, sha256_file
-from builder.publishing.versions import version_in
+from builder.hub.client import PREFIX, parse_address, snapshot
 from builder.schema import CONFIGS
 from builder.tables import parquet_errors
+
+VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
+
+
+def version_folder(source: str) -> Path:
+    """The files of a published version: a folder as it is, `hub:org/name@v1.0.0` through the cache.
+
+    Raises InputError where it is no published version, and for an address without revision: what others rely on must not change
+    underneath.
+    """
+    if not source.startswith(PREFIX):
+        refuse_unpublished(source, read_json(Path(source) / "build.json"))
+        return Path(source)
+    address = parse_address(source)
+    if address.revision is None:
+        raise InputError(f"{source}: name a version of a dataset repository, as {source}@v1.0.0.")
+    # Before some hundred megabytes of somebody else's dataset come.
+    place = snapshot(address, ["build.json"]) / "build.json"
+    refuse_unpublished(source, read_json(place) if place.is_file() else None)
+    return snapshot(address)
+
+
+def is_published(build: Any) -> bool:
+    """Whether this is the build.json of a published version, as opposed to that of a build: it lists data files and has their hash."""
+    return isinstance(build, dict) and isinstance(build.get("configs"), dict) and "content_sha256" in build
+
+
+def refuse_unpublished(name: str | Path, build: Any) -> None:
+    """name: the folder or address that `build` was found at."""
+    if not is_published(build):
+        raise InputError(
+            f"{name} is no published version: its build.json lists no data files. Give a folder that `persona publish` wrote, or "
+            "hub:org/name@v1.0.0."
+        )
+
+
+def build_in(folder: Path) -> Any:
+    """The build.json there, None without a readable one."""
+    try:
+        return read_json(folder / "build.json") if (folder / "build.json").is_file() else None
+    except (InputError, OSError):
+        return None
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    found = VERSION.fullmatch(text)
+    if found is None:
+        raise InputError(f"--version {text} is not of the form major.minor.patch. Give three numbers, as 1.2.0.")
+    return int(found[1]), int(found[2]), int(found[3])
+
+
+def published_version(folder: Path) -> str:
+    """The version that a published folder is."""
+    return version_in(read_json(folder / "build.json"), folder)
+
+
+def version_in(build: Any, folder: Path) -> str:
+    """`version` of the build.json of a published folder."""
+    version = build.get("version") if isinstance(build, dict) else None
+    if not isinstance(version, str) or VERSION.fullmatch(version) is None:
+        raise InputError(
+            f"{folder / 'build.json'} says version {version!r}, which is not of the form major.minor.patch. Give a folder that "
+            "`persona publish` wrote."
+        )
+    return version
 
 
 @dataclass(frozen=True)
@@ -35,15 +101,14 @@ class Version:
 
 
 def read_version(folder: Path, build: dict[str, Any] | None = None) -> Version:
+    """build: stands for the build.json that the folder has not got yet. Raises InputError for what is no published version, and for one
+    whose build.json does not say in which file the rows of each config and split are."""
     build = read_json(folder / "build.json") if build is None else build
-    if not isinstance(build, dict) or "configs" not in build:
-        raise InputError(
-            f"{folder} is no published version: its build.json lists no configs. Give a folder that `persona publish` wrote, or "
-            "hub:org/name@v1.0.0."
-        )
+    refuse_unpublished(folder, build)
     version_in(build, folder)
     configs = build["configs"]
-    entries = [e for splits in configs.values() for e in splits.values()] if _is_nested(configs) else [None]
+    nested = all(isinstance(splits, dict) for splits in configs.values())
+    entries = [entry for splits in configs.values() for entry in splits.values()] if nested else [None]
     if not all(isinstance(e, dict) and isinstance(e.get("rows"), int) and "file" in e for e in entries):
         raise InputError(
             f"{folder / 'build.json'} does not say by config and split how many rows there are in which file. Get the version again."
@@ -55,10 +120,6 @@ def read_version(folder: Path, build: dict[str, Any] | None = None) -> Version:
             "versions with the code that published the newer one."
         )
     return Version(folder, build)
-
-
-def _is_nested(configs: Any) -> bool:
-    return isinstance(configs, dict) and all(isinstance(splits, dict) for splits in configs.values())
 
 
 def refuse_damaged(version: Version) -> None:
