@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +15,8 @@ class Fault:
     """What one answer does wrong. Bytes are counted in the body of that answer.
 
     status: instead of 200 or 206, without the file. headers: added to the answer, or in place of its own. break_after: the connection
-    breaks after so many bytes. stall_after: nothing more comes for `stall_s` seconds. cut_to: the answer says and sends so many bytes as
-    if that were all. ignore_range: the whole file though a part was asked for. damage: one byte in the middle is another.
+    breaks after so many bytes. stall_after: nothing more comes until the client gives up. cut_to: the answer says and sends so many
+    bytes as if that were all. ignore_range: the whole file though a part was asked for. damage: one byte in the middle is another.
     no_length: neither a length nor chunks, the end of the connection is the end of the file.
     """
 
@@ -25,7 +24,6 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     break_after: int | None = None
     stall_after: int | None = None
-    stall_s: float = 5.0
     cut_to: int | None = None
     ignore_range: bool = False
     ignore_if_range: bool = False
@@ -104,7 +102,9 @@ def file_server(files: dict[str, bytes], **settings: Any) -> Iterator[FileServer
             stop = min(x for x in (fault.break_after, fault.stall_after, len(body)) if x is not None)
             self._write(body[:stop])
             if fault.stall_after is not None:
-                time.sleep(fault.stall_s)
+                self.connection.settimeout(60)
+                with contextlib.suppress(OSError):
+                    self.rfile.read(1)
             if stop < len(body) or fault.no_length:
                 self.close_connection = True
 

@@ -70,7 +70,6 @@ class Fault:
     path: str | None
     nth: int
     times: int | None
-    seconds: float
     seen: int = 0
     fired: int = 0
 
@@ -89,6 +88,7 @@ class HubServer:
 
     `bytes_sent`, `bytes_received`: bytes of bodies by path, unquoted as in `requests`. `stale_status`: what a commit on a parent that is no
     longer the head is answered. `part_bytes`: LFS files above this size are uploaded in parts of it. `page_size`: entries per page.
+    `released`: set, and slow answers come.
     """
 
     contents: Contents
@@ -104,7 +104,7 @@ class HubServer:
     faults: list[Fault] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
-    closing: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
 
     def fail(
         self,
@@ -114,18 +114,17 @@ class HubServer:
         times: int | None = 1,
         method: str | None = None,
         path: str | None = None,
-        seconds: float = 5.0,
     ) -> Fault:
         """From now on, the `nth` request that has this method and whose path the pattern `path` finds goes wrong, and so do those after it,
         `times` in all; `times=None`: every one from there on.
 
         how, before the request has any effect: a status (429 says to try again at once), "reset" (the connection breaks), "quota" (403 with
         the Hub's words for a full storage). With "_after" ("reset_after", "500_after") the request takes effect and its answer is lost.
-        "cut": the connection ends in the middle of the answer. "slow": the answer comes after `seconds`.
+        "cut": the connection ends in the middle of the answer. "slow": the answer comes when the test sets `released`.
         """
         if not re.fullmatch(r"[45]\d\d(_after)?|quota(_after)?|reset(_after)?|cut|slow", str(how)):
             raise ValueError(f"{how} is no way in which the test Hub can fail")
-        fault = Fault(str(how), method, path, nth, times, seconds)
+        fault = Fault(str(how), method, path, nth, times)
         with self.lock:
             self.faults.append(fault)
         return fault
@@ -199,7 +198,7 @@ def hub_server() -> Iterator[HubServer]:
     try:
         yield state
     finally:
-        state.closing.set()
+        state.released.set()
         server.shutdown()
         server.server_close()
         thread.join(timeout=5)
@@ -279,7 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
             struck = [fault for fault in state.faults if fault.strikes(self.command, self.where)]
         how = struck[0].how if struck else ""
         if how == "slow":
-            state.closing.wait(struck[0].seconds)
+            state.released.wait(60)
         if how == "reset":
             return self._reset()
         if how and how not in ("slow", "cut") and not how.endswith("_after"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 import struct
 import threading
@@ -84,19 +85,23 @@ def blanks(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
     with contextlib.suppress(OSError):
+        # Readable is a connection that the client has closed.
         for _ in range(500):
             handler.wfile.write(b"1\r\n \r\n")
-            time.sleep(0.02)
+            if select.select([handler.connection], [], [], 0.02)[0]:
+                return
 
 
-def answer_and_close(handler: BaseHTTPRequestHandler) -> None:
-    """A whole answer; a moment later, when the client has it, the connection is closed."""
+def answer_and_close(handler: BaseHTTPRequestHandler, answered: threading.Event, closed: threading.Event) -> None:
+    """A whole answer; when the test says by `answered` that the client has it, the connection is closed, which `closed` tells."""
     body = json.dumps(completion("ok")[1]).encode()
     handler.close_connection = True
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
     handler.wfile.write(body)
     handler.wfile.flush()
-    time.sleep(0.05)
+    answered.wait(20)
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    closed.set()
 
 
 def reply_in_form(body: dict[str, Any]) -> str:

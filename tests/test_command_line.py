@@ -8,31 +8,30 @@ from pathlib import Path
 import pytest
 
 from tests.builder.conftest import SCRIPTED, TEMPLATES
+from tests.command_line import ROOT, persona
 from tests.hub_server import environment, hub_server
 from tests.openai_server import openai_server
 from tests.published_folder import write_published_folder
 
-ROOT = Path(__file__).parent.parent
 QUICK = [f"--set={s}" for s in (*SCRIPTED, *TEMPLATES)]
 
 
-def persona(*arguments, **settings):
+def as_process(*arguments):
+    """For what only a process of its own shows; everything else goes through `persona`."""
     command = [sys.executable, str(ROOT / "persona.py"), *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=settings.pop("cwd", ROOT), timeout=300, **settings
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "build"
-    done = persona("build", "demo", "--out", folder, *QUICK)
+    done = as_process("build", "demo", "--out", folder, *QUICK)
     assert done.returncode == 0, done.stderr
     return folder, done
 
 
 def test_help_lists_every_verb_and_needs_no_heavy_import():
-    shown = persona("--help")
+    shown = as_process("--help")
     assert shown.returncode == 0
     for verb in ("demo", "build", "audit", "publish", "train", "answer", "eval", "report", "check", "preview"):
         assert f" {verb} " in shown.stdout
@@ -70,7 +69,7 @@ def test_the_help_of_a_sweep_says_where_the_packaged_ones_are():
 
 
 def test_the_sweep_that_the_training_guide_shows_is_one(tmp_path):
-    from training.sweep import all_cells, load_sweep
+    from training.sweep_recipe import all_cells, load_sweep
 
     shown = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("A sweep of your own:\n```yaml\n")[1]
     (tmp_path / "mine.yaml").write_text(shown.split("```")[0])
@@ -129,7 +128,7 @@ def test_dry_run_writes_nothing(tmp_path):
 
 
 def test_budget_exit_code(tmp_path):
-    done = persona("build", "demo", "--max-calls", 5, "--out", tmp_path / "b", *QUICK)
+    done = as_process("build", "demo", "--max-calls", 5, "--out", tmp_path / "b", *QUICK)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith("Stopped by --max-calls 5: 5 calls made")
 
@@ -237,6 +236,12 @@ def test_bad_input_is_exit_code_2_with_a_reason_and_writes_nothing(tmp_path, arg
     assert "Error: " in done.stderr
     assert not (tmp_path / "target").exists()
     assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_process_ends_with_that_exit_code_too(tmp_path):
+    done = as_process("build", "missing.yaml", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: Recipe missing.yaml does not exist")
 
 
 def test_an_endpoint_with_401_or_an_unknown_model(tmp_path):
