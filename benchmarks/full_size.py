@@ -11,16 +11,13 @@ import argparse
 import hashlib
 import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.measured import run_measured
 from builder.recipe import ROLES
 
-ROOT = Path(__file__).parent.parent
 # The questions are made up: so many that 3,868 are left when near-duplicates and half of the rest (the scripted classifier) are gone.
 SUBJECTS = """
 schools taxes marriage farming prayer policing hunting nursing rent museums football vaccines inheritance divorce tipping fasting adoption
@@ -98,18 +95,8 @@ def measure(folder: Path, prompts: str, personas: int, settings: list[str], step
 
 
 def report(name: str, command: list[str], run: Path) -> dict[str, float]:
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "persona", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    # wait4 gives the memory of this child alone; RUSAGE_CHILDREN would give the largest of all so far.
-    assert process.stderr is not None
-    complaint = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - started
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"persona {' '.join(command)} failed:\n{complaint[-4000:]}")
-    peak = usage.ru_maxrss / 2**20
+    measured = run_measured([sys.executable, "-m", "persona", *command])
+    seconds, peak = measured.seconds, measured.peak_gib
     made: dict[str, float] = {"seconds": seconds, "peak_gib": peak}
     line = f"{name:<18}{seconds:>9.1f}{peak:>10.2f}"
     if command[0] == "build":

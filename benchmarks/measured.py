@@ -21,8 +21,8 @@ class Measured:
     """said: standard output. cpu: processor seconds of the command and all processes under it; they hardly change when others use the
     machine too. peak_gib: resident memory of the largest process, the kernel's own figure; no less than this program's own, of which every
     child is a copy at first. together_gib: of all of them at one time, sampled; what is mapped from files counts once, in the process that
-    has most of it. own_gib: the part of it that no file backs. written: bytes handed to the disk. The last three are
-    None off Linux.
+    has most of it. own_gib: the part of it that no file backs; what a fork still shares with its parent counts in both. written: bytes
+    handed to the disk. The last three are None off Linux.
     """
 
     said: str
