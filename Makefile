@@ -54,9 +54,9 @@ test: setup
 test-thorough: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m thorough --numprocesses auto --dist loadfile
 
-# Minutes to half an hour: the embedded model, the whole demo, kills at random moments.
+# Half an hour: the embedded model, two processes, kills at random moments, the whole demo killed, which takes one core all the time.
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # The parsers on broken input, ten minutes each.
 fuzz: setup

@@ -19,7 +19,7 @@ QUICK = [f"--set={s}" for s in (*SCRIPTED, *TEMPLATES)]
 def as_process(*arguments):
     """For what only a process of its own shows; everything else goes through `persona`."""
     command = [sys.executable, str(ROOT / "persona.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,7 @@ def test_finished_personas_come_from_the_hub_at_a_commit_that_the_build_keeps(tm
             env=environment(server, tmp_path / "cache") | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
             check=False,
         )
     assert done.returncode == 0, done.stderr

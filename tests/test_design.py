@@ -50,6 +50,7 @@ SHARED_BY_STAGES = {
     "files",
     "hub",
     "statistics",
+    "tables",
     "llm",
     "judge",
 }

@@ -388,7 +388,7 @@ def test_datasets_loads_configs_splits_and_streams_one_persona_from_a_private_ve
         env=environment(hub, tmp_path, READ_TOKEN),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -23,7 +23,7 @@ from builder.judge.judge_file import load_judge
 from builder.llm.messages import ChatRequest, Sampling, ScoreRequest
 from builder.llm.record import record_key, record_keys
 from builder.pairs.assignment import Assigned, assign_more, assign_prompts, members_by_group
-from builder.pairs.contrast import ids_of, mirror_ids
+from builder.pairs.contrast import mirror_ids
 from builder.pairs.dpf import build_pairs
 from builder.pairs.feedback import write_base_answers
 from builder.pairs.partners import Candidate
@@ -43,6 +43,7 @@ from builder.schema import (
     PAIR_CONFIGS,
     contrast_pair_id,
     dpf_pair_id,
+    ids_of_dpf_pair,
     mirror_defects,
     persona_id,
     prompt_id,
@@ -76,7 +77,7 @@ def test_a_pair_id_says_its_persona_and_prompt_and_is_of_nobody_else(
 ):
     pair_id = dpf_pair_id(persona_id(persona), prompt_id(prompt), config)
     assert pair_id.split("/")[0] == config
-    assert ids_of(pair_id) == (persona_id(persona), prompt_id(prompt))
+    assert ids_of_dpf_pair(pair_id) == (persona_id(persona), prompt_id(prompt))
     same = (config, persona, prompt) == (other_config, someone, other)
     assert (dpf_pair_id(persona_id(someone), prompt_id(other), other_config) == pair_id) == same
 
@@ -167,7 +168,7 @@ def made_rows(recipe: BuildRecipe, people: list[Row], asked: list[Row], shards: 
             assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in shard], asked)
             rows += build_pairs(
                 recipe, calls, judges_of(recipe), shard, asked, assigned, base, members_by_group(people)
-            ).rows
+            ).table.to_pylist()
     return rows
 
 

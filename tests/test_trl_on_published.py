@@ -63,7 +63,7 @@ def trained(published, tiny_model, tmp_path_factory):
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

@@ -151,7 +151,7 @@ def rescored(place, finished) -> dict[str, list[float]]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(zip(finished, json.loads(done.stdout.splitlines()[-1]), strict=True))
@@ -298,7 +298,7 @@ def test_a_killed_process_is_resumed_by_another(place, tmp_path):
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
-        timeout=120,
+        timeout=900,
     )
     assert killed.returncode == -signal.SIGKILL
     resumed = dpo.main([*arguments, "--resume_from_checkpoint", "true"])

@@ -377,7 +377,7 @@ def test_from_a_hub_dataset_to_a_merged_model_on_the_hub_by_one_command(hub, tmp
         env=environment(hub, tmp_path / "cache", WRITE_TOKEN) | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"commit {hub.head(NAME, 'model')}" in done.stdout

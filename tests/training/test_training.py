@@ -312,7 +312,7 @@ def test_accelerate_launch_runs_the_module(tmp_path, place):
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(r"\[preflight\] train: 36 rows, 36 kept", done.stdout)

@@ -55,7 +55,7 @@ def trained(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Trained:
                 env=os.environ | environment | ({"ACCELERATE_TORCH_DEVICE": "cpu"} if script else {}),
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=900,
             )
             assert done.returncode == 0, done.stderr[-3000:]
         record = json.loads((runs[key] / "training.json").read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def test_what_accelerate_changes_without_a_word_is_refused(
         env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode != 0
     assert "multi_cpu" in done.stderr
