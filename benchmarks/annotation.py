@@ -38,7 +38,8 @@ import psutil
 
 from builder.randomness import rng_for
 from eval.human.material import Item, Material, ShownPersona
-from eval.human.store import Store, open_store
+from eval.human.opening import open_store
+from eval.human.store import Store
 from eval.human.study import load_study
 
 ROOT = Path(__file__).parent.parent

@@ -5,11 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.explore import filters, pages
+from eval.explore import filters
 from eval.explore.database import Tables, TooSlow
 from eval.explore.dataset_files import find_dataset
 from eval.explore.drawing import draw
-from eval.explore.filters import BadRequest, read_address
+from eval.explore.filters import BadRequest, NotFound, read_address
+from eval.explore.pages.home import home_page
+from eval.explore.pages.pair import pair_page
+from eval.explore.pages.pairs import pairs_page
+from eval.explore.pages.personas import persona_page, personas_page
+from eval.explore.pages.questions import prompt_page, prompts_page
+from eval.explore.pages.search import search_page
 from eval.explore.results import RESULT_PARAMETERS, ResultsFolder, overview, result_page, scores_of
 from eval.explore.search import Busy
 from eval.web.server import launch, new_server, page_response
@@ -71,7 +77,7 @@ def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> Non
                 return RedirectResponse(made, 303) if isinstance(made, str) else answer(template, made)
             except BadRequest as error:
                 return problem(400, "This address cannot be answered", str(error))
-            except pages.NotFound as error:
+            except NotFound as error:
                 return problem(404, "Not in this dataset", str(error))
             except Busy:
                 text = "Other searches are running, and more are waiting. Try again in a few seconds, or leave out the words to search for."
@@ -94,22 +100,22 @@ def _add_routes(server: Any, tables: Tables, given: ResultsFolder | None) -> Non
         "configs_present": tuple(tables.published.files),
     }
     pair_known = ("id", "view", *filters.PAIR_PARAMETERS)
-    page("/", (), "home.html", lambda asked: pages.home(tables))
-    page("/search", ("q",), "search.html", lambda asked: pages.search(tables, asked["q"]) if asked["q"] else "./")
-    page("/personas", filters.PERSONA_PARAMETERS, "personas.html", lambda asked: pages.personas(tables, asked))
-    page("/persona", ("id",), "persona.html", lambda asked: pages.persona(tables, asked["id"]))
-    page("/prompts", filters.PROMPT_PARAMETERS, "prompts.html", lambda asked: pages.prompts(tables, asked))
-    page("/prompt", ("id", "config", "after", "before"), "prompt.html", lambda asked: pages.prompt(tables, asked))
-    page("/pairs", filters.PAIR_PARAMETERS, "pairs.html", lambda asked: pages.pairs(tables, asked))
+    page("/", (), "home.html", lambda asked: home_page(tables))
+    page("/search", ("q",), "search.html", lambda asked: search_page(tables, asked["q"]) if asked["q"] else "./")
+    page("/personas", filters.PERSONA_PARAMETERS, "personas.html", lambda asked: personas_page(tables, asked))
+    page("/persona", ("id",), "persona.html", lambda asked: persona_page(tables, asked["id"]))
+    page("/prompts", filters.PROMPT_PARAMETERS, "prompts.html", lambda asked: prompts_page(tables, asked))
+    page("/prompt", ("id", "config", "after", "before"), "prompt.html", lambda asked: prompt_page(tables, asked))
+    page("/pairs", filters.PAIR_PARAMETERS, "pairs.html", lambda asked: pairs_page(tables, asked))
 
     def one_pair(asked: filters.Asked) -> dict[str, Any]:
-        values = pages.pair(tables, asked)
+        values = pair_page(tables, asked)
         return {**values, "scores": [] if given is None else scores_of(tables, given, values["row"]["pair_id"])}
 
     page("/pair", pair_known, "pair.html", one_pair)
 
     def no_results(asked: filters.Asked) -> Any:
-        raise pages.NotFound("No results were given. Start with: persona explore DATASET --results RESULTS_FOLDER")
+        raise NotFound("No results were given. Start with: persona explore DATASET --results RESULTS_FOLDER")
 
     page("/results", (), "results.html", no_results if given is None else lambda asked: overview(given))
     page(

@@ -10,6 +10,7 @@ from builder.errors import InputError, few
 from builder.files import read_json
 from builder.hub.client import PREFIX, parse_address, snapshot
 from builder.schema import CONFIGS, PAIR_CONFIGS, SPLITS
+from builder.strict_yaml import parse_yaml
 
 WANTED = "Give a folder that `persona publish` wrote, or hub:org/name@v1.0.0."
 Files = dict[str, dict[str, list[Path]]]  # config -> split -> Parquet files
@@ -59,7 +60,7 @@ def _data_files(source: str, folder: Path, present: bool) -> Files:
         raise InputError(f"{source} is no published dataset: it has no README.md. {WANTED}")
     parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
     try:
-        header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+        header = parse_yaml(parts[1]) if len(parts) == 3 and not parts[0] else None
     except yaml.YAMLError:
         header = None
     listed = header.get("configs") if isinstance(header, dict) else None

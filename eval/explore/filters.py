@@ -41,6 +41,10 @@ class BadRequest(Exception):  # noqa: N818 - shown as a page
     """The address asks for something that there is not. The message says what is possible."""
 
 
+class NotFound(Exception):  # noqa: N818 - shown as a page
+    """No such persona, question, pair or result."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """The parameters of an address that are filled in, in the order of `known`."""

@@ -13,8 +13,7 @@ from typing import Any
 from builder.errors import InputError
 from eval.explore import filters
 from eval.explore.database import Row, Tables
-from eval.explore.filters import Asked, BadRequest, Where
-from eval.explore.pages import NotFound
+from eval.explore.filters import Asked, BadRequest, NotFound, Where
 from eval.results import Result, load_results
 
 ROWS = 50  # a page

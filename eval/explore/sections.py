@@ -17,26 +17,15 @@ def main() -> None:
 
     from eval.explore.drawing import TEMPLATES
     from eval.metrics import FEW_CLUSTERS
-    from eval.report import render
     from eval.report.judges import judges_in_words
     from eval.report.paper_figures import figure_groups
+    from eval.report.render import new_report_environment
     from eval.report.sections import evaluation_sections
     from eval.results import load_results
-    from eval.web.drawing import new_environment
-    from training.estimates import Estimate
 
     folder = Path(sys.argv[1])
     loaded = load_results(folder)
-    environment = new_environment(TEMPLATES, render.TEMPLATES)
-    environment.filters |= {
-        "percent": render.percent,
-        "number": render.number,
-        "strip": render.strip_places,
-        "plain": render.plain,
-        "first_sentence": render.first_sentence,
-    }
-    environment.tests["estimate"] = lambda value: isinstance(value, Estimate)
-    template = environment.get_template("section.html")
+    template = new_report_environment(TEMPLATES).get_template("section.html")
     drawn = []
     for section in evaluation_sections(loaded, folder):
         # Samples are what the explorer itself shows.

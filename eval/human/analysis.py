@@ -29,9 +29,10 @@ from eval.agreement.content import judged_rows
 from eval.agreement.pairs import PAIR_COLUMNS, AnnotatedPair, draw_pairs
 from eval.agreement.ratings import ask_judges, other_ratings, reread_ratings, templates_of, todays_annotators
 from eval.calls import check_all_answered, open_calls, spent
+from eval.human.cards import card_text, read_cards
 from eval.human.content import BLIND, blind_ratings, study_content
 from eval.human.export import COLUMNS, tables_of
-from eval.human.material import CHECK, Material, card_text, read_cards
+from eval.human.material import CHECK, Material
 from eval.human.opening import dataset_folder, open_study
 from eval.human.plan import personas_a_question, rules_in_words, shown_items
 from eval.human.power import planned_study

@@ -4,27 +4,25 @@ A POST writes and answers with a redirect, so that reload, Back and a double cli
 requests but in the database.
 """
 
-import base64
-import binascii
-import hmac
 import io
 import logging
 import os
 import secrets
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from builder.errors import InputError
-from eval.human import pages
+from eval.human import pages, refusals
 from eval.human.export import export_files
+from eval.human.forms import Fields, address_of, characters_pasted, is_password, question_number, read_form
 from eval.human.material import ShownPersona
 from eval.human.opening import open_study
 from eval.human.pages import VISIT, Asked, Typed, link
 from eval.human.records import CHOICES, Rater
+from eval.human.refusals import Refused
 from eval.human.store import PANEL_ID, AlreadyFinishedError, Store, StudyFullError, plain_text
 from eval.human.study import LONGEST_ANSWER, Study
 from eval.web.rate_limit import RateLimit
@@ -35,9 +33,6 @@ SHORTEST_PASSWORD = 12  # characters
 FAILURES_PER_MINUTE = 20  # of one address: unknown tokens, wrong passwords
 LONGEST_TOKEN = 64  # characters that are looked up; ours have 22
 NEW_RATERS_PER_MINUTE = 5  # of one address, in an open study: whoever makes ids up does not take all places at once
-MOST_FIELDS = 20  # of a form; ours has five
-
-Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,24 +47,6 @@ class Desk:
     by_rater: RateLimit
     newcomers: RateLimit = field(default_factory=lambda: RateLimit(NEW_RATERS_PER_MINUTE))  # by address
     failures: RateLimit = field(default_factory=lambda: RateLimit(FAILURES_PER_MINUTE))  # by address
-
-
-class Refused(Exception):  # noqa: N818 - it ends in a page, and is no error of ours
-    """Ends in a page that says why, with one way forward."""
-
-    def __init__(
-        self,
-        status: int,
-        title: str,
-        words: str,
-        forward: str = "./",
-        forward_words: str = "To the start",
-        wait: float = 0,
-    ) -> None:
-        """wait: seconds, for Retry-After."""
-        super().__init__(title)
-        self.status, self.title, self.words, self.wait = status, title, words, wait
-        self.forward, self.forward_words = forward, forward_words
 
 
 def serve(study_path: Path, database: Path | None, host: str, port: int, proxies: int = 0) -> None:
@@ -126,7 +103,7 @@ def study_server(study: Study, store: Store, *, password: str | None = None, pro
         except InputError as error:
             # Such errors are written for who runs the study, and name its files: a rater gets a page without them.
             logging.getLogger("uvicorn.error").error("%s", error)
-            raise _no_storage(fields.get("token", "")) from None
+            raise refusals.no_storage(fields.get("token", "")) from None
 
     def get(path: str, answer: Callable[[Desk, str, Fields], Any]) -> None:
         def page(request: Request) -> Any:
@@ -176,7 +153,7 @@ def start(desk: Desk, address: str, fields: Fields) -> Any:
         # Without an id of a panel the form has one of its own, so that a double click on Begin makes one rater.
         panel = fields.get(desk.study.panel_parameter, "").strip() or f"{VISIT}{secrets.token_urlsafe(16)}"
         if not PANEL_ID.fullmatch(panel):
-            raise _incomplete()
+            raise refusals.incomplete()
         return page_response(pages.instructions_page(desk.study, panel=panel))
     return page_response(pages.token_page(desk.study))
 
@@ -213,7 +190,7 @@ def question(desk: Desk, address: str, fields: Fields) -> Any:
     if rater.state != "open":
         return _redirect("thanks" if rater.state == "finished" else "./", token=token)
     persona, asked = _asked(desk, rater)
-    number, farthest = _number(fields.get("n", "")), _first_open(asked)
+    number, farthest = question_number(fields.get("n", "")), _first_open(asked)
     if number is None and farthest is None:
         return _redirect("finish", token=token)
     if number is None or number > (farthest or len(asked)):
@@ -239,15 +216,17 @@ def answer(desk: Desk, address: str, fields: Fields) -> Any:
             link("question", token=token),
             "To my questions",
         )
-    typed = Typed(fields.get("choice", ""), plain_text(fields.get("reason", "")), _pasted(fields.get("pasted", "")))
+    typed = Typed(
+        fields.get("choice", ""), plain_text(fields.get("reason", "")), characters_pasted(fields.get("pasted", ""))
+    )
     problems = _problems(desk.study, typed)
     if not problems:
         try:
             desk.store.save(rater.rater_id, this.item_id, typed.choice, typed.reason, typed.pasted)
         except AlreadyFinishedError:
-            raise _final(token) from None
+            raise refusals.final(token) from None
     if problems and rater.state == "finished":
-        raise _final(token)
+        raise refusals.final(token)
     if problems:
         html = pages.question_page(
             desk.study, token, rater.rater_id, persona, asked, this.number, typed=typed, problems=problems
@@ -302,8 +281,8 @@ def export_zip(desk: Desk, address: str, authorization: str | None) -> Any:
     if authorization is not None:
         wait = desk.failures.wait(address)
         if wait:  # before the password is looked at: a right one says nothing either
-            raise _too_many(wait, "./")
-        if _is_password(authorization, desk.password):
+            raise refusals.too_many(wait, "./")
+        if is_password(authorization, desk.password):
             content = io.BytesIO()
             with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name, data in export_files(desk.store).items():
@@ -317,46 +296,18 @@ def export_zip(desk: Desk, address: str, authorization: str | None) -> Any:
     return page_response(html, 401, {"www-authenticate": 'Basic realm="Export of the study", charset="UTF-8"'})
 
 
-def address_of(request: Any, proxies: int) -> str:
-    """Whom to count failures by. Kept in memory only, for a minute, and written nowhere."""
-    hops = [hop.strip() for hop in ",".join(request.headers.getlist("x-forwarded-for")).split(",") if hop.strip()]
-    # Counted from the end, which our own proxies wrote; what stands before it the visitor may have made up.
-    if proxies and len(hops) >= proxies:
-        return str(hops[-proxies])
-    return str(request.client.host) if request.client else ""
-
-
-async def read_form(request: Any) -> Fields:
-    """A form as browsers send it; of a field given twice the last. Bytes that are no UTF-8 become U+FFFD."""
-    from fastapi import HTTPException
-
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise HTTPException(415)
-    try:
-        pairs = parse_qsl(
-            (await request.body()).decode("latin-1"),
-            keep_blank_values=True,
-            errors="replace",
-            max_num_fields=MOST_FIELDS,
-        )
-    except ValueError:
-        raise HTTPException(422) from None
-    return dict(pairs)
-
-
 def _rater(desk: Desk, address: str, token: str) -> Rater:
     """Raises Refused for a token that was not issued, and for a rater, or an address with wrong tokens, that comes too often."""
     rater = desk.store.rater(token) if 0 < len(token) <= LONGEST_TOKEN and token.isascii() else None
     if rater is not None:
         wait = desk.by_rater.take(rater.rater_id)
         if wait:
-            raise _too_many(wait, link("./", token=token))
+            raise refusals.too_many(wait, link("./", token=token))
         return rater
     # Only who is wrong is kept waiting: raters behind the same address go on.
     wait = desk.failures.take(address)
     if wait:
-        raise _too_many(wait, "./")
+        raise refusals.too_many(wait, "./")
     raise Refused(
         404,
         "This link is not known",
@@ -371,53 +322,14 @@ def _newcomer(desk: Desk, address: str, panel: str) -> tuple[Rater, str]:
     """The rater of a panel's id, who may have come before. Raises Refused for what is no id, and for an address with too many new ones."""
     panel = panel.strip()
     if not PANEL_ID.fullmatch(panel):
-        raise _incomplete()
+        raise refusals.incomplete()
     token = desk.store.panel_token(panel)
     if desk.store.rater(token) is None:
         wait = desk.newcomers.take(address)
         if wait:
-            raise _too_many(wait, link("./", **{desk.study.panel_parameter: panel}))
+            raise refusals.too_many(wait, link("./", **{desk.study.panel_parameter: panel}))
         desk.store.token_for(panel)
     return _rater(desk, address, token), token
-
-
-def _incomplete() -> Refused:
-    return Refused(
-        422,
-        "This link is not complete",
-        "The id that your panel adds to it is missing, or none: a place for it may have been left unfilled. Open the study from the panel "
-        "again, and tell the panel if this page comes back.",
-    )
-
-
-def _final(token: str) -> Refused:
-    return Refused(
-        409,
-        "You have finished the study",
-        "Your answers are as they were when you finished, and can no longer be changed.",
-        link("thanks", token=token),
-        "To the last page",
-    )
-
-
-def _too_many(wait: float, forward: str) -> Refused:
-    words = (
-        f"There were too many requests in a short time. Wait {int(wait) + 1} seconds, then reload this page. Nothing that was saved is "
-        "lost."
-    )
-    return Refused(429, "Too many requests", words, forward, "To the start", wait)
-
-
-def _no_storage(token: str) -> Refused:
-    return Refused(
-        503,
-        "Not possible just now",
-        "The study cannot be reached just now, and what you sent last may not be saved. What was saved before is not lost. Wait a moment, "
-        "then reload this page. If your browser asks whether to send the form again, say yes: sent twice, an answer is still one answer.",
-        link("./", token=token),
-        "To the start",
-        wait=10,
-    )
 
 
 def _asked(desk: Desk, rater: Rater) -> tuple[ShownPersona, list[Asked]]:
@@ -449,29 +361,9 @@ def _problems(study: Study, typed: Typed) -> list[tuple[str, str]]:
     return found
 
 
-def _number(text: str) -> int | None:
-    """A question's number, from 1; None for anything else."""
-    return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 6 and int(text) > 0 else None
-
-
-def _pasted(text: str) -> int:
-    """Of a number with very many digits the first nine: no text is so long."""
-    return int(text.lstrip("0")[:9] or 0) if text.isascii() and text.isdigit() else 0
-
-
 def _saved(asked: list[Asked], fields: Fields) -> int | None:
-    number = _number(fields.get("saved", ""))
+    number = question_number(fields.get("saved", ""))
     return number if number is not None and number <= len(asked) and asked[number - 1].answer is not None else None
-
-
-def _is_password(authorization: str, password: str) -> bool:
-    """`Basic` of RFC 7617, with any user name; compared in a time that does not tell how much of it was right."""
-    kind, _, coded = authorization.partition(" ")
-    try:
-        given = base64.b64decode(coded.strip(), validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return False
-    return kind.lower() == "basic" and hmac.compare_digest(given, password.encode())
 
 
 def _redirect(page: str, **values: object) -> Any:

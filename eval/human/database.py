@@ -146,6 +146,10 @@ def is_laid_out(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] > 0
 
 
+def fact(connection: sqlite3.Connection, name: str) -> str:
+    return connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
+
+
 def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     """Raises InputError for a file with tables that are not ours, or of a layout that this version does not read."""
     # In one statement: another process may be laying the file out just now.

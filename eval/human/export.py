@@ -16,8 +16,9 @@ from typing import Any
 from builder.errors import InputError
 from builder.files import make_folder, read_json, write_bytes
 from builder.schema import features
+from eval.human.cards import card_text
 from eval.human.exclusion import PASTED, Standing
-from eval.human.material import CHECK, Item, card_text
+from eval.human.material import CHECK, Item
 from eval.human.opening import open_study
 from eval.human.records import Answer
 from eval.human.simulation import read_simulation

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from eval.human.material import Item, ShownPersona
-from eval.human.store import Answer
+from eval.human.records import Answer
 from eval.human.study import LONGEST_ANSWER, Study
 from eval.web.server import render
 

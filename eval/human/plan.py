@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eval.human.exclusion import PASTED
 from eval.human.material import CHECK, Item, Material, draw_material
-from eval.human.opening import database_path, dataset_folder, open_study
+from eval.human.opening import ChangedStudyError, database_path, dataset_folder, open_study
 from eval.human.power import (
     DIFFERENCE,
     JUDGE,
@@ -22,7 +22,6 @@ from eval.human.power import (
     planned_study,
     power_rows,
 )
-from eval.human.store import ChangedStudyError
 from eval.human.study import Exclusions, Study, fingerprint_of, load_study
 from eval.printing import plain_number
 from training.estimates import MINIMUM_ROWS

@@ -66,6 +66,8 @@ def printed(result: Result) -> str:
         f"{result.description}. {settings['study_fingerprint']} is the fingerprint of the study file, set before the first answer.",
         _rater_words(raters),
         _habit_words(raters),
+        # --judge NAME without a model takes one that nobody named.
+        *(f"Judge {judge['name']}: model {judge['model']} ({judge['provider']})." for judge in result.judges),
         "",
     ]
     for part, people in content["people"].items():

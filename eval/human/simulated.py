@@ -16,7 +16,8 @@ from builder.errors import InputError
 from builder.files import write_json
 from builder.llm.budget import Budget
 from builder.randomness import rng_for
-from eval.human.material import CHECK, Card, Item, Material, card_text, draw_material
+from eval.human.cards import Card, card_text
+from eval.human.material import CHECK, Item, Material, draw_material
 from eval.human.opening import database_path, dataset_folder, open_study
 from eval.human.simulation import simulation_path
 from eval.human.store import Store, StudyFullError

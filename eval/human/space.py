@@ -17,8 +17,7 @@ from builder.files import make_folder, write_json, write_text
 from builder.hub.client import PREFIX
 from builder.strict_yaml import read_yaml
 from eval.human.material import Material, draw_material, material_to_dict
-from eval.human.opening import database_path, dataset_folder
-from eval.human.store import open_store
+from eval.human.opening import database_path, dataset_folder, open_store
 from eval.human.study import Study, dataset_name, load_study, settings_of
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 from builder.errors import InputError
 from eval.human.app import serve
 from eval.human.material import material_from_dict
+from eval.human.opening import open_store
 from eval.human.space_storage import admit, copied, place, take_up
-from eval.human.store import open_store
 from eval.human.study import load_study
 
 HERE = Path(__file__).resolve().parent

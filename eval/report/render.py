@@ -14,7 +14,16 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(context: Mapping[str, Any]) -> str:
-    environment = new_environment(TEMPLATES)
+    environment = new_report_environment()
+    style, script = (read(name) for name in ("page.css", "samples.js"))
+    return environment.get_template("page.html").render(
+        {"style": style, "script": script, "script_hash": content_hash(script), "few_clusters": FEW_CLUSTERS, **context}
+    )
+
+
+def new_report_environment(*folders: Path) -> Any:
+    """A Jinja environment of the report's templates, behind those of `folders`, with what they write figures by."""
+    environment = new_environment(*folders, TEMPLATES)
     environment.filters |= {
         "percent": percent,
         "number": number,
@@ -23,10 +32,7 @@ def render(context: Mapping[str, Any]) -> str:
         "first_sentence": first_sentence,
     }
     environment.tests["estimate"] = lambda value: isinstance(value, Estimate)
-    style, script = (read(name) for name in ("page.css", "samples.js"))
-    return environment.get_template("page.html").render(
-        {"style": style, "script": script, "script_hash": content_hash(script), "few_clusters": FEW_CLUSTERS, **context}
-    )
+    return environment
 
 
 def read(name: str) -> Any:

@@ -15,11 +15,14 @@ import pytest
 
 from builder.errors import InputError
 from builder.schema import CONFIGS, features
-from eval.explore import pages, search
+from eval.explore import search
 from eval.explore.app import new_app, serve
 from eval.explore.database import NEEDED, Tables, TooSlow
 from eval.explore.dataset_files import find_dataset
 from eval.explore.filters import Asked
+from eval.explore.pages.excerpts import hit_in
+from eval.explore.pages.home import home_page
+from eval.explore.pages.personas import persona_page
 from tests.explore.conftest import HOSTILE, RARE, explorer, spoil
 from tests.published_folder import build_tables, write_published_folder
 from tests.waiting import wait_until
@@ -103,8 +106,8 @@ def test_a_judge_who_scored_nothing_prefers_nothing(tmp_path):
                 row["judge_verdict"] = "unscored"
 
     tables = Tables(find_dataset(str(write_published_folder(tmp_path / "data", change=unscored))))
-    assert [row["chosen"] for row in pages.home(tables)["numbers"]] == [None, None]
-    assert {part["judged"] for part in pages.persona(tables, "p00000")["pairs"]} == {0}
+    assert [row["chosen"] for row in home_page(tables)["numbers"]] == [None, None]
+    assert {part["judged"] for part in persona_page(tables, "p00000")["pairs"]} == {0}
 
 
 @pytest.mark.parametrize(
@@ -440,7 +443,7 @@ def test_pages_of_errors_speak_of_the_explorer(small_folder, monkeypatch):
     def broken(tables, asked):
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(pages, "prompts", broken)
+    monkeypatch.setattr("eval.explore.app.prompts_page", broken)
     with explorer(small_folder) as address:
         missing, failed = httpx2.get(f"{address}/nothing"), httpx2.get(f"{address}/prompts")
     assert (missing.status_code, failed.status_code) == (404, 500)
@@ -460,7 +463,7 @@ def test_pages_of_errors_speak_of_the_explorer(small_folder, monkeypatch):
 )
 def test_marks_stand_on_the_words_that_were_sought(text, sought, marked):
     """A capital I with a dot has two characters when it is small, which moved every mark behind it."""
-    hit = pages.hit_in(text, sought)
+    hit = hit_in(text, sought)
     assert (None if hit is None else text[slice(*hit)].lower()) == (None if marked is None else marked.lower())
 
 

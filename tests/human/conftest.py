@@ -8,7 +8,8 @@ import pytest
 from builder.personas.profile import label, profile_text
 from builder.schema import preference_messages
 from eval.human.material import Material, draw_material
-from eval.human.store import Store, open_store
+from eval.human.opening import open_store
+from eval.human.store import Store
 from eval.human.study import Study, load_study
 from tests.published_folder import TRADES, Tables, write_published_folder
 

@@ -16,9 +16,9 @@ from builder.randomness import rng_for
 from eval.agreement.annotators import CONDITION_SUFFIXES, LABEL, SHORTER, comparison
 from eval.agreement.ratings import ask_judges, reread_ratings
 from eval.human.analysis import ANSWERS, ITEMS, PAIRS, RATERS, RATINGS, analyse, rescored
+from eval.human.cards import card_text, read_cards
 from eval.human.content import BLIND, study_content
 from eval.human.export import tables_of
-from eval.human.material import card_text, read_cards
 from eval.human.opening import open_study
 from eval.human.plan import plan_text
 from eval.human.power import FIGURES
@@ -254,6 +254,7 @@ def test_the_result_says_what_was_fixed_before_the_first_answer(planted: Planted
     study, result = load_study(planted.file), planted.result
     assert result.fingerprint["study"] == result.settings["study_fingerprint"] == fingerprint_of(study)
     assert fingerprint_of(study) in planted.said
+    assert "Judge roleplay: model scripted (scripted)." in planted.said
     assert "Failed 1 attention check or more." in " ".join(planted.said.split())
     assert max(map(len, planted.said.splitlines())) <= 110
     assert "DONE-1234" not in json.dumps(result.settings)

@@ -15,7 +15,8 @@ from builder.schema import features
 from eval.agreement.choices import read_choices
 from eval.agreement.run import run_agreement
 from eval.human.export import COLUMNS, export, export_files, tables_of
-from eval.human.store import Store, open_store
+from eval.human.opening import open_store
+from eval.human.store import Store
 from eval.results import read_result
 from eval.tables import read_table
 from tests.human.conftest import REASON, answer_all

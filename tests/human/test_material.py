@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from builder.errors import InputError
 from builder.personas.profile import profile_text
+from eval.human.cards import card_text, read_cards
 from eval.human.material import (
     Material,
     attention_checks,
-    card_text,
     draw_material,
     in_proportion,
     material_from_dict,
     material_to_dict,
-    read_cards,
 )
 from eval.human.study import Pairs
 from eval.rows import load_rows

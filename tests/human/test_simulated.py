@@ -10,8 +10,8 @@ import pytest
 from builder.errors import InputError
 from builder.judge.judge import Comparison, compare
 from eval.calls import open_calls
+from eval.human.cards import card_text
 from eval.human.export import export, export_files, tables_of
-from eval.human.material import card_text
 from eval.human.opening import open_study
 from eval.human.simulated import MOST_RATERS, START, simulate
 from eval.human.store import Store

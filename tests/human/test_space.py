@@ -276,7 +276,7 @@ def test_what_was_answered_is_on_the_bucket_and_taken_up_at_the_next_start(store
     assert take_up(next_start) == max(bucket.iterdir())
     with closing(sqlite3.connect(next_start.database)) as connection:
         assert connection.execute("SELECT COUNT(*) FROM raters").fetchone() == (1,)
-    from eval.human.store import open_store
+    from eval.human.opening import open_store
 
     again = open_store(next_start.database, store.study, lambda: store.material, create=False)
     with closing(again):
@@ -338,7 +338,7 @@ def test_a_bucket_that_fails_stops_no_rater(store: Store, tmp_path: Path, capsys
 
 
 def test_a_hash_lets_the_holder_of_the_token_in_and_no_one_twice(store: Store, tmp_path: Path) -> None:
-    from eval.human.store import open_store
+    from eval.human.opening import open_store
 
     token = store.issue_tokens(1)[0]
     rater = store.rater(token)

@@ -19,10 +19,10 @@ from builder.errors import InputError
 from eval.human import database
 from eval.human.database import StorageError
 from eval.human.material import Material
-from eval.human.opening import open_study
+from eval.human.opening import open_store, open_study
 from eval.human.records import Answer, Rater
 from eval.human.status import status_text
-from eval.human.store import Store, StudyFullError, open_store
+from eval.human.store import Store, StudyFullError
 from eval.human.study import LONGEST_ANSWER, Study, load_study
 from tests.human.conftest import REASON, answer_all
 

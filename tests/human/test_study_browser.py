@@ -16,7 +16,8 @@ pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
 from eval.human.material import draw_material
-from eval.human.store import Store, open_store
+from eval.human.opening import open_store
+from eval.human.store import Store
 from eval.human.study import load_study
 from tests.browser import needs_browser
 from tests.chromium import DESKTOP, PHONE, chromium

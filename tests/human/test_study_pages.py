@@ -19,11 +19,13 @@ from starlette.testclient import TestClient
 
 from builder.errors import InputError
 from eval.human import app, pages
-from eval.human.app import address_of, study_server
+from eval.human.app import study_server
 from eval.human.database import StorageError
 from eval.human.export import export_files
+from eval.human.forms import address_of
 from eval.human.material import Item, ShownPersona
-from eval.human.store import Store, open_store, plain_text
+from eval.human.opening import open_store
+from eval.human.store import Store, plain_text
 from eval.human.study import LONGEST_ANSWER, Consent, Study
 from eval.web import rate_limit, server
 from eval.web.rate_limit import RateLimit
