@@ -35,20 +35,16 @@ from builder.ownership import (
     owner,
     refuse_other_build,
 )
-from builder.pair_stages import Site, StageResult, make_contrast, make_pairs, run_pilot, write_judgements
 from builder.recipe import ROLES, BuildRecipe
-from builder.shards import add_usage, remove_shards
-from builder.tables import read_table, write_parquet, write_table
+from builder.stages.contrast import make_contrast
+from builder.stages.judgements import write_judgements
+from builder.stages.pairs import make_pairs, run_pilot
+from builder.stages.personas_and_prompts import make_personas, make_prompts
+from builder.stages.shards import add_usage, remove_shards
+from builder.stages.site import Site, StageResult
+from builder.tables import TABLE_OF_STAGE, read_table
 
-STAGES = ("personas", "prompts", "pairs", "matched", "contrast")
-# The table that a stage writes.
-TABLES = {
-    "personas": "personas",
-    "prompts": "prompts",
-    "pairs": "dpf",
-    "matched": "dpf_matched",
-    "contrast": "contrast",
-}
+STAGES = tuple(TABLE_OF_STAGE)
 Row = dict[str, Any]
 
 
@@ -156,7 +152,7 @@ def run_build(
 def stages_of(configs: Sequence[str], until: str = "contrast") -> list[str]:
     """The stages that these configs need, up to `until`."""
     wanted = STAGES[: STAGES.index(until) + 1]
-    return [s for s in wanted if s in ("personas", "prompts") or TABLES[s] in configs]
+    return [s for s in wanted if s in ("personas", "prompts") or TABLE_OF_STAGE[s] in configs]
 
 
 def finished_build(run: Path) -> dict[str, Any]:
@@ -175,8 +171,8 @@ def finished_build(run: Path) -> dict[str, Any]:
 def run_stages(recipe: BuildRecipe, stages: list[str], site: Site, inputs: Inputs, build: dict[str, Any]) -> None:
     """Every stage writes its table, its ledger and its entry in build.json before the next one begins."""
     work: dict[str, Callable[[], StageResult]] = {
-        "personas": lambda: make_personas(recipe, site, inputs),
-        "prompts": lambda: make_prompts(recipe, site, inputs),
+        "personas": lambda: make_personas(recipe, site, inputs.records),
+        "prompts": lambda: make_prompts(recipe, site, inputs.prompts),
         "pairs": lambda: make_pairs(recipe, site, "dpf"),
         "matched": lambda: make_pairs(recipe, site, "dpf_matched"),
         "contrast": lambda: make_contrast(recipe, site),
@@ -209,36 +205,6 @@ def run_stages(recipe: BuildRecipe, stages: list[str], site: Site, inputs: Input
     remove_shards(site.folder / "shards")
 
 
-def make_personas(recipe: BuildRecipe, site: Site, inputs: Inputs) -> StageResult:
-    from builder.imports.personas_file import read_persona_file
-    from builder.personas.personas import build_personas
-
-    def count_tokens(texts: list[str]) -> list[int]:
-        return site.calls.count_tokens("generator", texts)
-
-    site.calls.begin_part()
-    if recipe.personas.source == "census":
-        known = site.earlier.earlier_personas() if site.earlier is not None else None
-        table = build_personas(recipe, site.calls, count_tokens, inputs.records, known)
-    else:
-        table = read_persona_file(recipe, count_tokens, inputs.records)
-    # The source's row of every persona, with SERIALNO and PUMA of the census: stays in the build and is never published.
-    write_parquet(site.folder / "tables" / "persona_records.parquet", table.records)
-    rows = (site.earlier.personas if site.earlier is not None else []) + table.rows
-    write_table(site.folder / "tables" / "personas.parquet", "personas", rows)
-    return StageResult(table.counts, table.details, table.ledger, site.calls.part_usage())
-
-
-def make_prompts(recipe: BuildRecipe, site: Site, inputs: Inputs) -> StageResult:
-    from builder.prompts.prompts import build_prompts
-
-    site.calls.begin_part()
-    earlier = site.earlier.prompts if site.earlier is not None else ()
-    table = build_prompts(recipe, site.calls, inputs.prompts, earlier)
-    write_table(site.folder / "tables" / "prompts.parquet", "prompts", table.rows)
-    return StageResult(table.counts, table.details, table.ledger, site.calls.part_usage())
-
-
 @contextlib.contextmanager
 def chosen_engine(
     name: str, folder: Path, recipe: BuildRecipe, budget: Budget | None, retry_failed: bool
@@ -259,7 +225,7 @@ def has_answers(path: Path) -> bool:
 
 
 def table_hash(folder: Path, stage: str) -> str | None:
-    path = folder / "tables" / f"{TABLES[stage]}.parquet"
+    path = folder / "tables" / f"{TABLE_OF_STAGE[stage]}.parquet"
     return sha256_file(path) if path.is_file() else None
 
 

@@ -84,6 +84,12 @@ def dpf_pair_id(persona: str, prompt: str, config: str = "dpf") -> str:
     return f"{config}/{persona}/{prompt}"
 
 
+def ids_of_dpf_pair(pair_id: str) -> tuple[str, str]:
+    """`dpf/p00001/q00002` -> (`p00001`, `q00002`)."""
+    _, persona, prompt = pair_id.split("/")
+    return persona, prompt
+
+
 def contrast_pair_id(persona: str, partner: str, prompt: str) -> str:
     """The pair in which `persona`'s revision is chosen over `partner`'s. Its mirror swaps the two personas."""
     return f"contrast/{persona}-{partner}/{prompt}"

@@ -1,6 +1,6 @@
 """The tables of a build: Parquet files in RUN/tables, written whole, read whole, by column, or a few rows at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,15 @@ PERSONAS_PER_ROW_GROUP = 10
 # Readers find a persona's row group by these. Smallest and largest values of the other columns would find nothing, since rows are not
 # sorted by them, and those of the texts would make up three quarters of the footer.
 COLUMNS_WITH_STATISTICS = ("pair_id", "persona_id")
+# The stages of a build in their order, each with the table that it writes.
+TABLE_OF_STAGE = {
+    "personas": "personas",
+    "prompts": "prompts",
+    "pairs": "dpf",
+    "matched": "dpf_matched",
+    "contrast": "contrast",
+}
+STAGE_OF_TABLE = {table: stage for stage, table in TABLE_OF_STAGE.items()}
 
 
 def write_table(path: Path, config: str, rows: list[Row]) -> None:
@@ -126,6 +135,16 @@ def with_column(table: Any, name: str, values: Sequence[Any]) -> Any:
 
     place = table.column_names.index(name)
     return table.set_column(place, name, arrow.array(values, table.schema.field(place).type))
+
+
+def keep_pairs(table: Any, kept: Collection[str] | None) -> Any:
+    """The rows of these pairs; all with None."""
+    import pyarrow as arrow
+
+    if kept is None:
+        return table
+    # The type is given, because a list without an element has none.
+    return table.filter(arrow.array([pair_id in kept for pair_id in table["pair_id"].to_pylist()], arrow.bool_()))
 
 
 def read_table(folder: Path, config: str) -> list[Row]:

@@ -27,17 +27,15 @@ from builder.audit.proofs import (
     row_proof,
     straddling,
 )
-from builder.audit.recovery import FEWEST_PERSONAS, RECOVERED, guess_attributes
 from builder.files import write_json
+from builder.pairs.inferable import FEWEST_PERSONAS, RECOVERED, guess_attributes
 from builder.personas.groups import COMPARED
-from builder.pipeline import TABLES, finished_build
+from builder.pipeline import finished_build
 from builder.recipe import AuditRecipe
 from builder.schema import PAIR_CONFIGS
-from builder.tables import read_columns
+from builder.tables import STAGE_OF_TABLE, read_columns
 
 Row = dict[str, Any]
-# The stage that writes each pair table.
-STAGES = {table: stage for stage, table in TABLES.items() if table in PAIR_CONFIGS}
 
 
 def audit_build(run: Path) -> list[Check]:
@@ -79,7 +77,7 @@ def audit_build(run: Path) -> list[Check]:
         proofs += mirror_proofs(pairs) if config == "contrast" else []
         proofs += matched_proofs(pairs) if config == "dpf_matched" else []
         proofs += pair_proofs(pairs, groups, pools)
-        proofs.append(row_proof(pairs, build["stages"][STAGES[config]]))
+        proofs.append(row_proof(pairs, build["stages"][STAGE_OF_TABLE[config]]))
         measured += config_checks(pairs, personas, prompts, recipe, seed)
     combinations = sum(map(len, tables.values()))
     note = "each combination in one split, over all configs and both personas of a pair"

@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from builder.schema import (
     persona_id,
     prompt_id,
 )
-from builder.tables import arrow_table, with_column, write_by_persona, write_parquet, write_table
+from builder.tables import arrow_table, write_by_persona, write_parquet, write_table
 
 COLUMNS = ("persona", "instruction", "original", "data", "critique", "question type")
 TEXTS = ("persona", "instruction", "original", "data")  # a pair without one of them is none
@@ -405,23 +405,13 @@ def complete_pairs(folder: Path, shards: Sequence[Path], personas: list[Row], se
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    from builder.audit.recovery import inferable_attributes
+    from builder.pairs.inferable import inferable_attributes, with_inferable
 
     columns = ["pair_id", "persona_id", "prompt_id", "chosen"]
     texts = arrow.concat_tables([parquet.read_table(shard, columns=columns) for shard in shards])
     inferable, recovery = inferable_attributes(texts, personas, seed)
-    write_by_persona(folder, "dpf", completed(shards, inferable))
+    write_by_persona(folder, "dpf", (with_inferable(parquet.read_table(shard), inferable) for shard in shards))
     return {"inferable_attributes": recovery}
-
-
-def completed(shards: Iterable[Path], inferable: dict[str, list[str]]) -> Iterator[Any]:
-    import pyarrow.parquet as parquet
-
-    for shard in shards:
-        table = parquet.read_table(shard)
-        yield with_column(
-            table, "inferable_attributes", [inferable.get(pair, []) for pair in table["pair_id"].to_pylist()]
-        )
 
 
 def recipe_of(

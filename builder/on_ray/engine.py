@@ -1,4 +1,4 @@
-"""Shards on Ray: the work of builder/shards.py done by several processes, on this machine or on a cluster."""
+"""Shards on Ray: the work of builder/stages/shards.py done by several processes, on this machine or on a cluster."""
 
 import contextlib
 import sys
@@ -15,11 +15,11 @@ from builder.llm.calls import ModelCalls
 from builder.on_ray.budget import Purse
 from builder.on_ray.cluster import connected, first_line
 from builder.on_ray.nodes import refuse_unfit_nodes
-from builder.on_ray.records import absorb_shards, add_spending, left_to_readers, record_path, shard_path, spent_in
+from builder.on_ray.records import absorb_shards, add_spending, left_to_readers, record_path, spent_in
 from builder.on_ray.resources import room_for_shards, share_endpoints
 from builder.on_ray.worker import Outcome, Place, work_on_shard
 from builder.recipe import BuildRecipe, ModelsRecipe
-from builder.shards import FinishedShard, Work, run_shard, shard_key
+from builder.stages.shards import FinishedShard, Work, run_shard, shard_key, shard_path
 
 # How often a shard is begun again whose worker died: one that kills its worker every time must come to an end.
 RETRIES = 3
@@ -58,7 +58,7 @@ class RayEngine:
         key: str,
         reuse: bool,
     ) -> list[FinishedShard]:
-        """As builder.shards.run_shards, several shards at once; what the workers spent is added to `calls.spending`.
+        """As builder.stages.shards.run_shards, several shards at once; what the workers spent is added to `calls.spending`.
 
         Raises what a worker raised, InputError for a shard whose workers die, and BudgetStop.
         """

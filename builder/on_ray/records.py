@@ -16,10 +16,7 @@ from builder.llm.budget import Spending, cost_usd
 from builder.llm.messages import Usage
 from builder.llm.record import TABLES, Record
 from builder.recipe import ModelsRecipe
-
-
-def shard_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.parquet"
+from builder.stages.shards import shard_path
 
 
 def record_path(folder: Path, number: int) -> Path:

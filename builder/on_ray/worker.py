@@ -11,9 +11,9 @@ from builder.llm.budget import Spending
 from builder.llm.calls import ModelCalls
 from builder.llm.record import Record
 from builder.on_ray.budget import SharedBudget
-from builder.on_ray.records import add_spending, record_path, shard_path, spent_in
+from builder.on_ray.records import add_spending, record_path, spent_in
 from builder.recipe import ModelsRecipe
-from builder.shards import FinishedShard, Work, run_shard
+from builder.stages.shards import FinishedShard, Work, run_shard, shard_path
 
 
 @dataclass(frozen=True)

@@ -18,26 +18,12 @@ from builder.pairs.feedback import Written, answer_questions, write_critiques, w
 from builder.pairs.flags import Statements, find_leak, statements_of
 from builder.pairs.judge_check import check_row
 from builder.pairs.judgements import judgement_rows
+from builder.pairs.shard_result import ShardResult
 from builder.recipe import BuildRecipe
 from builder.schema import assistant_message, dpf_pair_id, preference_messages, split_for
+from builder.tables import STAGE_OF_TABLE, arrow_table
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PairTable:
-    """`rows`: the columns of the config plus `split`. `counts`: {in, out, dropped: {reason: n}}. `ledger`: what failed, and why.
-
-    `details`: {chosen_without_judge: ids of the pairs whose first candidate was taken because the judge said nothing that can be read}.
-    `judgements`: one row a call of a judge on the pairs of `rows`. `check`: outcomes of the judge check (builder/pairs/judge_check.py).
-    """
-
-    rows: list[Row]
-    counts: dict[str, Any]
-    ledger: list[Row] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
-    judgements: list[Row] = field(default_factory=list)
-    check: list[Row] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -72,7 +58,7 @@ def build_pairs(
     members: Mapping[str, Sequence[str]],
     checked: Collection[str] = frozenset(),
     config: str = "dpf",
-) -> PairTable:
+) -> ShardResult:
     """One pair per assigned (persona, prompt) of a shard; a pair whose texts cannot be had goes to the ledger with its reason.
 
     Args:
@@ -83,7 +69,9 @@ def build_pairs(
         checked: pair ids of the judge check (choose_check).
         config: `dpf`, or `dpf_matched` with the templates of `recipe.matched`.
 
-    Returns: rows in the order of persona and prompt ids. `inferable_attributes` is empty: it takes all pairs of the build to tell.
+    Returns: the columns of the config and `split`, in the order of persona and prompt ids. `inferable_attributes` is empty: it takes all
+    pairs of the build to tell. details: {chosen_without_judge: ids of the pairs whose first candidate was taken because the judge said
+    nothing that can be read}.
     """
     drafts = _write(recipe, calls, personas, prompts, assigned, base, config)
     _keep_best(calls, judges[0], drafts)
@@ -98,7 +86,7 @@ def build_pairs(
         judgements += judgement_rows(judges[0], draft.pair_id, verdict)
     ledger = [
         {
-            "stage": "pairs" if config == "dpf" else "matched",
+            "stage": STAGE_OF_TABLE[config],
             "item": d.pair_id,
             "reason": d.problem[0],
             "detail": d.problem[1],
@@ -106,8 +94,8 @@ def build_pairs(
         for d in drafts
         if d.problem is not None
     ]
-    return PairTable(
-        rows=_rows(recipe, calls, judges[0], complete, members, config),
+    return ShardResult(
+        table=arrow_table(config, _rows(recipe, calls, judges[0], complete, members, config)),
         counts={
             "in": len(drafts),
             "out": len(complete),

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from builder.pairs.contrast import ids_of
 from builder.pairs.partners import code_profiles
 from builder.randomness import rng_for
+from builder.schema import ids_of_dpf_pair
 from builder.statistics import cluster_sums, resampled_means
 
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ def flip_rates(seed: int, judged: Any, personas: Sequence[Row], prompts: Sequenc
     (both without it is agreeing). A rate of fewer than 20 pairs is None.
     """
     topic_of = {prompt["prompt_id"]: prompt["topic"] for prompt in prompts}
-    people = [[ids_of(i) for i in judged[f"{side}_pair_id"].to_pylist()] for side in ("first", "second")]
+    people = [[ids_of_dpf_pair(i) for i in judged[f"{side}_pair_id"].to_pylist()] for side in ("first", "second")]
     groups = {
         "by_topic": by_topic([topic_of[prompt] for _, prompt in people[0]]),
         "by_distance": by_distance(judged["distance"].to_numpy()),

@@ -9,8 +9,9 @@ from builder.llm.model_recipe import ModelRecipe
 from builder.llm.record import Record
 from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.pairs.assignment import assign_prompts, members_by_group
-from builder.pairs.dpf import PairTable, build_pairs
+from builder.pairs.dpf import build_pairs
 from builder.pairs.feedback import write_base_answers
+from builder.pairs.shard_result import ShardResult
 from builder.recipe import ROLES, BuildRecipe, load_recipe
 from builder.schema import empty_attributes
 
@@ -73,7 +74,7 @@ def judges_of(recipe: BuildRecipe) -> list[Judge]:
 
 def make(
     recipe: BuildRecipe, calls: Any, people: list[Row] | None = None, asked: list[Row] | None = None, **options: Any
-) -> PairTable:
+) -> ShardResult:
     """build_pairs on one shard that holds everybody."""
     people, asked = people or personas(), asked or prompts()
     assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in people], asked)

@@ -7,7 +7,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 
-from builder.audit.audit import STAGES, audit_build, failures
+from builder.audit.audit import audit_build, failures
 from builder.audit.checks import Outcome, shares
 from builder.audit.table import audit_table
 from builder.errors import InputError
@@ -27,6 +27,7 @@ from builder.schema import (
     prompt_id,
     split_for,
 )
+from builder.tables import STAGE_OF_TABLE
 from tests.builder.conftest import scripted_recipe
 
 PERSONAS, SEEN, TRAIN_POOL, PROMPTS = 12, 8, 12, 18
@@ -110,7 +111,7 @@ def write_run(folder, tables, households=None, divided=0, counts=None, **audit):
     recipe = as_dict(scripted_recipe("configs=[dpf,dpf_matched,contrast]"))
     recipe["audit"] |= audit
     counts = counts or {config: len(rows) for config, rows in tables.items()}
-    counted = {stage: {"out": counts[config]} for config, stage in STAGES.items()}
+    counted = {STAGE_OF_TABLE[config]: {"out": counts[config]} for config in PAIR_CONFIGS}
     stages = {"personas": {"clusters": {"divided": divided}}, "prompts": {}, **counted}
     build = {"fingerprint": "f", "recipe": recipe, "stages": stages}
     if "judgements" in counts:

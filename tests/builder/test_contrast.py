@@ -16,14 +16,8 @@ from builder.judge.judge import Verdict
 from builder.judge.judge_file import load_judge
 from builder.llm.messages import Answer, TokenScores
 from builder.llm.scripted import ScriptedClient
-from builder.pairs.contrast import (
-    DPF_COLUMNS,
-    chose_revisions,
-    contrast_tables,
-    judge_candidates,
-    judged_table,
-    said_by,
-)
+from builder.pairs.contrast import chose_revisions, judge_candidates, judged_table, said_by
+from builder.pairs.contrast_rows import DPF_COLUMNS, contrast_tables
 from builder.pairs.judgements import judgement_rows
 from builder.pairs.partners import BANDS, Candidate, choose_partners, code_profiles, draw, rows_without_partner
 from builder.personas.profile import profile_lines, profile_text
@@ -401,7 +395,9 @@ def test_identical_texts_go_to_the_ledger_and_cost_nothing():
     calls = Calls()
     shard = judge(rows, candidates, personas, calls=calls)
     assert shard.counts == {"in": 2, "out": 0, "dropped": {"identical_texts": 2}}
-    assert [(e["item"], e["reason"]) for e in shard.ledger] == [("contrast/p00000-p00001/q00001", "identical_texts")]
+    assert shard.ledger == [
+        {"stage": "contrast", "item": "contrast/p00000-p00001/q00001", "reason": "identical_texts", "detail": ""}
+    ]
     assert shard.table.num_rows == 0
     assert calls.asked == {}
     assert list(contrast_tables(1, shard.table, as_table(rows), personas, QUESTIONS)) == []

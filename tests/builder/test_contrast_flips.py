@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from builder.judge.judge import Verdict
@@ -12,6 +13,7 @@ from builder.pairs.flips import flip_rates
 from builder.pairs.partners import Candidate
 from builder.randomness import rng_for
 from builder.schema import dpf_pair_id
+from builder.statistics import cluster_sums, resampled_means
 from builder.summary import build_summary, judge_check_line
 from tests.builder.test_contrast import QUESTIONS, person
 
@@ -174,6 +176,17 @@ def test_rates_by_topic_distance_and_attribute():
     # All agree in it: nothing to say about those who differ, and what no profile states is not there at all.
     assert judge["by_attribute"]["ancestry"]["differ"]["rate"] is None
     assert set(judge["by_attribute"]) == {"religion", "sex", "ancestry"}
+
+
+def test_the_draws_of_an_interval_are_those_of_the_seed():
+    patterns = [FLIP] * 10 + [REVERSED] * 5 + [SAME] * 15
+    (judge,) = rates(patterns)["flips"]["judges"]
+    flip = np.array([float(pattern is FLIP) for pattern in patterns])
+    values = np.column_stack([flip, flip - [float(pattern is REVERSED) for pattern in patterns]])
+    clusters = [tuple(i.split("/")[1] for i in candidate[:2]) for candidate in candidates(30)]
+    means = resampled_means(cluster_sums(values, clusters), rng_for(1, "bootstrap", "contrast/flips"))
+    expected = np.quantile(means, [0.025, 0.975], axis=0).T.tolist()
+    assert [judge["interval"], judge["difference_interval"]] == [pytest.approx(pair) for pair in expected]
 
 
 def test_thirds_hold_whole_candidates_and_equal_distances_together():

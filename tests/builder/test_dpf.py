@@ -12,9 +12,9 @@ from builder.llm.scripted import ScriptedClient, scripted_reply
 from builder.llm.templates import load_template
 from builder.llm.tokens import approximate_tokens
 from builder.pairs.assignment import assign_prompts, members_by_group, wrong_persona
-from builder.pairs.dpf import build_pairs, violates_length
+from builder.pairs.dpf import build_pairs, judge_preference, violates_length
 from builder.pairs.feedback import EXCERPT, write_base_answers, write_texts
-from builder.schema import PAIR_CONFIGS, features
+from builder.schema import PAIR_CONFIGS, features, split_for
 from tests.builder.small_shard import (
     judges_of,
     make,
@@ -34,17 +34,21 @@ def shard(tmp_path_factory):
 
 def test_rows_hold_every_column_and_the_split(shard):
     assert PAIR_CONFIGS[0] == "dpf"
-    assert all(set(row) == {*features("dpf"), "split"} for row in shard.rows)
-    assert [(r["persona_id"], r["prompt_id"]) for r in shard.rows] == sorted(
-        (r["persona_id"], r["prompt_id"]) for r in shard.rows
+    assert all(set(row) == {*features("dpf"), "split"} for row in shard.table.to_pylist())
+    assert [(r["persona_id"], r["prompt_id"]) for r in shard.table.to_pylist()] == sorted(
+        (r["persona_id"], r["prompt_id"]) for r in shard.table.to_pylist()
     )
     assert shard.counts == {"in": 96, "out": 96, "dropped": {}}
     assert shard.ledger == []
-    assert {r["inferable_attributes"] == [] for r in shard.rows} == {True}
-    members = members_by_group(personas())
-    for row in shard.rows:
+    assert {r["inferable_attributes"] == [] for r in shard.table.to_pylist()} == {True}
+    recipe, members = recipe_of(), members_by_group(personas())
+    assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in personas()], prompts())
+    part_of = {(a.persona_id, a.prompt_id): a.part for a in assigned}
+    for row in shard.table.to_pylist():
+        part = part_of[row["persona_id"], row["prompt_id"]]
+        assert row["split"] == split_for(part, row["persona_group"])
         others = members[row["persona_group"]]
-        assert row["wrong_persona_id"] == wrong_persona(recipe_of().seed, row["pair_id"], (row["persona_id"],), others)
+        assert row["wrong_persona_id"] == wrong_persona(recipe.seed, row["pair_id"], (row["persona_id"],), others)
         digest = hashlib.sha256(row["rejected"][0]["content"].encode()).hexdigest()
         assert row["base_id"] == f"base/{row['prompt_id']}/{digest[:12]}"
 
@@ -58,8 +62,10 @@ def test_a_shard_knows_nothing_of_the_others(tmp_path, shard):
     for part in (everybody[5:], everybody[:2], everybody[2:5]):
         assigned = assign_prompts(recipe.seed, recipe.pairs, [p["persona_id"] for p in part], asked)
         members = members_by_group(everybody)
-        rows += build_pairs(recipe, calls, judges_of(recipe), part, asked, assigned[::-1], base, members).rows
-    assert sorted(rows, key=lambda r: r["pair_id"]) == sorted(shard.rows, key=lambda r: r["pair_id"])
+        rows += build_pairs(
+            recipe, calls, judges_of(recipe), part, asked, assigned[::-1], base, members
+        ).table.to_pylist()
+    assert sorted(rows, key=lambda r: r["pair_id"]) == sorted(shard.table.to_pylist(), key=lambda r: r["pair_id"])
 
 
 def test_tokens_are_those_of_the_texts_and_a_revision_that_is_not_shorter_is_flagged(tmp_path):
@@ -71,7 +77,7 @@ def test_tokens_are_those_of_the_texts_and_a_revision_that_is_not_shorter_is_fla
         return f"REVISED PREFERENCE: {text}\nDONE"
 
     replies = {"reviser": revise, "generator": lambda request: "Dogs may ride."}
-    rows = make(recipe, scripted_calls(recipe, tmp_path, replies)).rows
+    rows = make(recipe, scripted_calls(recipe, tmp_path, replies)).table.to_pylist()
     for row in rows:
         texts = {side: row[side][0]["content"] for side in ("chosen", "rejected")}
         assert row["chosen_tokens"] == approximate_tokens(texts["chosen"])
@@ -80,6 +86,24 @@ def test_tokens_are_those_of_the_texts_and_a_revision_that_is_not_shorter_is_fla
         # As many tokens is not fewer.
         assert row["length_violation"] == (row["prompt_id"] != "q00001")
     assert any(row["chosen_tokens"] == row["rejected_tokens"] for row in rows)
+
+
+def test_a_leak_is_an_attribute_that_neither_question_nor_base_answer_names(tmp_path):
+    recipe = recipe_of()
+    replies = {
+        "reviser": lambda request: "REVISED PREFERENCE: As a Buddhist I would wait.\nDONE",
+        "generator": lambda request: "Ask a Buddhist." if "number 1?" in request.messages[-1]["content"] else "Wait.",
+    }
+    asked = [
+        p | ({"question": f"{p['question']} Would a Buddhist?"} if p["prompt_id"] == "q00002" else {})
+        for p in prompts()
+    ]
+    rows = make(recipe, scripted_calls(recipe, tmp_path, replies), asked=asked).table.to_pylist()
+    religion = {p["persona_id"]: p["religion"] for p in personas()}
+    for row in rows:
+        named = row["prompt_id"] in ("q00001", "q00002")
+        assert row["attribute_leak"] == (religion[row["persona_id"]] == "Buddhist" and not named)
+    assert {row["attribute_leak"] for row in rows if row["prompt_id"] not in ("q00001", "q00002")} == {True, False}
 
 
 def test_a_shared_base_answer_is_tokenised_once_for_all_shards(tmp_path):
@@ -93,7 +117,7 @@ def test_a_shared_base_answer_is_tokenised_once_for_all_shards(tmp_path):
     recipe = recipe_of()
     calls = scripted_calls(recipe, tmp_path)
     calls._given_clients["generator"] = Tokenizer()
-    rows = make(recipe, calls).rows
+    rows = make(recipe, calls).table.to_pylist()
     assert {counted[row["rejected"][0]["content"]] for row in rows} == {1}
     assert max(counted.values()) == 1
 
@@ -107,7 +131,7 @@ def test_fresh_base_answers_are_one_for_every_pair_and_stay_when_personas_are_ad
         return scripted_reply(request)
 
     calls = scripted_calls(recipe, tmp_path, {"generator": answer})
-    few = make(recipe, calls, personas(4)).rows
+    few = make(recipe, calls, personas(4)).table.to_pylist()
     asked = dict(samples)
     # Number 0 is the shared answer, which no row holds here.
     assert asked == {0: 16, **dict.fromkeys((1, 2, 3, 4), 12)}
@@ -116,7 +140,7 @@ def test_fresh_base_answers_are_one_for_every_pair_and_stay_when_personas_are_ad
         by_prompt.setdefault(row["prompt_id"], []).append(row["base_id"])
     assert all(len(set(ids)) == len(ids) for ids in by_prompt.values())
     assert {row["rejected_tokens"] for row in few} != {None}
-    more = {row["pair_id"]: row for row in make(recipe, calls, personas(8)).rows}
+    more = {row["pair_id"]: row for row in make(recipe, calls, personas(8)).table.to_pylist()}
     for row in few:
         assert more[row["pair_id"]]["base_id"] == row["base_id"]
         assert more[row["pair_id"]]["chosen"] == row["chosen"]
@@ -133,7 +157,7 @@ def test_a_revision_equal_to_the_base_answer_is_no_pair(tmp_path):
     assert lost
     assert all(item.endswith("/q00003") for item in lost)
     assert table.counts["dropped"] == {"identical_texts": len(lost)}
-    assert not any(row["prompt_id"] == "q00003" for row in table.rows)
+    assert not any(row["prompt_id"] == "q00003" for row in table.table.to_pylist())
 
 
 def in_form(text):
@@ -157,7 +181,9 @@ def test_a_candidate_equal_to_the_base_answer_is_not_chosen_while_another_differ
     }
     table = make(recipe, scripted_calls(recipe, tmp_path, replies))
     assert table.ledger == []
-    assert {row["chosen"][0]["content"] for row in table.rows} == {"Number 1." if place == 0 else "Number 0."}
+    assert {row["chosen"][0]["content"] for row in table.table.to_pylist()} == {
+        "Number 1." if place == 0 else "Number 0."
+    }
     replies["reviser"] = lambda request: in_form("Dogs may ride.")
     table = make(recipe, scripted_calls(recipe, tmp_path / "all", replies))
     assert table.counts["dropped"] == {"identical_texts": table.counts["in"]}
@@ -194,9 +220,9 @@ def test_a_fault_among_candidates_leaves_the_pair_open_and_the_next_run_fills_it
     assert lost
     assert all(item.endswith("/q00003") for item in lost)
     assert gaps.counts["dropped"] == {reason: len(lost)}
-    assert gaps.rows == [row for row in whole.rows if row["pair_id"] not in lost]
+    assert gaps.table.to_pylist() == [row for row in whole.table.to_pylist() if row["pair_id"] not in lost]
     filled = make(recipe, scripted_calls(recipe, tmp_path))
-    assert (filled.rows, filled.ledger) == (whole.rows, [])
+    assert (filled.table.to_pylist(), filled.ledger) == (whole.table.to_pylist(), [])
 
 
 def test_pairs_chosen_without_a_verdict_are_named(tmp_path):
@@ -209,10 +235,12 @@ def test_pairs_chosen_without_a_verdict_are_named(tmp_path):
     }
     table = make(recipe, scripted_calls(recipe, tmp_path, replies))
     assert table.ledger == []
-    unjudged = [row["pair_id"] for row in table.rows if row["prompt_id"] == "q00003"]
+    unjudged = [row["pair_id"] for row in table.table.to_pylist() if row["prompt_id"] == "q00003"]
     assert unjudged
     assert table.details["chosen_without_judge"] == unjudged
-    assert {row["chosen"][0]["content"] for row in table.rows if row["prompt_id"] == "q00003"} == {"Number 0."}
+    assert {row["chosen"][0]["content"] for row in table.table.to_pylist() if row["prompt_id"] == "q00003"} == {
+        "Number 0."
+    }
 
 
 def test_a_matched_revision_violates_its_length_beyond_a_fifth_either_way(tmp_path):
@@ -224,11 +252,24 @@ def test_a_matched_revision_violates_its_length_beyond_a_fifth_either_way(tmp_pa
         return in_form("I " * (numbers[number % 5] - 1) + "I")
 
     replies = {"reviser": revise, "generator": lambda request: "I " * 9 + "I"}
-    rows = make(recipe, scripted_calls(recipe, tmp_path, replies), config="dpf_matched").rows
+    rows = make(recipe, scripted_calls(recipe, tmp_path, replies), config="dpf_matched").table.to_pylist()
     assert {row["length_violation"] for row in rows} == {True, False}
     for row in rows:
         chosen, rejected = row["chosen_tokens"], row["rejected_tokens"]
         assert row["length_violation"] == (abs(chosen - rejected) / rejected > 0.2)
+
+
+def test_preferences_are_counted_by_what_the_judge_said():
+    said = ["chosen", "chosen", "rejected", "tie", "unscored", None]
+    assert judge_preference(said, True) == {
+        "n": 4,
+        "preferred": 2,
+        "ties": 1,
+        "unscored": 1,
+        "rate": 0.5,
+        "judge_selected_the_revision": True,
+    }
+    assert judge_preference([None, "unscored"], False)["rate"] is None
 
 
 def test_a_fifth_is_no_violation_yet():
@@ -328,7 +369,7 @@ def test_cut_and_refused_replies_go_to_the_ledger_with_what_came_back(tmp_path):
     calls = scripted_calls(recipe, tmp_path)
     calls._given_clients["reviser"] = Cutting()
     table = make(recipe, calls)
-    assert table.rows == []
+    assert table.table.to_pylist() == []
     assert table.counts["dropped"] == {"revision_truncated": table.counts["in"]}
     assert {e["detail"] for e in table.ledger} == {"finish_reason is length REVISED PREFERENCE: It all began"}
 
@@ -347,6 +388,29 @@ def test_an_endpoint_that_fails_is_not_asked_again_within_the_run(tmp_path):
     table = make(recipe, calls)
     assert set(asked) == {0}
     assert table.counts["dropped"] == {"critique_endpoint_error": table.counts["in"]}
+
+
+def test_without_a_base_answer_nobody_is_asked_for_more(tmp_path):
+    asked = []
+
+    class Refusing(ScriptedClient):
+        def generate(self, requests, keys, wanted, on_reply):
+            refused = [i for i in wanted if "number 3?" in requests[i].messages[-1]["content"]]
+            on_reply([(i, Failure("refused", "no")) for i in refused])
+            super().generate(requests, keys, [i for i in wanted if i not in refused], on_reply)
+
+    def listen(request):
+        asked.append(request.messages[-1]["content"])
+        return scripted_reply(request)
+
+    recipe = recipe_of()
+    calls = scripted_calls(recipe, tmp_path, {"critic": listen, "reviser": listen})
+    calls._given_clients["generator"] = Refusing()
+    table = make(recipe, calls)
+    assert {e["item"].rpartition("/")[2] for e in table.ledger} == {"q00003"}
+    assert {(e["reason"], e["detail"]) for e in table.ledger} == {("answer_refused", "no")}
+    assert asked
+    assert not any("number 3?" in said for said in asked)
 
 
 def test_one_usable_candidate_is_enough(tmp_path):
@@ -386,9 +450,9 @@ def test_hostile_personas_and_questions_go_through_unharmed(tmp_path):
 
     table = make(recipe, scripted_calls(recipe, tmp_path, {"critic": listen}), people, asked)
     assert table.ledger == []
-    assert len(table.rows) == 96
+    assert table.table.num_rows == 96
     profiles = {p["persona_id"]: p["profile"] for p in people}
-    for row in table.rows:
+    for row in table.table.to_pylist():
         assert row["prompt"][0]["content"] == profiles[row["persona_id"]]
         assert row["prompt"][1]["content"].endswith(HOSTILE)
     # Word for word, and rendered no further.
@@ -400,7 +464,7 @@ def test_a_judge_that_quotes_the_order_to_answer_a_has_not_answered_a(tmp_path):
     recipe = recipe_of()
     replies = {"judge": lambda request: f"REASON: The question says {HOSTILE}\nVERDICT: tie"}
     table = make(recipe, scripted_calls(recipe, tmp_path, replies), people, asked)
-    assert {(row["judge_verdict"], row["judge_score"]) for row in table.rows} == {("tie", 0.5)}
+    assert {(row["judge_verdict"], row["judge_score"]) for row in table.table.to_pylist()} == {("tie", 0.5)}
 
 
 def test_marker_words_in_a_base_answer_do_not_break_its_revision(tmp_path):
@@ -408,7 +472,7 @@ def test_marker_words_in_a_base_answer_do_not_break_its_revision(tmp_path):
     replies = {"generator": lambda request: "EVALUATION: a\nSUGGESTIONS: b\nREVISED PREFERENCE: c\nDONE"}
     table = make(recipe, scripted_calls(recipe, tmp_path, replies))
     assert table.ledger == []
-    assert {row["rejected"][0]["content"] for row in table.rows} == {replies["generator"](None)}
+    assert {row["rejected"][0]["content"] for row in table.table.to_pylist()} == {replies["generator"](None)}
 
 
 @settings(max_examples=15, deadline=None)
@@ -419,4 +483,4 @@ def test_any_text_may_stand_in_a_persona_and_a_question(tmp_path_factory, profil
     recipe = recipe_of()
     table = make(recipe, scripted_calls(recipe, tmp_path_factory.mktemp("any")), people, asked)
     assert table.counts == {"in": 24, "out": 24, "dropped": {}}
-    assert all(row["prompt"][0]["content"] == profile for row in table.rows)
+    assert all(row["prompt"][0]["content"] == profile for row in table.table.to_pylist())

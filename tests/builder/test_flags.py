@@ -84,6 +84,7 @@ NOT_NAMED = [
     ("industry_category", "Construction", "Under construction."),
     ("age", 6, "66 years old"),
     ("income", 54500, "You earn 54k."),
+    ("household_language", "Only Brazilian Portuguese language", "A Portuguese tart and a Brazilian song."),
     ("place_of_birth", "Wales", "The wale of the cloth is thick."),
     ("ancestry", "Swiss", "The SWIS code of the town."),
     ("lifestyle", "Enjoys quiet evenings reading novels", "Few evenings reading novels are left."),

@@ -1,5 +1,6 @@
 """The persona judge: likelihood and role-play."""
 
+import hashlib
 import json
 import math
 import re
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import InputError
-from builder.judge.judge import Choice, Comparison, choose_best, compare, may_pass
+from builder.judge.judge import Choice, Comparison, Verdict, choose_best, compare, may_pass
 from builder.judge.judge_file import load_judge
+from builder.judge.likelihood import verdict_of_margin
 from builder.llm.calls import ModelCalls
 from builder.llm.messages import Failure, Sampling, TokenScores
 from builder.llm.record import Record
@@ -191,7 +193,7 @@ def test_no_margin_is_too_large_and_no_token_too_unlikely(tmp_path):
     verdicts, _ = ask_scored(tmp_path, lambda answer: worth[answer.split()[0]], comparisons)
     assert [v.verdict for v in verdicts] == ["A", "B", "unscored"]
     assert [v.judgements[0].probability for v in verdicts[:2]] == [1.0, 0.0]
-    assert verdicts[2].score is None
+    assert (verdicts[2].score, verdicts[2].reason) == (None, "the model gives a token no probability at all")
 
 
 def test_answers_are_scored_once_under_each_persona_and_once_without(tmp_path):
@@ -257,6 +259,21 @@ def test_choose_best_takes_the_first_of_equals(tmp_path):
     assert choose(tmp_path, ["same", "same"], judge="likelihood", profile="motors") == Choice(0)
 
 
+def test_choose_best_by_likelihood_compares_all_over_the_shortest(tmp_path):
+    """Two by two, over two tokens, the second would beat the first."""
+    gains = {"first of two": (1.0, -5.0), "second of two": (0.5, 0.5), "short": (0.2,)}
+
+    class ByToken(ScriptedClient):
+        def score(self, requests, wanted, on_reply):
+            for index in sorted(wanted):
+                request = requests[index]
+                neutral = request.messages[0]["content"] == preference_messages(None, "")[0]["content"]
+                gained = gains[request.continuation]
+                on_reply([(index, TokenScores(tuple(-9.0 + (0 if neutral else gain) for gain in gained)))])
+
+    assert choose(tmp_path, list(gains), judge="likelihood", client=ByToken("j")) == Choice(0)
+
+
 def test_choose_best_by_roleplay_is_a_tournament(tmp_path):
     reply = tournament({"bad": 0, "good": 1, "best": 2})
     assert choose(tmp_path, ["bad", "best", "good"], reply) == Choice(1, judged=True, may_pass=False)
@@ -282,6 +299,17 @@ def test_a_comparison_that_cannot_be_read_is_no_half_point_and_no_defeat(tmp_pat
     # `good` beats all that it met; `fair` won as often and lost to it.
     worth = {"fair": 1, "good": 2, "poor": 0}
     assert choose(tmp_path / "b", list(worth), tournament(worth, [{"good", "poor"}])) == Choice(1)
+
+
+def test_a_candidate_of_which_nothing_could_be_read_wins_nothing(tmp_path):
+    unreadable = [{"mute", "good"}, {"mute", "bad"}]
+    worth = {"mute": 0, "good": 2, "bad": 1}
+    assert choose(tmp_path, list(worth), tournament(worth, unreadable)) == Choice(1)
+
+
+def test_a_margin_that_is_missing_is_a_verdict_without_a_score():
+    judge = load_judge("likelihood", ModelRecipe(provider="scripted", model="j"), 1)
+    assert verdict_of_margin(judge, None, "no tokens") == Verdict("unscored", None, "no tokens")
 
 
 def test_without_any_verdict_the_first_is_taken_and_it_is_said(tmp_path):
@@ -406,6 +434,8 @@ def test_a_judge_file_of_ones_own(tmp_path):
         "{kind: pairwise, template: judge_roleplay, sampling: {temperature: 1}, max_retries: 0}"
     )
     judge = load_judge(str(tmp_path / "mine.yaml"), ModelRecipe(provider="openai", model="m"), 1)
+    digest = hashlib.sha256((tmp_path / "mine.yaml").read_bytes()).hexdigest()
+    assert judge.label == f"mine@{digest[:12]}:m"
     assert (judge.name, judge.sampling, judge.max_retries) == ("mine", Sampling(max_tokens=300, temperature=1), 0)
 
 

@@ -91,15 +91,15 @@ def test_with_one_candidate_the_pairs_own_verdict_is_the_check_and_nothing_is_as
     recipe, checked, counts = recipe_of(), some_pairs(), Counter()
     replies = {role: counting(counts, role, scripted_reply) for role in ("judge", "second_judge")}
     table = make(recipe, scripted_calls(recipe, tmp_path, replies), checked=checked)
-    assert counts == {"judge": 2 * len(table.rows), "second_judge": 2 * len(checked)}
-    verdicts = {row["pair_id"]: row["judge_verdict"] for row in table.rows}
+    assert counts == {"judge": 2 * table.table.num_rows, "second_judge": 2 * len(checked)}
+    verdicts = {row["pair_id"]: row["judge_verdict"] for row in table.table.to_pylist()}
     first = [row for row in table.check if row["judge"].endswith(recipe.models.judge.model)]
     assert {row["pair_id"]: row["verdict"] for row in first} == {pair: verdicts[pair] for pair in checked}
     assert len(table.check) == 2 * len(checked)
     # Both judges' calls on published texts are published, each once.
     calls = Counter((row["pair_id"], row["judge"], row["order"]) for row in table.judgements)
     assert set(calls.values()) == {1}
-    assert len(calls) == 2 * len(table.rows) + 2 * len(checked)
+    assert len(calls) == 2 * table.table.num_rows + 2 * len(checked)
 
 
 def first_is_worst(request):
@@ -121,8 +121,8 @@ def test_the_check_is_about_the_first_candidate_and_not_about_the_one_that_the_j
     recipe, checked = recipe_of("pairs.candidates=3"), some_pairs()
     replies = {"reviser": first_is_worst, "judge": likes_splendid, "second_judge": likes_splendid}
     table = make(recipe, scripted_calls(recipe, tmp_path, replies), checked=checked)
-    assert {row["chosen"][0]["content"] for row in table.rows} == {"splendid thing"}
-    assert {row["judge_verdict"] for row in table.rows} == {"chosen"}
+    assert {row["chosen"][0]["content"] for row in table.table.to_pylist()} == {"splendid thing"}
+    assert {row["judge_verdict"] for row in table.table.to_pylist()} == {"chosen"}
     assert {row["verdict"] for row in table.check} == {"rejected"}
     entries = summarise_check(table.check, recipe.seed)["judges"]
     assert [(e["n"], e["preferred"], e["rate"]) for e in entries] == [(30, 0, 0.0)] * 2
@@ -136,7 +136,7 @@ def test_a_first_candidate_that_could_not_be_had_is_left_out(tmp_path):
 
     recipe, checked = recipe_of("pairs.candidates=2"), some_pairs()
     table = make(recipe, scripted_calls(recipe, tmp_path, {"reviser": unreadable_first}), checked=checked)
-    assert len(table.rows) == table.counts["in"]
+    assert table.table.num_rows == table.counts["in"]
     assert table.check == []
 
 
@@ -154,8 +154,8 @@ def test_only_checked_pairs_are_judged_where_the_recipe_says_so(tmp_path):
     recipe, checked, counts = recipe_of("pairs.judged=check"), some_pairs(10), Counter()
     replies = {"judge": counting(counts, "judge", scripted_reply)}
     table = make(recipe, scripted_calls(recipe, tmp_path, replies), checked=checked)
-    judged = {row["pair_id"] for row in table.rows if row["judge_verdict"] is not None}
-    assert judged == {row["pair_id"] for row in table.rows if row["judge_score"] is not None} == checked
+    judged = {row["pair_id"] for row in table.table.to_pylist() if row["judge_verdict"] is not None}
+    assert judged == {row["pair_id"] for row in table.table.to_pylist() if row["judge_score"] is not None} == checked
     assert counts["judge"] == 2 * len(checked)
     assert {row["pair_id"] for row in table.judgements} == checked
 
@@ -163,8 +163,8 @@ def test_only_checked_pairs_are_judged_where_the_recipe_says_so(tmp_path):
 def test_a_choice_among_candidates_is_still_the_judges(tmp_path):
     recipe = recipe_of("pairs.judged=check", "pairs.candidates=2")
     table = make(recipe, scripted_calls(recipe, tmp_path, {"reviser": first_is_worst, "judge": likes_splendid}))
-    assert {row["chosen"][0]["content"] for row in table.rows} == {"splendid thing"}
-    assert {row["judge_verdict"] for row in table.rows} == {None}
+    assert {row["chosen"][0]["content"] for row in table.table.to_pylist()} == {"splendid thing"}
+    assert {row["judge_verdict"] for row in table.table.to_pylist()} == {None}
     assert table.judgements == table.check == []
 
 
@@ -190,6 +190,7 @@ def test_the_summary_counts_ties_and_sets_the_papers_figure_beside():
     summary = summarise_check(rows, 1)
     (entry,) = summary["judges"]
     assert summary["paper_rate"] == 0.96
+    assert (entry["judge"], entry["judge_model"], entry["reviser"]) == ("j@1:m", "m", "writer")
     assert {k: entry[k] for k in ("n", "preferred", "ties", "against", "unscored")} == {
         "n": 100,
         "preferred": 90,

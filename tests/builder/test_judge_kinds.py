@@ -169,6 +169,11 @@ def test_a_reply_that_is_none_is_unscored_with_its_reason(tmp_path, failure):
     assert (verdict.verdict, verdict.score, verdict.reason) == ("unscored", None, failure.reason)
 
 
+def test_one_half_is_no_pass(tmp_path):
+    verdict, _ = criticised(tmp_path, lambda request: -1.0, judge="critique_choice")
+    assert (verdict.verdict, verdict.score) == ("needs_revision", 0.5)
+
+
 def test_a_word_that_cannot_be_scored_leaves_the_answer_unscored_with_its_reason(tmp_path):
     verdict, _ = criticised(tmp_path, lambda request: Failure("too_long"), judge="critique_choice")
     assert (verdict.verdict, verdict.score) == ("unscored", None)
@@ -184,7 +189,22 @@ def test_one_order_that_fails_leaves_the_pair_unscored(tmp_path):
         judge_named("roleplay"), calls_for(tmp_path, Replies(reply)), [Comparison("p", "q", ("good", "bad"))]
     )
     assert (verdict.verdict, verdict.reason) == ("unscored", "refused")
-    assert [call.verdict for call in verdict.judgements] == ["A", "unscored"]
+    assert [(call.order, call.verdict) for call in verdict.judgements] == [("AB", "A"), ("BA", "unscored")]
+
+
+def test_two_orders_that_fail_differently_are_unscored_for_both_reasons(tmp_path):
+    def reply(request):
+        first = "<answer_a>\ngood" in request.messages[-1]["content"]
+        return Failure("truncated" if first else "refused", text="REASON: it")
+
+    (verdict,) = compare(
+        judge_named("roleplay"), calls_for(tmp_path, Replies(reply)), [Comparison("p", "q", ("good", "bad"))]
+    )
+    assert (verdict.verdict, verdict.reason) == ("unscored", "refused, truncated")
+    assert [(c.order, c.reason, c.raw) for c in verdict.judgements] == [
+        ("AB", "truncated", "REASON: it"),
+        ("BA", "refused", "REASON: it"),
+    ]
 
 
 # --- Deleting an answer fails it, whatever the model would say
@@ -343,6 +363,8 @@ def test_a_critique_is_no_comparison_and_the_other_way_round(tmp_path):
 def test_a_critic_that_is_told_nothing_of_the_person_reads_so(tmp_path):
     _, client = criticised(tmp_path, lambda request: "PERSON: p\nHELPFULNESS: h\nNEEDS REVISION: no", profile=None)
     assert "<profile>\nNothing is known about the person.\n</profile>" in client.asked[0].messages[-1]["content"]
+    _, client = criticised(tmp_path / "2", lambda request: "PERSON: p\nHELPFULNESS: h\nNEEDS REVISION: no")
+    assert "<profile>\nlikes gardens\n</profile>" in client.asked[0].messages[-1]["content"]
 
 
 # --- Judge files

@@ -174,7 +174,7 @@ def test_after_selection_the_shorter_side_wins_exactly_half_by_every_measure(tmp
     recipe = recipe_of("pairs.judged=check")
     replies = {"reviser": of_many_lengths, "generator": base_of_many_lengths}
     table = make(recipe, scripted_calls(recipe, tmp_path, replies), personas(120), config="dpf_matched")
-    rows = table.rows
+    rows = table.table.to_pylist()
     assert share_won_by_the_shorter(rows, MEASURES["tokens"]) > 0.55
     kept, report = select_symmetric(recipe.seed, length_rows(arrow_table("dpf_matched", rows)))
     matched = [row for row in rows if row["pair_id"] in kept]
@@ -190,7 +190,7 @@ def test_after_selection_the_shorter_side_wins_exactly_half_by_every_measure(tmp
 
 def test_length_rows_reads_tokens_and_which_side_is_longer(tmp_path):
     recipe = recipe_of()
-    table = arrow_table("dpf_matched", make(recipe, scripted_calls(recipe, tmp_path), config="dpf_matched").rows)
+    table = make(recipe, scripted_calls(recipe, tmp_path), config="dpf_matched").table
     for row, said in zip(table.to_pylist(), length_rows(table.select(list(MATCHED_COLUMNS))), strict=True):
         bins, (tokens, longer_in_words, longer_in_characters) = said[3]
         assert bins == (length_bin(row["chosen_tokens"]), length_bin(row["rejected_tokens"]))
@@ -223,7 +223,7 @@ def test_matched_pairs_are_asked_for_with_their_own_templates_and_the_same_base_
         }
     recipe = recipe_of()
     calls = scripted_calls(recipe, tmp_path)
-    dpf, matched = (make(recipe, calls, config=config).rows for config in ("dpf", "dpf_matched"))
+    dpf, matched = (make(recipe, calls, config=config).table.to_pylist() for config in ("dpf", "dpf_matched"))
     assert [r["base_id"] for r in dpf] == [r["base_id"] for r in matched]
     assert [r["pair_id"].replace("dpf/", "dpf_matched/") for r in dpf] == [r["pair_id"] for r in matched]
     assert all(a["chosen"] != b["chosen"] for a, b in zip(dpf, matched, strict=True))

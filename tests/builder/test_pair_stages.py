@@ -4,12 +4,14 @@ import random
 
 import pytest
 
-from builder.audit.recovery import inferable_attributes
 from builder.llm.messages import Failure
 from builder.llm.scripted import ScriptedClient, scripted_reply
-from builder.pair_stages import Site, make_pairs, write_judgements
 from builder.pairs.dpf import judge_preference
-from builder.tables import read_columns, read_table, table_schema, write_table
+from builder.pairs.inferable import inferable_attributes
+from builder.stages.judgements import write_judgements
+from builder.stages.pairs import make_pairs
+from builder.stages.site import Site
+from builder.tables import STAGE_OF_TABLE, read_columns, read_table, table_schema, write_table
 from tests.builder.small_shard import judges_of, personas, prompts, recipe_of, scripted_calls
 
 
@@ -23,7 +25,7 @@ def run_stage(folder, config, replies=None, overrides=(), clients=None, people=6
     calls._given_clients |= clients or {}
     site = Site(folder, calls, judges_of(recipe), "key")
     result = make_pairs(recipe, site, config)
-    write_judgements(site, ["pairs" if config == "dpf" else "matched"])
+    write_judgements(site, [STAGE_OF_TABLE[config]])
     calls.record.close()
     return read_table(folder, config), result, read_table(folder, "judgements")
 
@@ -70,6 +72,19 @@ def test_dropped_pairs_leave_no_trace_in_what_is_said_of_the_matched_table(match
     assert details["attributes"]
     assert result.details["inferable_attributes"] == details
     assert {row["pair_id"]: row["inferable_attributes"] for row in rows} == found
+
+
+@pytest.mark.parametrize("config", ["dpf", "dpf_matched"])
+def test_what_the_probe_finds_stands_in_its_pair(tmp_path, monkeypatch, config):
+    """So few scripted answers give nothing away."""
+
+    def find(texts, personas, seed):
+        return {pair_id: [pair_id] for pair_id in texts["pair_id"].to_pylist()}, {}
+
+    monkeypatch.setattr("builder.stages.pairs.inferable_attributes", find)
+    rows, _, _ = run_stage(tmp_path, config, OF_MANY_LENGTHS)
+    assert len(rows) > 100
+    assert all(row["inferable_attributes"] == [row["pair_id"]] for row in rows)
 
 
 def test_matched_pairs_are_even_in_the_whole_table(matched):

@@ -30,9 +30,10 @@ from builder.on_ray.nodes import look_around, refuse_unfit_node
 from builder.on_ray.records import absorb_leftovers, record_path, spent_in
 from builder.on_ray.resources import share_endpoints
 from builder.ownership import code_hash
+from builder.pairs.shard_result import ShardResult
 from builder.pipeline import run_build
 from builder.recipe import BuildRecipe, ModelRecipe, ModelsRecipe
-from builder.shards import Part, run_shards
+from builder.stages.shards import run_shards
 from tests.builder.conftest import scripted_recipe
 from tests.openai_server import Endpoint, completion, openai_server, reply_in_form
 
@@ -64,7 +65,7 @@ class Questions:
         return self.names
 
 
-def ask(shared: Any, shard: Questions, calls: Any) -> Part:
+def ask(shared: Any, shard: Questions, calls: Any) -> ShardResult:
     """Two rounds, the second about the first's answers, as critique and revision are."""
     rows = [{"name": name, "first": "", "second": ""} for name in shard.names]
     for part, role, before in (("first", "generator", "name"), ("second", "reviser", "first")):
@@ -75,11 +76,11 @@ def ask(shared: Any, shard: Questions, calls: Any) -> Part:
         for row, reply in zip(rows, calls.generate(role, requests, part), strict=True):
             row[part] = reply.text if isinstance(reply, Answer) else reply.reason
     counts = {"in": len(rows), "out": len(rows), "dropped": {}}
-    return Part(pyarrow.Table.from_pylist(rows), counts, details={"names": len(rows)})
+    return ShardResult(pyarrow.Table.from_pylist(rows), counts, details={"names": len(rows)})
 
 
-def divide(shared: Any, shard: Questions, calls: Any) -> Part:
-    return Part(None, {"in": 1 // 0})
+def divide(shared: Any, shard: Questions, calls: Any) -> ShardResult:
+    return ShardResult(None, {"in": 1 // 0})
 
 
 SHARDS = [Questions([f"question {n} of {shard}" for n in range(12)]) for shard in range(4)]
@@ -216,7 +217,8 @@ def test_a_killed_worker_loses_nothing(cluster, tmp_path):
 
 @pytest.mark.thorough
 def test_a_build_whose_worker_is_killed_has_the_tables_of_the_local_engine(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("builder.pair_stages.PAIRS_PER_SHARD", 20)
+    monkeypatch.setattr("builder.stages.pairs.PAIRS_PER_SHARD", 20)
+    monkeypatch.setattr("builder.stages.contrast.CANDIDATES_PER_SHARD", 10)
     killed = []
 
     def answer(body: dict[str, Any], number: int) -> Any:

@@ -4,13 +4,14 @@ import pytest
 
 from builder.judge.judge import Judgement, Verdict
 from builder.pairs.judgements import judgement_rows
-from builder.shards import Part, is_final, run_shard
+from builder.pairs.shard_result import ShardResult
+from builder.stages.shards import is_final, run_shard
 from builder.tables import arrow_table
 from tests.builder.small_shard import judges_of, recipe_of, scripted_calls
 
 
 def part(**said):
-    return Part(arrow_table("dpf", []), {"in": 0, "out": 0, "dropped": {}}, **said)
+    return ShardResult(arrow_table("dpf", []), {"in": 0, "out": 0, "dropped": {}}, **said)
 
 
 def entry(reason):

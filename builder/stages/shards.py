@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,19 @@ from tqdm import tqdm
 
 from builder.files import read_json, write_json
 from builder.llm.messages import Failure
+from builder.pairs.shard_result import ShardResult
 from builder.tables import arrow_table, write_parquet
 
 Row = dict[str, Any]
+PAIRS_PER_SHARD = 8_000
 # Reasons in a ledger that say that the endpoint failed, by what it was asked for.
 LEFT_OPEN = {f"{step}_endpoint_error" for step in ("answer", "critique", "revision", "choice")}
 Usage = dict[str, list[int]]  # role -> [replies, prompt tokens, completion tokens]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What work on one shard gives. `table`: an Arrow table. `check`: outcomes of the judge check."""
-
-    table: Any
-    counts: dict[str, Any]
-    ledger: list[Row] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
-    judgements: list[Row] = field(default_factory=list)
-    check: list[Row] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class FinishedShard:
-    """A Part on disk. `usage`: the replies that it is made of, whenever they were made."""
+    """A ShardResult on disk. `usage`: the replies that it is made of, whenever they were made."""
 
     path: Path
     counts: dict[str, Any]
@@ -55,7 +45,7 @@ class FinishedShard:
         return self.path.with_suffix(".judgements.parquet")
 
 
-Work = Callable[[Any, Any, Any], Part]
+Work = Callable[[Any, Any, Any], ShardResult]
 
 
 def run_shards(
@@ -73,13 +63,18 @@ def run_shards(
     interval = 1.0 if sys.stderr.isatty() else 30.0
     with tqdm(total=sum(sizes), desc=folder.name, unit="pair", leave=False, mininterval=interval) as progress:
         for number, (shard, size) in enumerate(zip(shards, sizes, strict=True)):
-            path = folder / f"{number:05d}.parquet"
-            finished.append(run_shard(path, work, shared, shard, calls, shard_key(key, shard), reuse))
+            finished.append(
+                run_shard(shard_path(folder, number), work, shared, shard, calls, shard_key(key, shard), reuse)
+            )
             progress.update(size)
             progress.set_postfix_str(
                 f"{calls.spending.calls:,} calls, {calls.spending.cost_usd:.2f} USD", refresh=False
             )
     return finished
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.parquet"
 
 
 def run_shard(path: Path, work: Work, shared: Any, shard: Any, calls: Any, key: str, reuse: bool) -> FinishedShard:
@@ -90,26 +85,26 @@ def run_shard(path: Path, work: Work, shared: Any, shard: Any, calls: Any, key: 
     # A note of an earlier run would vouch for a table that is written anew and may have gaps.
     note.unlink(missing_ok=True)
     calls.begin_part()
-    part = work(shared, shard, calls)
-    write_parquet(path, part.table)
-    finished = FinishedShard(path, part.counts, part.ledger, part.details, part.check, calls.part_usage())
-    write_parquet(finished.judgements, arrow_table("judgements", part.judgements))
-    # `left_open` sees every question of this shard, also one whose failure changed nothing that can be seen in the part.
-    if not calls.dry_run and not calls.left_open and is_final(part):
+    result = work(shared, shard, calls)
+    write_parquet(path, result.table)
+    finished = FinishedShard(path, result.counts, result.ledger, result.details, result.check, calls.part_usage())
+    write_parquet(finished.judgements, arrow_table("judgements", result.judgements))
+    # `left_open` sees every question of this shard, also one whose failure changed nothing that can be seen in the result.
+    if not calls.dry_run and not calls.left_open and is_final(result):
         said = {f.name: getattr(finished, f.name) for f in dataclasses.fields(finished) if f.name != "path"}
         write_json(note, {"key": key, **said})
     return finished
 
 
-def is_final(part: Part) -> bool:
+def is_final(result: ShardResult) -> bool:
     """An endpoint's error may pass: what it left open is asked again when the build is run again, so the shard is not done.
 
     Only reasons of what failed are compared: of a scored judgement the reason is what the judge wrote, which may be anything.
     """
     return not (
-        any(entry["reason"] in LEFT_OPEN for entry in part.ledger)
-        or any(row["verdict"] == "unscored" and Failure(row["reason"] or "").may_pass for row in part.judgements)
-        or any(row["may_pass"] for row in part.check)
+        any(entry["reason"] in LEFT_OPEN for entry in result.ledger)
+        or any(row["verdict"] == "unscored" and Failure(row["reason"] or "").may_pass for row in result.judgements)
+        or any(row["may_pass"] for row in result.check)
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as arrow
 import pytest
 
-from builder.audit.recovery import RECOVERED, Guesses, guess_attributes, inferable_attributes
+from builder.pairs.inferable import RECOVERED, Guesses, guess_attributes, inferable_attributes
 from builder.randomness import rng_for
 from builder.schema import assistant_message, features
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from builder.randomness import rng_for
+from builder.tables import with_column
 
 Row = dict[str, Any]
 RECOVERED = ("sex", "age", "race", "religion", "political_views", "ideology", "education", "marital_status")
@@ -42,6 +43,8 @@ ROWS_AT_A_TIME = 4096
 VOCABULARY = 8_000
 INFERABLE = 0.5  # least probability
 SHARPNESS = np.geomspace(0.05, 20, 53)
+# Names the draws; another name would draw other folds, and versions that are published would no longer come out the same.
+DRAWS = "audit.recovery"
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,13 @@ def inferable_attributes(pairs: Any, personas: Sequence[Row], seed: int) -> tupl
     return found, details
 
 
+def with_inferable(table: Any, found: dict[str, list[str]]) -> Any:
+    """The table with what `inferable_attributes` found of its pairs. A shard leaves the column empty: it takes all pairs to tell."""
+    return with_column(
+        table, "inferable_attributes", [found.get(pair_id, []) for pair_id in table["pair_id"].to_pylist()]
+    )
+
+
 def guess_attributes(pairs: Any, personas: Sequence[Row], seed: int) -> list[Guesses]:
     """One entry per attribute that can be told apart; arguments as in `inferable_attributes`. Empty with too few personas or prompts."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -133,7 +143,7 @@ def guess_attributes(pairs: Any, personas: Sequence[Row], seed: int) -> list[Gue
     (people, person), (asked, prompt) = (_coded(pairs[name]) for name in ("persona_id", "prompt_id"))
     if len(people) < FEWEST_PERSONAS or len(asked) < PROMPT_FOLDS:
         return []
-    prompt_fold = (rng_for(seed, "audit.recovery", "prompts").permutation(len(asked)) % PROMPT_FOLDS)[prompt]
+    prompt_fold = (rng_for(seed, DRAWS, "prompts").permutation(len(asked)) % PROMPT_FOLDS)[prompt]
     targets = [_target(attribute, personas, people, person, prompt_fold, seed) for attribute in RECOVERED]
     targets = [target for target in targets if len(target.values) > 1]
 
@@ -227,7 +237,7 @@ def _even_folds(code: np.ndarray, seed: int, attribute: str) -> np.ndarray:
     Every value begins with the first fold: of two values the more frequent one is then in no fold the rarer one, nor in the other folds
     together. Begun where the last value ended, the frequent one of the answers fitted on would be the rare one of those guessed.
     """
-    drawn = rng_for(seed, "audit.recovery", attribute).permutation(len(code))
+    drawn = rng_for(seed, DRAWS, attribute).permutation(len(code))
     fold = np.empty(len(code), dtype=np.int64)
     for value in np.unique(code):
         members = drawn[code[drawn] == value]
@@ -316,7 +326,7 @@ def _drawn(pairs: Any, seed: int) -> tuple[np.ndarray, list[str]]:
     import pyarrow.compute as compute
 
     order = compute.sort_indices(pairs["pair_id"]).to_numpy()
-    drawn = order[np.sort(rng_for(seed, "audit.recovery", "rows").permutation(len(order))[:FITTED_ROWS])]
+    drawn = order[np.sort(rng_for(seed, DRAWS, "rows").permutation(len(order))[:FITTED_ROWS])]
     wanted = np.zeros(len(order), dtype=bool)
     wanted[drawn] = True
     texts = [text for part in _texts(pairs.select(["chosen"]).filter(arrow.array(wanted))) for text in part]
