@@ -60,7 +60,7 @@ test-slow: setup
 
 # The parsers on broken input, ten minutes each.
 fuzz: setup
-	for parser in pums recipes verdicts persona_text; do $(BIN)/python -m tests.fuzz $$parser --minutes 10 || exit 1; done
+	$(BIN)/python -m tests.fuzz all --minutes 10
 
 # Training and scoring beside TRL's scripts and plain scoring, reward models and judges beside a pipeline and plain scoring, on the same
 # model and rows; then calls a second to a local endpoint, beside distilabel, curator, Inspect and data-designer, each installed into an
@@ -77,7 +77,7 @@ lint: setup
 
 # docs/licences.md anew, after a dependency changed.
 licences: setup
-	$(BIN)/python -m tests.licences >docs/licences.new && mv docs/licences.new docs/licences.md
+	$(BIN)/python -m tests.licences >$(VENV)/licences.new && mv $(VENV)/licences.new docs/licences.md
 
 # Removes what `make demo` wrote, recorded answers included.
 clean-demo:

@@ -11,7 +11,7 @@ Killed and run again it goes on: what is finished stands in DIR/results.json wit
 build and a training go on by themselves), and its time is then that of the last start; the table says so. The Hub does not outlive the
 program, so its steps are done together. --steps: only these (a name, or the beginning of one). --beside DIR: of a smaller rehearsal, to
 see what grows faster than the rows. Rows are those of all tables or of the published dataset that the step has before it; sent and received
-are bytes of bodies, counted at the Hub. About three hours and 12 GB of disk at full size, on two cores with nothing else to do.
+are bytes of bodies, counted at the Hub. Some hours and 12 GB of disk at full size, estimated.
 """
 
 import argparse
@@ -316,7 +316,10 @@ def chosen_steps(steps: list[Step], beginnings: list[str] | None) -> list[Step]:
     for beginning in beginnings or ():
         if not any(step.name.startswith(beginning) for step in steps):
             raise InputError(f"No step begins with {beginning!r}. There are: {'; '.join(step.name for step in steps)}.")
-    return [step for step in steps if not beginnings or any(step.name.startswith(name) for name in beginnings)]
+    chosen = {step.name for step in steps if not beginnings or any(step.name.startswith(name) for name in beginnings)}
+    if any(step.on_hub and step.name in chosen for step in steps):
+        chosen |= {step.name for step in steps if step.on_hub}
+    return [step for step in steps if step.name in chosen]
 
 
 def rehearse(folder: Path, steps: list[Step], personas: int) -> None:
@@ -335,10 +338,10 @@ def rehearse(folder: Path, steps: list[Step], personas: int) -> None:
                 results["steps"][step.name] = {"not_run": step.without}
                 write_json(folder / "results.json", results)
                 continue
-            before_step(folder, step)
             results["begun"][step.name] = results["begun"].get(step.name, 0) + 1
             write_json(folder / "results.json", results)
             try:
+                before_step(folder, step)
                 figures = run_step(folder, step, process)
             except SystemExit as failure:
                 if step.needed:
@@ -388,14 +391,25 @@ def begin(folder: Path, personas: int) -> dict[str, Any]:
 
 
 def unfinished(results: dict[str, Any], steps: list[Step]) -> list[Step]:
-    """The steps to run. Of those on the Hub all, unless all are finished: each needs what those before it put there."""
-    waiting = [step for step in steps if step.name not in results["steps"]]
-    again = any(step.on_hub for step in waiting)
-    return [step for step in steps if step in waiting or (again and step.on_hub)]
+    """The steps to run: what is not finished, and what is made of it.
+
+    Of those on the Hub all, unless all are finished: each needs what those before it put there. A model that is trained only now belongs
+    into the evaluations of models, and whatever is evaluated now into the report.
+    """
+    waiting = {step.name for step in steps if step.name not in results["steps"]}
+    if any(step.on_hub and step.name in waiting for step in steps):
+        waiting |= {step.name for step in steps if step.on_hub}
+    if any(name.startswith("train ") for name in waiting):
+        waiting |= {"eval models, some rows", "eval models, answers judged"}
+    if any(name.startswith(("eval", "annotate")) for name in waiting):
+        waiting.add("report")
+    return [step for step in steps if step.name in waiting]
 
 
 def before_step(folder: Path, step: Step) -> None:
     if step.name == "publish a mended version":
+        if not (folder / "run" / "tables" / "dpf.parquet").is_file():
+            raise SystemExit(f"{folder / 'run'} holds no build. Run the step build first.")
         mend(folder / "run", folder / "mended")
 
 

@@ -323,7 +323,9 @@ def their_batches(source: Source, column: str | None) -> Iterator[Batch]:
     for number, value in read_rows(source, None if column is None else [column, "canary"]):
         batch.read += 1
         cells = value if isinstance(value, dict) else {column: value}
-        if any(isinstance(cell, str) and CANARY_ID in cell for cell in cells.values()):
+        # Cells of a CSV row beyond its columns are a list: somebody's comma must not hide the canary.
+        found = [cell for value in cells.values() for cell in (value if isinstance(value, list) else [value])]
+        if any(isinstance(cell, str) and CANARY_ID in cell for cell in found):
             batch.canary.append(number)
         text = their_text(cells.get(column))
         if text is not None:

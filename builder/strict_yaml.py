@@ -10,6 +10,7 @@ import re
 import sys
 import types
 import typing
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,14 +52,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def parse_yaml(content: str | bytes, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+def parse_yaml(content: str | bytes, loader: "type[_BoundedLoader] | None" = None) -> Any:
     """What the YAML says. Raises yaml.YAMLError, whose `problem` says what is wrong, for everything that cannot be used.
 
     PyYAML's own errors are not all of that kind: of a date that is none, `!!int x`, a number of thousands of digits and brackets nested
     beyond Python's stack others come out. Aliases that refer to themselves or stand for more than MOST_VALUES values are refused here.
     """
     try:
-        value = yaml.load(content, Loader=loader)
+        value = yaml.load(content, Loader=loader or _BoundedLoader)
         _refuse_unusable(value, {}, set())
     except (InputError, yaml.YAMLError):
         raise
@@ -94,15 +95,33 @@ def _refuse_unusable(value: Any, sizes: dict[int, int], open_ones: set[int]) -> 
     return sizes[id(value)]
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently take the last."""
+class _BoundedLoader(yaml.SafeLoader):
+    """SafeLoader that refuses merges (`<<`) of merges which multiply: they are written out before anything could count their values."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"The file gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them.")
-        return super().construct_mapping(node, deep)
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"merges that stand for more than {MOST_VALUES:,} values")
+
+
+class _StrictLoader(_BoundedLoader):
+    """Refuses a key given twice, of which YAML would silently take the last."""
+
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self.looked_at: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Once, and before merged keys are written into the node, which may override keys of their own.
+        if id(node) not in self.looked_at:
+            self.looked_at.add(id(node))
+            counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            twice = next((name for name, count in counts.items() if count > 1), None)
+            if twice is not None:
+                raise InputError(
+                    f"The file gives {twice} twice (line {node.start_mark.line + 1} ff.). Keep one of them."
+                )
+        super().flatten_mapping(node)
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:

@@ -49,6 +49,21 @@ def draw_items(folder: Path, count: int | None, seed: int) -> list[Item]:
     if count is not None and count < 1:
         raise InputError(f"The number of items is {count}; give at least 1, or leave it out for all.")
     tables = load_config(folder, "dpf")
+    # By ids first: of a large dataset reading every text only to draw a few takes longer than everything that is done with them.
+    places = [
+        (f"{persona}/{prompt}", split, place)
+        for split in EVALUATED_SPLITS
+        if split in tables
+        for place, (persona, prompt, group) in enumerate(
+            zip(*(tables[split][name] for name in ("persona_id", "prompt_id", "persona_group")), strict=True)
+        )
+        if group in GROUPS
+    ]
+    drawn = sorted(places, key=lambda place: (seed_for(seed, "eval/items", place[0]), place[0]))[:count]
+    if not drawn:
+        raise InputError(
+            f"{folder} has no test row of {' or '.join(GROUPS)} personas in dpf. Build with pairs.seen_test or pairs.heldout_test above 0."
+        )
     items = [
         Item(
             persona_id=row["persona_id"],
@@ -62,18 +77,12 @@ def draw_items(folder: Path, count: int | None, seed: int) -> list[Item]:
         for split in EVALUATED_SPLITS
         if split in tables
         for row in read_rows(
-            tables[split].select_columns(
-                ["persona_id", "wrong_persona_id", "prompt_id", "prompt", "topic", "persona_group"]
-            )
+            tables[split]
+            .select_columns(["persona_id", "wrong_persona_id", "prompt_id", "prompt", "topic", "persona_group"])
+            .select(sorted(place for _, of_split, place in drawn if of_split == split))
         )
-        if row["persona_group"] in GROUPS
     ]
-    if not items:
-        raise InputError(
-            f"{folder} has no test row of {' or '.join(GROUPS)} personas in dpf. Build with pairs.seen_test or pairs.heldout_test above 0."
-        )
-    drawn = sorted(items, key=lambda item: (seed_for(seed, "eval/items", item.key), item.key))
-    return sorted(drawn[:count], key=lambda item: item.key)
+    return sorted(items, key=lambda item: item.key)
 
 
 def load_personas(folder: Path) -> dict[str, Persona]:

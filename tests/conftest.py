@@ -19,12 +19,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from dataset_card import figures
 from tests.hub_server import WRITE_TOKEN, HubServer, hub_server
 from tests.hub_target import HubTarget, chosen_hub, point_clients_at, without_waits
 from tests.tiny_model import build_tiny_model
 
+# No test depends on how fast it runs.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 # Several threads on a model this small only wait for one another.
 torch.set_num_threads(1)
 

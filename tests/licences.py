@@ -2,10 +2,11 @@
 
     python -m tests.licences > docs/licences.md       # or: make licences
 
-Licences are what pip-licenses (MIT) reads off the installed packages; three say nothing there that a machine can read, and are named below.
+Licences are what pip-licenses (MIT) reads off the installed packages; some say nothing there that a machine can read, and are named below.
 """
 
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -41,6 +42,7 @@ FITTING = (
     "hpnd",
     "mit-cmu",
 )
+FOREIGN = re.compile(r"gpl|general public licen[cs]e|proprietary|commercial|commons clause|sspl|evaluation")
 OPENING = """\
 # Licences of what is installed
 Written by `make licences`: every package that `make setup` installs, what asks for it first, and the licence that it states. The software
@@ -53,7 +55,9 @@ Data that others' figures went into is named in [NOTICE](../NOTICE), on every pu
 
 def uses() -> dict[str, str]:
     """Package -> `the software`, or the extra that first asks for it; only what is installed here."""
-    extras = ["", *sorted(metadata.metadata(PROJECT).get_all("Provides-Extra") or [], key=lambda name: name == "dev")]
+    # What needs a GPU is no part of what `make setup` installs.
+    named = set(metadata.metadata(PROJECT).get_all("Provides-Extra") or []) - {"qlora"}
+    extras = ["", *sorted(named, key=lambda name: (name == "dev", name))]
     found: dict[str, str] = {}
     for extra in extras:
         waiting = [(PROJECT, extra)]
@@ -110,8 +114,9 @@ def fits(licence: str) -> bool:
 
 
 def known(licence: str) -> bool:
-    words = licence.strip()
-    return "gpl" not in words and any(name in words for name in FITTING)
+    if FOREIGN.search(licence):
+        return False
+    return any(re.search(rf"(?<![\w-]){re.escape(name)}\b", licence) for name in FITTING)
 
 
 def table() -> str:

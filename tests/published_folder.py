@@ -1,4 +1,4 @@
-"""A small valid published folder: what builder.publish writes, made from a few sentences."""
+"""A small valid published folder: what builder/publishing writes, made from a few sentences."""
 
 import json
 from collections.abc import Callable

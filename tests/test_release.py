@@ -1,6 +1,7 @@
 """What a release promises: one version, licences that fit, nothing private in any commit that leads to it."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from collections import defaultdict
@@ -8,13 +9,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from builder.private_text import CENSUS_KINDS, PATH_KINDS, SECRET_KINDS, kinds_in
 from tests.licences import PROJECT, fits, installed, licences, uses
 
 ROOT = Path(__file__).parent.parent
 # They name the folder of Ray's logs, the same on every machine, and the form of a SERIALNO by one that nobody has.
-NAMED_ON_PURPOSE = {"builder/on_ray/engine.py", "builder/ray_engine.py", "builder/private_text.py"}
+NAMED_ON_PURPOSE = {
+    "builder/on_ray/engine.py": {"a path of somebody's machine"},
+    "builder/ray_engine.py": {"a path of somebody's machine"},
+    "builder/private_text.py": {"a SERIALNO of the Bureau"},
+}
 # Only what can hardly be anything else: code that reads census files names their keys.
 KINDS = (*SECRET_KINDS, *(kind for kind in CENSUS_KINDS if kind.in_texts), *PATH_KINDS)
 
@@ -29,12 +35,17 @@ def test_the_version_stands_in_one_place_and_is_said_the_same_elsewhere():
     assert any(heading.split()[0] == project["version"] for heading in headings)
 
 
-@pytest.mark.skipif(not installed(PROJECT), reason="runs where the project is installed with its metadata")
+@pytest.mark.skipif(
+    not (installed(PROJECT) and installed("pip-licenses")), reason="runs where `make setup` installed the project"
+)
 def test_what_is_installed_is_listed_and_its_licence_fits():
     page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
     rows = page[page.index("| --- |") :].splitlines()[1:]
     listed = {row.split(" | ")[0].removeprefix("| "): row.split(" | ")[2].removesuffix(" |") for row in rows}
-    stated = licences(sorted(uses()))
+    # Another Python or a build for GPUs brings more; the list is that of the versions that the project is tested with.
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = {canonicalize_name(line.partition("==")[0]) for line in pinned if "==" in line}
+    stated = licences(sorted(set(uses()) & tested))
     assert len(stated) > 60
     assert [f"{package}: {licence}" for package, licence in stated.items() if not fits(licence)] == []
     assert sorted(set(stated) - set(listed)) == [], "not in docs/licences.md; run `make licences` and read what is new"
@@ -51,6 +62,13 @@ def test_what_is_installed_is_listed_and_its_licence_fits():
         ("MIT AND LGPL-3.0", False),
         ("UNKNOWN", False),
         ("Proprietary; MIT License", False),
+        ("Limited Use License", False),
+        ("SSPL (unlimited)", False),
+        ("permitted for evaluation", False),
+        ("GNU General Public License v2 (no MIT)", False),
+        ("3-Clause BSD License", True),
+        ("ISC License (ISCL)", True),
+        ("Mozilla Public License 2.0 (MPL 2.0)", True),
     ],
 )
 def test_which_licences_fit(licence, fitting):
@@ -59,13 +77,13 @@ def test_which_licences_fit(licence, fitting):
 
 def test_no_commit_ever_held_a_secret_a_machine_path_or_a_census_key():
     """Every line that any commit added, tests aside, which invent such things to see them caught; and every commit's message."""
-    command = ["git", "log", "--all", "--no-color", "--no-ext-diff", "--unified=0", "--format=commit %H%n%B", "--patch"]
-    history = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    if history.returncode:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
+    command = ["git", "log", "HEAD", "--no-color", "--no-ext-diff", "--unified=0", "--format=commit %H%n%B", "--patch"]
+    history = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     added: dict[str, list[str]] = defaultdict(list)
     name = "a commit's message"
-    for line in history.stdout.decode("utf-8", errors="replace").splitlines():
+    for line in history.stdout.decode("utf-8", errors="replace").split("\n"):
         if line.startswith("commit "):
             name = "a commit's message"
         elif line.startswith("+++ "):
@@ -74,5 +92,6 @@ def test_no_commit_ever_held_a_secret_a_machine_path_or_a_census_key():
             added[name].append(line.removeprefix("+"))
     assert len(added["a commit's message"]) > 0
     for name, lines in added.items():
-        if not name.startswith("tests/") and name not in NAMED_ON_PURPOSE:
-            assert [kind.name for kind in kinds_in("\n".join(lines), KINDS)] == [], name
+        if not name.startswith("tests/"):
+            found = {kind.name for kind in kinds_in("\n".join(lines), KINDS)}
+            assert found <= NAMED_ON_PURPOSE.get(name, set()), name

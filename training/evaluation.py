@@ -22,9 +22,8 @@ class Candidate:
     answer: str
 
 
-ScoreFunction = Callable[
-    [Sequence[Candidate]], list[float]
-]  # one score a candidate, in their order; higher = preferred
+# One score a candidate, in their order; higher = preferred.
+ScoreFunction = Callable[[Sequence[Candidate]], list[float]]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def find_accelerate(name: str) -> Path:
 def find_packaged(name: str, folder: Path, what: str) -> Path:
     """A file of that path, or else the one of `folder` with that name, `.yaml` or not. Raises InputError where there is neither."""
     path = Path(name)
-    packaged = folder / f"{path.stem}.yaml"
+    packaged = folder / f"{name.removesuffix('.yaml')}.yaml"
     if is_file(path):
         return path
     if len(path.parts) == 1 and is_file(packaged):

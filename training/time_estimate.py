@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from training import preflight
 from training.data import TEST_SPLITS
-from training.evaluation import drawn_rows
+from training.evaluation import drawn_places
 from training.monitor import undisturbed
 from training.prepare import Prepared
 
@@ -103,7 +103,7 @@ def _evaluated_pairs(prepared: Prepared, trainer: Any, args: Any, state: Any) ->
     data = prepared.run.data
 
     def rows(splits: Iterable[str]) -> int:
-        return len(drawn_rows({s: prepared.test_rows[s] for s in splits}, data.eval_max_rows, data.rows_seed))
+        return sum(len(drawn_places(prepared.test_rows[s], data.eval_max_rows, data.rows_seed)) for s in splits)
 
     at_end = 3 * rows(split for split in TEST_SPLITS if split in prepared.test_rows)
     if trainer.eval_dataset is None:

@@ -196,6 +196,8 @@ def unusable(value: Any, names: dict[str, str]) -> tuple[str, str] | None:
     """(reason, detail) if the row is no pair."""
     if not isinstance(value, dict):
         return "unreadable", "no JSON object with the released columns"
+    if None in value:
+        return "unreadable", "more cells than columns"
     missing = [name for name, column in names.items() if column not in value]
     if missing:
         return "missing_columns", ", ".join(missing)

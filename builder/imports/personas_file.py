@@ -211,6 +211,8 @@ def from_nemotron(number: int, value: Any) -> tuple[FilePersona | None, tuple[st
     """(persona, None), or (None, (reason, detail))."""
     if not isinstance(value, dict):
         return None, ("unreadable", "no object with columns")
+    if None in value:
+        return None, ("unreadable", "more cells than columns")
     parsed = nemotron.attributes_of(value)
     if all(known is None for known in parsed.attributes.values.values()):
         return None, ("empty_persona", "none of the columns that are read has a value")
@@ -221,6 +223,8 @@ def from_plain(number: int, value: Any) -> tuple[FilePersona | None, tuple[str, 
     """(persona, None), or (None or the persona, (reason, detail)) for a row that cannot be used."""
     if not isinstance(value, dict):
         return None, ("unreadable", "no JSON object")
+    if None in value:
+        return None, ("unreadable", "more cells than columns")
     profile = text_of(value.get("profile"))
     nested = value.get("attributes")
     pairs = list(nested.items()) if isinstance(nested, dict) else []
@@ -240,7 +244,7 @@ def from_plain(number: int, value: Any) -> tuple[FilePersona | None, tuple[str, 
     weight = value.get("weight")
     number_of_people = 1.0 if weight is None else as_weight(weight)
     if number_of_people is None:
-        return None, ("unusable_weight", f"{weight!r:.40}; a weight is a number above 0")
+        return None, ("unusable_weight", f"{weight!r:.40}; a weight is a number above 0, at most 1e15")
     group = value.get("group") or None
     if group is not None and group not in GROUPS:
         return None, ("unknown_group", f"{group!r:.40}; a group is {' or '.join(GROUPS)}")

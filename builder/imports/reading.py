@@ -53,9 +53,9 @@ def open_source(source: str | Path) -> Source:
 def read_rows(source: Source, columns: Sequence[str] | None = None) -> Iterator[tuple[int, Any]]:
     """(number of the row from 1 on, its value) over all files of the source, of which some thousand rows are in memory.
 
-    The value is a dict of columns; a line that is a JSON string, or a line of a text file, is that string; a line that is not JSON, or
-    a row of a CSV file with more cells than there are columns, is None. Of a Parquet file only `columns` are read, as far as it has
-    them. Raises InputError for a damaged file and for text that is not UTF-8.
+    The value is a dict of columns; a line that is a JSON string, or a line of a text file, is that string; a line that is not JSON is
+    None; cells of a CSV row beyond its columns stand under the key None, as a list. Of a Parquet file only `columns` are read, as far as it
+    has them. Raises InputError for a damaged file and for text that is not UTF-8.
     """
     number = 0
     for path in source.files:
@@ -71,7 +71,8 @@ def column_names(source: Source) -> list[str]:
 
         with parquet_errors(source.files[0], "Get the file again."):
             return list(parquet.read_schema(source.files[0]).names)
-    return next((list(row) for _, row in read_rows(source) if isinstance(row, dict)), [])
+    first = next((row for _, row in read_rows(source) if isinstance(row, dict)), {})
+    return [name for name in first if name is not None]
 
 
 def _read_file(path: Path, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -85,7 +86,7 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Iterator[Any]:
             if suffix == ".csv":
                 # The reader's own limit, 131,072 characters a field, is below what an answer may take.
                 csv.field_size_limit(sys.maxsize)
-                yield from (None if None in row else row for row in csv.DictReader(lines))
+                yield from csv.DictReader(lines)
             elif suffix == ".txt":
                 yield from (line.rstrip("\r\n") for line in lines)
             else:

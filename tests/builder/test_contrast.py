@@ -16,6 +16,7 @@ from builder.judge.judge import Verdict
 from builder.judge.judge_file import load_judge
 from builder.llm.messages import Answer, TokenScores
 from builder.llm.scripted import ScriptedClient
+from builder.pairs.assignment import members_by_group, wrong_persona
 from builder.pairs.contrast import chose_revisions, judge_candidates, judged_table, said_by
 from builder.pairs.contrast_rows import DPF_COLUMNS, contrast_tables
 from builder.pairs.judgements import judgement_rows
@@ -450,7 +451,10 @@ def test_mirrors_are_complete_and_exact_and_a_blind_scorer_gets_half(seed, partn
             k: own[k] for k in ("split", "topic", "persona_group", "inferable_attributes", "chosen_tokens")
         }
         assert (other["split"], other["persona_group"]) == (own["split"], own["persona_group"])
-        assert row["wrong_persona_id"] not in (own["persona_id"], other["persona_id"])
+        involved = (own["persona_id"], other["persona_id"])
+        assert row["wrong_persona_id"] not in involved
+        others = members_by_group(personas)[row["persona_group"]]
+        assert row["wrong_persona_id"] == wrong_persona(seed, row["pair_id"], involved, others)
         assert row["wrong_persona_id"] is None or group[row["wrong_persona_id"]] == row["persona_group"]
         mirror = by_id[row["mirror_pair_id"]]
         assert row["partner_distance"] == mirror["partner_distance"]

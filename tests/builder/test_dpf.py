@@ -14,8 +14,9 @@ from builder.llm.tokens import approximate_tokens
 from builder.pairs.assignment import assign_prompts, members_by_group, wrong_persona
 from builder.pairs.dpf import build_pairs, judge_preference, violates_length
 from builder.pairs.feedback import EXCERPT, write_base_answers, write_texts
-from builder.schema import PAIR_CONFIGS, features, split_for
+from builder.schema import NEUTRAL_SYSTEM_TEXT, PAIR_CONFIGS, features, split_for
 from tests.builder.small_shard import (
+    always,
     judges_of,
     make,
     personas,
@@ -24,6 +25,8 @@ from tests.builder.small_shard import (
     scripted_calls,
     sometimes,
 )
+
+SIDES = ("chosen", "rejected")
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +319,7 @@ def test_replies_in_every_form_are_read_or_asked_for_again(tmp_path, case):
 
     def answer(request):
         asked[request.attempt] += 1
+        assert (request.seed, request.sample_index) == (recipe.seed, 0)
         return reply
 
     template = load_template("critique_paper")
@@ -457,6 +461,40 @@ def test_hostile_personas_and_questions_go_through_unharmed(tmp_path):
         assert row["prompt"][1]["content"].endswith(HOSTILE)
     # Word for word, and rendered no further.
     assert all(message.count("{{ 7 * 7 }}") == 2 and "49" not in message for message in seen)
+
+
+def test_each_writer_reads_what_it_needs(tmp_path):
+    recipe, seen = recipe_of(), {role: [] for role in ("generator", "critic", "reviser")}
+
+    def listener(role):
+        def listen(request):
+            seen[role].append([message["content"] for message in request.messages])
+            return scripted_reply(request)
+
+        return listen
+
+    rows = make(recipe, scripted_calls(recipe, tmp_path, {role: listener(role) for role in seen})).table.to_pylist()
+    assert {said[0] for said in seen["generator"]} == {NEUTRAL_SYSTEM_TEXT}
+    for row in rows:
+        profile, question = (message["content"] for message in row["prompt"])
+        base, critique = row["rejected"][0]["content"], row["critique"]
+        assert any(question in said[-1] for said in seen["generator"])
+        assert any(profile in said[-1] and question in said[-1] and base in said[-1] for said in seen["critic"])
+        assert any(question in said[-1] and base in said[-1] and critique in said[-1] for said in seen["reviser"])
+
+
+def test_the_judge_reads_the_profile_the_question_and_both_answers(tmp_path):
+    recipe, seen = recipe_of(), []
+
+    def listen(request):
+        seen.append(request.messages[-1]["content"])
+        return always("tie")(request)
+
+    rows = make(recipe, scripted_calls(recipe, tmp_path, {"judge": listen})).table.to_pylist()
+    assert len(seen) == 2 * len(rows)
+    for row in rows:
+        texts = [row["prompt"][0]["content"], row["prompt"][1]["content"], *(row[s][0]["content"] for s in SIDES)]
+        assert sum(all(text in said for text in texts) for said in seen) >= 2
 
 
 def test_a_judge_that_quotes_the_order_to_answer_a_has_not_answered_a(tmp_path):

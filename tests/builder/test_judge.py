@@ -62,6 +62,14 @@ def test_likelihood_compares_over_the_same_number_of_tokens(tmp_path):
     assert verdict.verdict == "tie"
 
 
+def test_a_likelihood_score_is_per_token(tmp_path):
+    worth = {"good": -1.0, "bad": -2.0}
+    (verdict,), _ = ask_scored(
+        tmp_path, lambda answer: worth[answer.split()[0]], [Comparison("p", "q?", ("good " * 3, "bad " * 4))]
+    )
+    assert (verdict.verdict, verdict.score) == ("A", 1.0)
+
+
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
 def test_exchanging_the_answers_exchanges_the_likelihood_verdict(tmp_path_factory, profile, first, second):
     tmp_path = tmp_path_factory.mktemp("j")
@@ -205,6 +213,7 @@ def test_answers_are_scored_once_under_each_persona_and_once_without(tmp_path):
 def test_a_verdict_holds_its_calls_about_the_answers_as_given(tmp_path):
     (verdict,), _ = ask(tmp_path, "roleplay", [GARDENER], roleplay(lambda first: "A" if first == "gardens" else "tie"))
     assert [(j.order, j.verdict, j.probability) for j in verdict.judgements] == [("AB", "A", 1.0), ("BA", "tie", 0.5)]
+    assert [j.raw for j in verdict.judgements] == ["REASON: because\nVERDICT: A", "REASON: because\nVERDICT: tie"]
     (verdict,), _ = ask(tmp_path, "likelihood", [GARDENER])
     (call,) = verdict.judgements
     assert (call.order, call.verdict) == ("both", "A")
@@ -437,6 +446,18 @@ def test_a_judge_file_of_ones_own(tmp_path):
     digest = hashlib.sha256((tmp_path / "mine.yaml").read_bytes()).hexdigest()
     assert judge.label == f"mine@{digest[:12]}:m"
     assert (judge.name, judge.sampling, judge.max_retries) == ("mine", Sampling(max_tokens=300, temperature=1), 0)
+
+
+def test_whole_numbers_are_the_same_settings_as_decimal_ones(tmp_path):
+    """The key of a recorded reply tells 0 from 0.0."""
+    model = ModelRecipe(provider="scripted", model="m")
+    (tmp_path / "a.yaml").write_text(
+        "{kind: pairwise, template: judge_roleplay, sampling: {temperature: 0, top_p: 1, max_tokens: 9}}"
+    )
+    sampling = load_judge(str(tmp_path / "a.yaml"), model, 1).sampling
+    assert [repr(sampling.temperature), repr(sampling.top_p), repr(sampling.max_tokens)] == ["0.0", "1.0", "9"]
+    (tmp_path / "b.yaml").write_text("{kind: likelihood, temperature: 2}")
+    assert repr(load_judge(str(tmp_path / "b.yaml"), model, 1).temperature) == "2.0"
 
 
 def test_a_judge_that_is_told_nothing_of_the_person_reads_so(tmp_path):

@@ -21,7 +21,7 @@ SILENT_SECONDS = 120  # by the clock, after which a process that Python cannot i
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("target", choices=(*TARGETS, "all"), help="all: one after the other, to the first crash")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="where a crash is written")
@@ -29,14 +29,20 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.current is not None:
         return work(arguments)
-    return watch(arguments)
+    for target in TARGETS if arguments.target == "all" else (arguments.target,):
+        arguments.target = target
+        if code := watch(arguments):
+            return code
+    return 0
 
 
 def watch(arguments: argparse.Namespace) -> int:
     """The work is done in another process: an input may kill its interpreter, or hold it where no signal is heard."""
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=IN_MEMORY) as scratch:
         current = Path(scratch) / "current"
-        worker = subprocess.Popen([sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--current", str(current)])
+        options = ["--minutes", str(arguments.minutes), "--seed", str(arguments.seed), "--out", str(arguments.out)]
+        command = [sys.executable, "-m", "tests.fuzz", arguments.target, *options, "--current", str(current)]
+        worker = subprocess.Popen(command)
         died = None
         while worker.poll() is None:
             time.sleep(0.5)
@@ -58,7 +64,7 @@ def watch(arguments: argparse.Namespace) -> int:
 
 def work(arguments: argparse.Namespace) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    # Parsers that write somewhere by default write into a folder that goes away.
+    # No parser may ask the Hub.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     target = importlib.import_module(f"tests.fuzz.{arguments.target}")
 

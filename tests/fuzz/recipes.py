@@ -75,6 +75,11 @@ BOMBS = (
     "a: &a\n  b: *a\n",
     "&a [*a]\n",
     "a: &a {x: 1}\nb:\n  <<: [*a, *a]\n",
+    "a: &a {x: 1}\n"
+    + "".join(
+        f"{n}: &{n}\n  <<: [{', '.join([f'*{before}'] * 9)}]\n"
+        for before, n in zip("abcdefghi", "bcdefghij", strict=True)
+    ),
     "a: " + "[" * 3000,
     "a: " + "{b: " * 3000,
     "- " * 3000,

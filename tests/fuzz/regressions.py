@@ -18,6 +18,13 @@ CASES: tuple[tuple[str, Files], ...] = (
     ("recipes", {"recipe.yaml": b"2024-01-01: a\n"}),
     ("recipes", {"recipe.yaml": b"a: " + b"[" * 600}),
     ("recipes", {"recipe.yaml": b"a: &a\n  b: *a\n"}),
+    (
+        "recipes",
+        {
+            "recipe.yaml": b"a: &a {x: 1}\n"
+            + b"".join(b"%c: &%c\n  <<: [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefghij")
+        },
+    ),
     ("recipes", {"recipe.yaml": b"a: &a [1, 1, 1]\nb: &b [*a, *a, *a]\nname: " + DIGITS * 13 + b"\n"}),
     ("recipes", {"recipe.yaml": b"seed: 0x" + b"f" * 5000 + b"\n"}),
     ("recipes", {"recipe.yaml": b'name: "\\ud800"\nseed: 1\n'}),
