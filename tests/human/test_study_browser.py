@@ -98,8 +98,9 @@ def person(browser: Any) -> Iterator[Callable[..., Any]]:
         context.close()
     assert asked
     assert not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:"))]
-    # A refused form is an answer with status 422 or 413, which the browser notes.
-    assert not [text for text in complaints if "status of 422" not in text and "status of 413" not in text]
+    # A refused form is an answer with status 422 or 413, which the browser notes; and that a page's focus came too late on a slow machine.
+    harmless = ("status of 422", "status of 413", "Autofocus processing was blocked")
+    assert not [text for text in complaints if not any(note in text for note in harmless)]
 
 
 def rater(served: tuple[str, Store]) -> tuple[str, str]:
