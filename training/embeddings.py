@@ -212,7 +212,7 @@ def _computed(model: ScoringModel, items: Sequence[Item], batch_size: int) -> Va
     hidden = HiddenStates(model.model)
     sequences, positions = encode(model, items)
     values = np.zeros((len(sequences), model.model.config.hidden_size), np.float32)
-    for batch in batches(sequences, batch_size, "Embeddings", passes=1):
+    for batch in batches(sequences, batch_size, "Embeddings"):
         states = forward_answers(hidden, model.tokenizer, sequences, batch)
         for row, index in enumerate(members(batch)):
             # The first state belongs to the last token before the answer.

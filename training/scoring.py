@@ -100,7 +100,7 @@ def score_rewards(
         raise InputError(f"Rewards come from a reward model, and this is a {model.kind} model.")
     sequences, positions = encode(model, items)
     rewards = [0.0] * len(sequences)
-    for batch in batches(sequences, batch_size, description, passes=1):
+    for batch in batches(sequences, batch_size, description):
         logits = forward_answers(model.model, model.tokenizer, sequences, batch)
         for row, index in enumerate(members(batch)):
             rewards[index] = logits[row, 0].float().item()
@@ -119,7 +119,7 @@ def score_implicit_rewards(
         raise InputError(f"Implicit rewards come from a DPO model, and this is a {model.kind} model.")
     sequences, positions = encode(model, items)
     scores = [(0.0, 0.0)] * len(sequences)
-    for batch in batches(sequences, batch_size, description, passes=2):
+    for batch in batches(sequences, batch_size, description):
         policy = _log_probabilities(model.model, model.tokenizer, sequences, batch)
         with _reference(model) as reference_model:
             reference = _log_probabilities(reference_model, model.tokenizer, sequences, batch)
@@ -143,7 +143,7 @@ def score_log_probabilities(
     sequences, positions = encode(model, items)
     scores = [0.0] * len(sequences)
     with _reference(model) if reference else contextlib.nullcontext(model.model) as scored:
-        for batch in batches(sequences, batch_size, description, passes=1):
+        for batch in batches(sequences, batch_size, description):
             values = _log_probabilities(scored, model.tokenizer, sequences, batch)
             for row, index in enumerate(members(batch)):
                 scores[index] = values[row]
@@ -310,7 +310,7 @@ def encode(model: ScoringModel, items: Sequence[Item]) -> tuple[list[_Sequence],
     return sequences, positions
 
 
-def batches(sequences: list[_Sequence], batch_size: int, description: str, passes: int) -> Iterator[list[_Group]]:
+def batches(sequences: list[_Sequence], batch_size: int, description: str) -> Iterator[list[_Group]]:
     """Groups of like length together, so that little is padded; at most `batch_size` sequences (a larger group is
     divided).
     """

@@ -159,6 +159,7 @@ def test_a_revision_equal_to_the_base_answer_is_no_pair(tmp_path):
     lost = [entry["item"] for entry in table.ledger]
     assert lost
     assert all(item.endswith("/q00003") for item in lost)
+    assert {(entry["reason"], entry["detail"]) for entry in table.ledger} == {("identical_texts", "")}
     assert table.counts["dropped"] == {"identical_texts": len(lost)}
     assert not any(row["prompt_id"] == "q00003" for row in table.table.to_pylist())
 

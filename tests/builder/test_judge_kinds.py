@@ -334,7 +334,8 @@ def test_another_draw_is_another_call_for_words_and_none_for_scores(tmp_path):
     calls = calls_for(tmp_path, client)
     for sample in (0, 1, 1):
         compare(judge_named("roleplay"), calls, [Comparison("p", "q", ("a", "b"))], sample=sample)
-    assert [request.sample_index for request in client.asked] == [0, 0, 1, 1]
+    compare(judge_named("roleplay"), calls, [Comparison("p", "q", ("a", "another"))])
+    assert [request.sample_index for request in client.asked] == [0, 0, 1, 1, 0, 0]
     # Another seed would be another record.
     assert {request.seed for request in client.asked} == {1}
     client = Replies(word_worth("a"))
@@ -349,7 +350,8 @@ def test_another_draw_of_a_critique_is_another_call(tmp_path):
     calls = calls_for(tmp_path, client)
     for sample in (0, 1, 1):
         criticise(judge_named("critique"), calls, [Critique("p", "q", "a")], sample=sample)
-    assert [request.sample_index for request in client.asked] == [0, 1]
+    criticise(judge_named("critique"), calls, [Critique("p", "q", "another")])
+    assert [request.sample_index for request in client.asked] == [0, 1, 0]
 
 
 def test_a_critique_is_no_comparison_and_the_other_way_round(tmp_path):
