@@ -149,6 +149,9 @@ def score(
 
     given = ["--model", str(model)] if model else []
     run_module("training.score", ["--dataset", dataset, "--out", str(out), *given, *(context.args if context else ())])
-    typer.echo(
-        f"Result in {out}, margins in {out.with_suffix('.parquet')}. Next: the same model with --few_shot_pairs or --persona_corruption"
+    following = (
+        "the same model with --few_shot_pairs or --persona_corruption"
+        if model
+        else "the same rows with a trained --model"
     )
+    typer.echo(f"Result in {out}, margins in {out.with_suffix('.parquet')}. Next: {following}")
