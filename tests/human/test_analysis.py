@@ -156,11 +156,17 @@ def test_on_dpf_raters_of_other_personas_agree_as_well_as_one_s_own(planted: Pla
     assert found(planted.result, "dpf", "human raters", BLIND)["value"] > 0.6
 
 
+def coin(key: str) -> str:
+    return str(rng_for(0, "test coins", key).choice(["A", "B"]))
+
+
 def test_shuffled_raters_agree_with_nobody(planted: Planted) -> None:
     tables = kept_tables(planted)
-    rng = rng_for(0, "test", "coins")
+    # A coin for each rater and pair: raters come in the order of their tokens, which are not drawn by seed.
     tables["ratings"] = [
-        row | {"answer": str(rng.choice(["A", "B"]))} if row["annotator"].startswith("human rater") else row
+        row | {"answer": coin(f"{row['annotator']}/{row['pair_id']}")}
+        if row["annotator"].startswith("human rater")
+        else row
         for row in tables["ratings"]
     ]
     content = study_content(**tables, annotators=annotators_of(planted), seed=0)
