@@ -141,6 +141,12 @@ class TrainingRun:
         dtype = self.model.dtype
         return dtype if dtype in ("bfloat16", "float16") else "float32"
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether the trainer reads validation and test rows while it trains; methods with a loop of their own have no such key."""
+        strategy = getattr(self.config, "eval_strategy", "no")
+        return str(getattr(strategy, "value", strategy)) != "no"
+
 
 class StrictParser(TrlParser):
     """TRL's parser, with our error in place of a usage text of four hundred lines."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from training.kinds import HELP, OWN_KINDS
+from training.kinds import HELP, OWN_KINDS, TRL_KINDS
 from training.packaged import RECIPE_FOLDER
 
 app = typer.Typer(no_args_is_help=True, help="Train on a published folder through accelerate.")
@@ -37,36 +37,26 @@ def keys_of(method: str) -> str:
     )
 
 
-@app.command("dpo", context_settings=PASSED_ON, epilog=keys_of("dpo"), help=HELP["dpo"])
-def dpo(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    merge: Merge = False,
-    push: Push = None,
-    private: Private = False,
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    train("dpo", dataset, out, recipe, accelerate, merge, push, private, context)
+def add_on_trl(method: str) -> None:
+    """The verb of a method on TRL's trainers; typer takes its options from the function's signature."""
 
+    def verb(
+        dataset: TrainingData,
+        out: ModelFolder,
+        recipe: TrainingRecipe = None,
+        accelerate: Accelerate = "cpu",
+        merge: Merge = False,
+        push: Push = None,
+        private: Private = False,
+        context: typer.Context = None,  # type: ignore[assignment]
+    ) -> None:
+        train(method, dataset, out, recipe, accelerate, merge, push, private, context)
 
-@app.command("reward", context_settings=PASSED_ON, epilog=keys_of("reward"), help=HELP["reward"])
-def reward(
-    dataset: TrainingData,
-    out: ModelFolder,
-    recipe: TrainingRecipe = None,
-    accelerate: Accelerate = "cpu",
-    merge: Merge = False,
-    push: Push = None,
-    private: Private = False,
-    context: typer.Context = None,  # type: ignore[assignment]
-) -> None:
-    train("reward", dataset, out, recipe, accelerate, merge, push, private, context)
+    app.command(method, context_settings=PASSED_ON, epilog=keys_of(method), help=HELP[method])(verb)
 
 
 def add_own_loop(method: str) -> None:
-    """The verb of a method that saves neither a merged model nor one for the Hub; typer takes its options from the function's signature."""
+    """The verb of a method that saves neither a merged model nor one for the Hub."""
 
     def verb(
         dataset: TrainingData,
@@ -80,6 +70,8 @@ def add_own_loop(method: str) -> None:
     app.command(method.replace("_", "-"), context_settings=PASSED_ON, epilog=keys_of(method), help=HELP[method])(verb)
 
 
+for method in TRL_KINDS:
+    add_on_trl(method)
 for method in OWN_KINDS:
     add_own_loop(method)
 

@@ -43,7 +43,7 @@ def check_early_stopping(run: TrainingRun) -> None:
         raise InputError(
             f"early_stopping_metric is {metric}, but no rows are kept back for it. Set validation_share, e.g. 0.1."
         )
-    if str(getattr(run.config.eval_strategy, "value", run.config.eval_strategy)) == "no":
+    if not run.evaluates:
         raise InputError(
             f"early_stopping_metric is {metric}, but it would never be measured. Set eval_strategy: steps and eval_steps."
         )

@@ -57,7 +57,7 @@ def check_monitoring(run: TrainingRun) -> None:
 
 def evaluated_splits(run: TrainingRun, datasets: Mapping[str, Dataset]) -> dict[str, Dataset] | None:
     """What the trainer is to evaluate while training: validation and test splits, each by its name; None if it is not to."""
-    if str(getattr(run.config.eval_strategy, "value", run.config.eval_strategy)) == "no":
+    if not run.evaluates:
         return None
     return {split: rows for split, rows in datasets.items() if split != TRAIN_SPLIT and len(rows)}
 

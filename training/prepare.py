@@ -111,10 +111,8 @@ def measured_rows(run: TrainingRun, split: str, published: Dataset) -> Dataset:
     """The rows of a split whose lengths are looked at: all that the trainer reads. Of test splits that it does not read, a draw of each
     cell, among it what the evaluation draws: to measure all half a million rows of a full dataset takes longer than a short training.
     """
-    strategy = getattr(run.config, "eval_strategy", "no")
-    reads = str(getattr(strategy, "value", strategy)) != "no"
     limit = run.data.eval_max_rows
-    if split not in TEST_SPLITS or reads or limit is None:
+    if split not in TEST_SPLITS or run.evaluates or limit is None:
         return published
     places = drawn_places(published, max(limit, MEASURED_ROWS), run.data.rows_seed)
     if len(places) == len(published):

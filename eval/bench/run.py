@@ -83,6 +83,7 @@ def run_bench(
         items, personas, settings = _draw(dataset, settings, seed)
     # An Item is of dpf, a row of contrast says so itself.
     identity = dataset_identity(dataset, rows_by_split((getattr(item, "config", "dpf"), item.split) for item in items))
+    build = read_build(dataset)
     for subject, own_form in zip(subjects, forms, strict=True):
         own_settings = {**settings, "form": own_form}
         name = f"bench-{subject.name}-{evaluation}"
@@ -105,10 +106,28 @@ def run_bench(
         if dry_run:
             continue
         check_all_answered(calls)
-        made = provenance(command, _template_files(own_form, own_settings), calls)
-        result = _write_result(
-            out, name, read_build(dataset), identity, subject, asked, own_settings, fingerprint, made, tables, seed
+        content, rows = _content(evaluation, tables, {one.judge.label: one.judge for one in asked}, own_settings, seed)
+        # In a comparison the model chooses itself: no answer of its own is judged.
+        judged = None if evaluation == "comparison" else subject.facts
+        files: dict[str, str] = {}
+        for part, (table, columns) in tables.items():
+            files |= write_table(out, f"{name}-{part}.parquet", table, columns)
+        result = Result(
+            evaluation="bench",
+            name=name,
+            description=DESCRIPTIONS[evaluation],
+            fingerprint=fingerprint,
+            dataset=identity,
+            subject={"name": subject.name, **subject.facts},
+            judges=[judge_facts(one, build, judged) for one in asked],
+            settings=own_settings,
+            seed=seed,
+            provenance=provenance(command, _template_files(own_form, own_settings), calls),
+            rows=rows,
+            files=files,
+            content=content,
         )
+        write_result(out, result)
         said += [printed(result), spent(calls)]
     return spent(calls) if dry_run else "\n".join(said)
 
@@ -125,9 +144,8 @@ def rescored(result: Result, folder: Path, judges: Mapping[str, Judge]) -> Resul
     return dataclasses.replace(result, judges=todays_facts(result.judges, judges), content=content, rows=rows)
 
 
-Tables = Mapping[
-    str, tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]
-]  # part of the file's name -> (rows, columns)
+# Part of the file's name -> (rows, columns).
+Tables = Mapping[str, tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]]
 
 
 def _ask(
@@ -167,46 +185,6 @@ def _ask(
     if settings["evaluation"] == "intersectionality":
         tables["groups"] = (intersections.group_rows(personas, items), intersections.GROUP_COLUMNS)
     return tables
-
-
-def _write_result(
-    out: Path,
-    name: str,
-    build: Mapping[str, Any] | None,
-    dataset: dict[str, Any],
-    model: LanguageModel,
-    judges: Sequence[EvaluationJudge],
-    settings: dict[str, Any],
-    fingerprint: dict[str, Any],
-    made: dict[str, Any],
-    tables: Tables,
-    seed: int,
-) -> Result:
-    """The tables, then the result. made: `Result.provenance`."""
-    evaluation = settings["evaluation"]
-    content, rows = _content(evaluation, tables, {one.judge.label: one.judge for one in judges}, settings, seed)
-    # In a comparison the model chooses itself: no answer of its own is judged.
-    subject = None if evaluation == "comparison" else model.facts
-    files: dict[str, str] = {}
-    for part, (table, columns) in tables.items():
-        files |= write_table(out, f"{name}-{part}.parquet", table, columns)
-    result = Result(
-        evaluation="bench",
-        name=name,
-        description=DESCRIPTIONS[evaluation],
-        fingerprint=fingerprint,
-        dataset=dataset,
-        subject={"name": model.name, **model.facts},
-        judges=[judge_facts(one, build, subject) for one in judges],
-        settings=settings,
-        seed=seed,
-        provenance=made,
-        rows=rows,
-        files=files,
-        content=content,
-    )
-    write_result(out, result)
-    return result
 
 
 def _content(
